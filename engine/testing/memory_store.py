@@ -1,0 +1,239 @@
+"""The engine's verbs over the model: no server, no sockets, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from engine.clock import Clock
+from engine.store.base import (
+    Batch,
+    Control,
+    Fetched,
+    Gauges,
+    Lease,
+    Promoted,
+    Reclaimed,
+    ServerState,
+    Settlement,
+)
+from engine.testing.clock import ManualClock
+from engine.testing.events import Added, Event, Flushed
+from engine.testing.model import ServerModel
+from engine.testing.queue_model import QueueModel
+from engine.testing.streams import Delivery
+
+Answer = TypeVar("Answer")
+Moment = Literal["before", "after"]
+Faults = Callable[[str, Moment], None]
+"""Called with a verb's name before and after it is applied; what it raises, the verb raises."""
+
+ENGINE_FORGOTTEN_MS = 60_000
+
+
+class MemoryStore:
+    """
+    An :class:`engine.store.base.Store` for tests.
+
+    Args:
+        model: The server, shared by the stores of several engines.
+        clock: Where leases get their times from; give the model the same one (:meth:`on`).
+        consumer: This engine's consumer name.
+        faults: Raises on purpose, for tests of outages.
+    """
+
+    def __init__(
+        self,
+        model: ServerModel,
+        clock: Clock,
+        *,
+        consumer: str = "engine-1",
+        faults: Faults | None = None,
+    ) -> None:
+        self.model = model
+        self.clock = clock
+        self.consumer = consumer
+        self.faults = faults
+        self.closed = False
+
+    @classmethod
+    def on(cls, clock: ManualClock, *, consumer: str = "engine-1") -> MemoryStore:
+        """Make a store over a new model, both going by one manual clock."""
+        return cls(ServerModel(clock.now_ms), clock, consumer=consumer)
+
+    async def open(self, queue: str) -> None:
+        """See :meth:`engine.store.base.Store.open`."""
+        await self._apply("open", self._queue(queue).open)
+
+    async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
+        """See :meth:`engine.store.base.Store.fetch`."""
+        since = self.clock.monotonic()
+        model = self._queue(queue)
+        taken, waiting = await self._apply("fetch", lambda: model.fetch(self.consumer, counts))
+        return Fetched(leases=_leases(taken, since), waiting=waiting)
+
+    async def wait(
+        self, queue: str, lanes: Sequence[str], count: int, block_ms: int
+    ) -> list[Lease]:
+        """See :meth:`engine.store.base.Store.wait`."""
+        model = self._queue(queue)
+        end = self.clock.monotonic() + block_ms / 1000
+
+        def read() -> list[Delivery]:
+            return [got for lane in lanes for got in model.read(self.consumer, lane, count)]
+
+        since = self.clock.monotonic()
+        taken = await self._apply("wait", read)
+        while not taken and self.clock.monotonic() < end:
+            await self._ring_or_sleep(queue, end - self.clock.monotonic())
+            since = self.clock.monotonic()
+            taken = await self._apply("wait", read)
+        return _leases(taken, since)
+
+    async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
+        """See :meth:`engine.store.base.Store.settle`."""
+        model = self._queue(queue)
+        return await self._apply("settle", lambda: model.settle(self.consumer, settlement))
+
+    def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
+        """See :meth:`engine.store.base.Store.renew`."""
+        model = self._queue(queue)
+        return self._apply_now("renew", lambda: model.renew(self.consumer, lane, entries))
+
+    async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
+        """See :meth:`engine.store.base.Store.reclaim`."""
+        since = self.clock.monotonic()
+        model = self._queue(queue)
+        taken, trimmed = await self._apply(
+            "reclaim", lambda: model.reclaim(self.consumer, idle_ms_min=idle_ms_min, count=count)
+        )
+        return Reclaimed(leases=_leases(taken, since), trimmed=trimmed)
+
+    async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
+        """See :meth:`engine.store.base.Store.recover`."""
+        since = self.clock.monotonic()
+        model = self._queue(queue)
+        taken = await self._apply("recover", lambda: model.recover(self.consumer, in_hand))
+        return _leases(taken, since)
+
+    async def promote(self, queue: str, *, count: int) -> Promoted:
+        """See :meth:`engine.store.base.Store.promote`."""
+        return await self._apply("promote", lambda: self._queue(queue).promote(count=count))
+
+    async def control(self, queue: str) -> Control:
+        """See :meth:`engine.store.base.Store.control`."""
+        return await self._apply("control", self._queue(queue).control)
+
+    async def hold(self, queue: str, job_type: str, reason: str) -> bool:
+        """See :meth:`engine.store.base.Store.hold`."""
+        return await self._apply("hold", lambda: self._queue(queue).hold(job_type, reason))
+
+    async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
+        """See :meth:`engine.store.base.Store.unhold`."""
+        return await self._apply("unhold", lambda: self._queue(queue).unhold(types, count=count))
+
+    async def report(
+        self, queue: str, progress: Mapping[str, bytes], events: Sequence[bytes]
+    ) -> None:
+        """See :meth:`engine.store.base.Store.report`."""
+        await self._apply("report", lambda: self._queue(queue).report(progress, events))
+
+    async def trim(self, queue: str, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        """See :meth:`engine.store.base.Store.trim`."""
+        model = self._queue(queue)
+        return await self._apply(
+            "trim",
+            lambda: model.trim(done_jobs_max=done_jobs_max, done_age_ms_max=done_age_ms_max),
+        )
+
+    async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
+        """See :meth:`engine.store.base.Store.gauges`."""
+        return await self._apply("gauges", lambda: self._queue(queue).gauges(types))
+
+    async def server(self) -> ServerState:
+        """See :meth:`engine.store.base.Store.server`."""
+        return await self._apply("server", self.model.state)
+
+    async def beat(self, name: str, beat: bytes) -> None:
+        """See :meth:`engine.store.base.Store.beat`."""
+
+        def apply() -> None:
+            now_ms = self.model.now_ms()
+            engines = self.model.engines
+            engines[name] = (beat, now_ms)
+            for other, (_, seen_ms) in list(engines.items()):
+                if now_ms - seen_ms > ENGINE_FORGOTTEN_MS:
+                    del engines[other]
+
+        await self._apply("beat", apply)
+
+    async def leave(self, name: str, queues: Sequence[str]) -> None:
+        """See :meth:`engine.store.base.Store.leave`."""
+
+        def apply() -> None:
+            self.model.engines.pop(name, None)
+            for queue in queues:
+                for lane in self._queue(queue).lanes:
+                    self._queue(queue).drop_consumer(lane, self.consumer)
+
+        await self._apply("leave", apply)
+
+    async def retire(self, queue: str, *, idle_ms_min: int) -> int:
+        """See :meth:`engine.store.base.Store.retire`."""
+        model = self._queue(queue)
+        return await self._apply("retire", lambda: model.retire(idle_ms_min=idle_ms_min))
+
+    async def close(self) -> None:
+        """See :meth:`engine.store.base.Store.close`."""
+        await asyncio.sleep(0)
+        self.closed = True
+
+    def _queue(self, name: str) -> QueueModel:
+        return self.model.queue(name)
+
+    async def _apply(self, verb: str, act: Callable[[], Answer]) -> Answer:
+        await asyncio.sleep(0)
+        return self._apply_now(verb, act)
+
+    def _apply_now(self, verb: str, act: Callable[[], Answer]) -> Answer:
+        assert not self.closed, f"{verb} after close()"
+        if self.faults is not None:
+            self.faults(verb, "before")
+        with self.model.lock:
+            answer = act()
+        if self.faults is not None:
+            self.faults(verb, "after")
+        return answer
+
+    async def _ring_or_sleep(self, queue: str, seconds: float) -> None:
+        """Wait until something is added to the queue, it is flushed, or the time is over."""
+        loop = asyncio.get_running_loop()
+        rung = asyncio.Event()
+
+        def ring(event: Event) -> None:
+            if isinstance(event, Added | Flushed) and event.queue == queue:
+                # Events may come from another thread.
+                loop.call_soon_threadsafe(rung.set)
+
+        self.model.observers.append(ring)
+        waits = {
+            asyncio.ensure_future(rung.wait()),
+            asyncio.ensure_future(self.clock.sleep(seconds)),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.model.observers.remove(ring)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _leases(taken: Iterable[Delivery], since: float) -> list[Lease]:
+    batches: dict[str, Batch] = {}
+    leases = []
+    for lane, entry, fields, deliveries in taken:
+        batch = batches.setdefault(lane, Batch(lane=lane, since=since))
+        leases.append(Lease(batch, entry, fields, deliveries))
+    return leases

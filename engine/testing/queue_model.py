@@ -1,0 +1,370 @@
+"""One queue as a plain synchronous model: its keys, and the engine's verbs on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from engine.core.leases import RELEASED_IDLE_MS
+from engine.errors import GroupMissing, StoreRefused
+from engine.store.base import Control, Gauges, Promoted, Settlement
+from engine.testing.events import Added, Event, Flushed, Leased, Lost, Settled
+from engine.testing.streams import (
+    ZERO,
+    Delivery,
+    EntryId,
+    GroupModel,
+    Pending,
+    StreamModel,
+    jobs_in,
+    parse_id,
+)
+from engine.wire.keys import RELEASED, QueueKeys
+from engine.wire.packing import unpack
+from schemas.rules import LANES
+
+
+class QueueModel:
+    """
+    One queue's keys and the verbs on them.
+
+    Attributes:
+        cursors: (consumer, lane) → where its next reclaim begins.
+        settled: (consumer, lane) → number of its last settlement.
+    """
+
+    def __init__(
+        self, name: str, *, now_ms: Callable[[], float], emit: Callable[[Event], None]
+    ) -> None:
+        self.name = name
+        self.now_ms = now_ms
+        self.emit = emit
+        self.keys = QueueKeys(name)
+        self.occupied: set[str] = set()
+        self.cursors: dict[tuple[str, str], EntryId] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.lanes = {lane: StreamModel() for lane in LANES}
+        self.delayed: dict[bytes, int] = {}
+        self.done = StreamModel()
+        self.dead = StreamModel()
+        self.dead_groups: dict[str, bytes] = {}
+        self.events = StreamModel()
+        self.replies: dict[str, StreamModel] = {}
+        self.held: dict[str, StreamModel] = {}
+        self.progress: dict[str, bytes] = {}
+        self.control_hash: dict[str, str] = {}
+        self.stats: Counter[str] = Counter()
+        # key of the hour → <minute>:<outcome> → count
+        self.minutes: dict[str, Counter[str]] = {}
+        self.settled: dict[tuple[str, str], int] = {}
+
+    # What producers, operators and accidents do.
+
+    def add(self, lane: str, fields: Sequence[bytes]) -> bytes:
+        """XADD by a producer, or by a script that brings a job back."""
+        entry = self.lanes[lane].add(fields, self.now_ms())
+        self.emit(Added(self.name, lane, entry))
+        return entry
+
+    def flush(self) -> None:
+        """FLUSHALL, as far as this queue goes."""
+        self._clear()
+        self.emit(Flushed(self.name))
+
+    def drop_groups(self) -> None:
+        """XGROUP DESTROY on all lanes."""
+        for stream in self.lanes.values():
+            stream.group = None
+
+    # The verbs.
+
+    def open(self) -> None:
+        """See :meth:`engine.store.base.Store.open`."""
+        for lane, stream in self.lanes.items():
+            if self.keys.lane(lane) in self.occupied:
+                raise StoreRefused("wrongtype", f"{self.keys.lane(lane)} is not a stream")
+            if stream.group is None:
+                stream.group = GroupModel(self._start_of_group(stream))
+
+    def _start_of_group(self, stream: StreamModel) -> EntryId:  # noqa: ARG002 - for mutants
+        # With settled entries deleted, a stream holds undone jobs only, so from 0 is safe.
+        return ZERO
+
+    def read(self, consumer: str, lane: str, count: int) -> list[Delivery]:
+        """XREADGROUP of new entries."""
+        group = self._group(lane)
+        stream = self.lanes[lane]
+        now_ms = self.now_ms()
+        group.consumers[consumer] = now_ms
+        taken = [entry for entry, _ in zip(stream.waiting(), range(count), strict=False)]
+        for entry in taken:
+            group.pending[entry] = Pending(consumer, now_ms, 1)
+            group.last = parse_id(entry)
+        return [self._deliver(consumer, lane, entry) for entry in taken]
+
+    def fetch(
+        self, consumer: str, counts: Mapping[str, int]
+    ) -> tuple[list[Delivery], dict[str, int]]:
+        """See :meth:`engine.store.base.Store.fetch`."""
+        for lane in LANES:
+            self._group(lane)
+        taken = [
+            delivery
+            for lane in LANES
+            if counts.get(lane, 0) > 0
+            for delivery in self.read(consumer, lane, counts[lane])
+        ]
+        return taken, self.waiting()
+
+    def waiting(self) -> dict[str, int]:
+        """Jobs not yet delivered, per lane."""
+        return {lane: sum(1 for _ in stream.waiting()) for lane, stream in self.lanes.items()}
+
+    def settle(self, consumer: str, settlement: Settlement) -> list[bytes]:
+        """See :meth:`engine.store.base.Store.settle`."""
+        place = (consumer, settlement.lane)
+        if self.settled.get(place, 0) >= settlement.sequence:
+            return []
+        lost = self._lost(consumer, settlement)
+        if lost:
+            self.emit(Lost(self.name, consumer, settlement.lane, lost))
+            return lost
+        self._end_leases(settlement)
+        self._record(settlement)
+        self.settled[place] = settlement.sequence
+        self.emit(Settled(self.name, consumer, settlement))
+        return []
+
+    def _lost(self, consumer: str, settlement: Settlement) -> list[bytes]:
+        """The fencing check: owner and delivery count of every entry."""
+        expected = settlement.deliveries
+        return [
+            entry
+            for entry in (*settlement.ended, *settlement.released)
+            if not self._holds(consumer, settlement.lane, entry, expected.get(entry, 1))
+        ]
+
+    def _end_leases(self, settlement: Settlement) -> None:
+        stream = self.lanes[settlement.lane]
+        for entry in settlement.ended:
+            self._group(settlement.lane).pending.pop(entry, None)
+            stream.entries.pop(entry, None)
+        for entry in settlement.released:
+            line = self._group(settlement.lane).pending.get(entry)
+            if line is not None:
+                # One less, since the next claim counts the delivery that was handed back.
+                line.deliveries -= 1
+                line.consumer = RELEASED
+                line.delivered_ms = self.now_ms() - RELEASED_IDLE_MS
+
+    def _record(self, settlement: Settlement) -> None:
+        now_ms = self.now_ms()
+        for fields in settlement.done:
+            self.done.add(fields, now_ms)
+        for due_ms, packed in settlement.retries:
+            self.delayed[packed] = due_ms
+        for dead in settlement.dead:
+            self.dead.add(dead.fields, now_ms)
+            self._count_death(dead.fingerprint, settlement.at_ms, dead.sample)
+        for job_type, packed in settlement.aside:
+            self.held.setdefault(job_type, StreamModel()).add([packed], now_ms)
+        for counter, count in settlement.stats.items():
+            self.stats[counter] += count
+            hour = self.minutes.setdefault(self.keys.minutes(settlement.at_ms), Counter())
+            hour[f"{settlement.at_ms // 60_000}:{counter.partition(':')[0]}"] += count
+        for event in settlement.events:
+            self.events.add([b"data", event], now_ms)
+        for key, fields in settlement.replies:
+            self.replies.setdefault(key, StreamModel()).add(fields, now_ms)
+        for job_id in settlement.finished:
+            self.progress.pop(job_id, None)
+
+    def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
+        groups = self.dead_groups
+        groups[f"{fingerprint}:n"] = b"%d" % (int(groups.get(f"{fingerprint}:n", b"0")) + 1)
+        groups.setdefault(f"{fingerprint}:first", b"%d" % at_ms)
+        groups[f"{fingerprint}:last"] = b"%d" % at_ms
+        groups.setdefault(f"{fingerprint}:sample", sample)
+
+    def renew(self, consumer: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
+        """See :meth:`engine.store.base.Store.renew`."""
+        group = self._group(lane)
+        lost = []
+        for entry, deliveries in entries.items():
+            if self._holds(consumer, lane, entry, deliveries):
+                group.pending[entry].delivered_ms = self.now_ms()
+            else:
+                lost.append(entry)
+        return lost
+
+    def reclaim(
+        self, consumer: str, *, idle_ms_min: int, count: int
+    ) -> tuple[list[Delivery], list[tuple[str, bytes]]]:
+        """See :meth:`engine.store.base.Store.reclaim`; like XAUTOCLAIM, ten looks per entry."""
+        taken: list[Delivery] = []
+        trimmed: list[tuple[str, bytes]] = []
+        for lane in LANES:
+            for entry in self._next_looks(consumer, lane, 10 * (count - len(taken))):
+                if entry not in self.lanes[lane].entries:
+                    del self._group(lane).pending[entry]
+                    trimmed.append((lane, entry))
+                elif self._idle_ms(lane, entry) >= idle_ms_min:
+                    taken.append(self._take_over(consumer, lane, entry))
+                if len(taken) == count:
+                    self.cursors[consumer, lane] = parse_id(entry)
+                    return taken, trimmed
+        return taken, trimmed
+
+    def _next_looks(self, consumer: str, lane: str, looks: int) -> list[bytes]:
+        """The next pending entries under the moving cursor, which starts again after the last."""
+        start = self.cursors.get((consumer, lane), ZERO)
+        pending = sorted(self._group(lane).pending, key=parse_id)
+        ahead = [entry for entry in pending if parse_id(entry) > start]
+        at_end = len(ahead) <= looks
+        self.cursors[consumer, lane] = ZERO if at_end else parse_id(ahead[looks - 1])
+        return ahead[:looks]
+
+    def _idle_ms(self, lane: str, entry: bytes) -> float:
+        return self._group(lane).pending[entry].idle_ms(self.now_ms())
+
+    def _take_over(self, consumer: str, lane: str, entry: bytes) -> Delivery:
+        group = self._group(lane)
+        line = group.pending[entry]
+        line.consumer = consumer
+        line.delivered_ms = group.consumers[consumer] = self.now_ms()
+        line.deliveries += 1
+        return self._deliver(consumer, lane, entry)
+
+    def recover(self, consumer: str, in_hand: Mapping[str, set[bytes]]) -> list[Delivery]:
+        """See :meth:`engine.store.base.Store.recover`."""
+        found = []
+        for lane, stream in self.lanes.items():
+            group = self._group(lane)
+            for entry in group.held_by(consumer):
+                if entry not in in_hand.get(lane, set()) and entry in stream.entries:
+                    group.pending[entry].delivered_ms = self.now_ms()
+                    found.append(self._deliver(consumer, lane, entry))
+        return found
+
+    def promote(self, *, count: int) -> Promoted:
+        """See :meth:`engine.store.base.Store.promote`."""
+        now_ms = self.now_ms()
+        order = sorted(self.delayed, key=lambda packed: (self.delayed[packed], packed))
+        due = [packed for packed in order if self.delayed[packed] <= now_ms][:count]
+        for packed in due:
+            del self.delayed[packed]
+            self._bring_back(packed)
+        if not self.delayed:
+            return Promoted(moved=len(due), next_ms=None)
+        return Promoted(moved=len(due), next_ms=max(0, int(min(self.delayed.values()) - now_ms)))
+
+    def control(self) -> Control:
+        """See :meth:`engine.store.base.Store.control`."""
+        concurrency = self.control_hash.get("concurrency")
+        return Control(
+            paused=self.control_hash.get("paused") == "1",
+            concurrency=None if concurrency is None else int(concurrency),
+            holds={
+                name.removeprefix("hold:"): reason
+                for name, reason in self.control_hash.items()
+                if name.startswith("hold:")
+            },
+        )
+
+    def hold(self, job_type: str, reason: str) -> bool:
+        """See :meth:`engine.store.base.Store.hold`."""
+        fresh = f"hold:{job_type}" not in self.control_hash
+        self.control_hash.setdefault(f"hold:{job_type}", reason)
+        return fresh
+
+    def unhold(self, types: Iterable[str], *, count: int) -> int:
+        """See :meth:`engine.store.base.Store.unhold`."""
+        moved = 0
+        for job_type in types:
+            stream = self.held.get(job_type)
+            if stream is None or f"hold:{job_type}" in self.control_hash:
+                continue
+            for entry in list(stream.entries)[: count - moved]:
+                self._bring_back(stream.entries.pop(entry)[0])
+                moved += 1
+        return moved
+
+    def report(self, progress: Mapping[str, bytes], events: Iterable[bytes]) -> None:
+        """See :meth:`engine.store.base.Store.report`."""
+        self.progress.update(progress)
+        for event in events:
+            self.events.add([b"data", event], self.now_ms())
+
+    def trim(self, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        """See :meth:`engine.store.base.Store.trim`."""
+        oldest_ms = self.now_ms() - done_age_ms_max
+        jobs = {entry: jobs_in(fields) for entry, fields in self.done.entries.items()}
+        kept = sum(jobs.values())
+        dropped = 0
+        for entry, count in jobs.items():
+            if kept <= done_jobs_max and parse_id(entry)[0] >= oldest_ms:
+                break
+            del self.done.entries[entry]
+            kept -= count
+            dropped += count
+        return dropped
+
+    def gauges(self, types: Iterable[str]) -> Gauges:
+        """See :meth:`engine.store.base.Store.gauges`."""
+        now_ms = self.now_ms()
+        heads = [next(stream.waiting(), None) for stream in self.lanes.values()]
+        ages = [int(now_ms) - parse_id(head)[0] for head in heads if head is not None]
+        return Gauges(
+            waiting=self.waiting(),
+            active={
+                lane: len(stream.group.pending) if stream.group else 0
+                for lane, stream in self.lanes.items()
+            },
+            delayed=len(self.delayed),
+            held={name: len(self.held[name].entries) for name in types if name in self.held},
+            dead=len(self.dead.entries),
+            oldest_ms=max([0, *ages]),
+        )
+
+    def retire(self, *, idle_ms_min: int) -> int:
+        """See :meth:`engine.store.base.Store.retire`."""
+        now_ms = self.now_ms()
+        return sum(
+            self.drop_consumer(lane, consumer)
+            for lane in LANES
+            for consumer, seen_ms in list(self._group(lane).consumers.items())
+            if now_ms - seen_ms >= idle_ms_min
+        )
+
+    def drop_consumer(self, lane: str, consumer: str) -> bool:
+        """Delete a consumer if it holds nothing; its entries would never be delivered again."""
+        group = self._group(lane)
+        if group.held_by(consumer) or consumer not in group.consumers:
+            return False
+        del group.consumers[consumer]
+        return True
+
+    # Shared parts.
+
+    def _group(self, lane: str) -> GroupModel:
+        group = self.lanes[lane].group
+        if group is None:
+            raise GroupMissing(f"{self.keys.lane(lane)} has no group")
+        return group
+
+    def _holds(self, consumer: str, lane: str, entry: bytes, deliveries: int) -> bool:
+        line = self._group(lane).pending.get(entry)
+        return line is not None and (line.consumer, line.deliveries) == (consumer, deliveries)
+
+    def _deliver(self, consumer: str, lane: str, entry: bytes) -> Delivery:
+        stream = self.lanes[lane]
+        deliveries = self._group(lane).pending[entry].deliveries
+        delivery = Delivery(lane, entry, list(stream.entries[entry]), deliveries)
+        self.emit(Leased(self.name, consumer, delivery))
+        return delivery
+
+    def _bring_back(self, packed: bytes) -> None:
+        lane, *fields = unpack(packed)
+        self.add(lane.decode(), fields)
