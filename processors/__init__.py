@@ -1,0 +1,1 @@
+"""The job types of a chat product, over PostgreSQL and Redis pub/sub."""

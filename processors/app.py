@@ -1,0 +1,136 @@
+"""The one place where settings, services and registry meet."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import asyncpg
+
+from engine import App, Exponential, Registry
+from processors import demo, settings
+from processors.database import migrations
+from processors.database.middleware import database_errors
+from processors.database.pool import Database, open_database
+from processors.delivery_confirmation import delivery_confirmation
+from processors.errors import ConfigurationError, ProcessorError
+from processors.send_message import send_message
+from processors.services.bundle import Services
+from processors.services.conversations import ConversationService
+from processors.services.messages import EnhancedMessageService
+from processors.services.relay import OutboxRelay, connect
+from processors.settings import ProcessorSettings
+
+QUEUE = "message-delivery"
+
+_draw: Callable[[], float] = random.SystemRandom().random
+
+
+class EngineSettings(Protocol):
+    """
+    What is asked of the engine's settings.
+
+    Attributes:
+        postgres_url: Where the data lives; ``ENGINE_POSTGRES_URL``.
+        redis_url: Where events are published; ``ENGINE_REDIS_URL``.
+    """
+
+    @property
+    def postgres_url(self) -> str | None:
+        """Address of PostgreSQL, if one is set."""
+
+    @property
+    def redis_url(self) -> str:
+        """Address of Redis."""
+
+
+def build(engine_settings: EngineSettings) -> App:
+    """
+    Build the messaging app for an engine.
+
+    Raises:
+        ConfigurationError: No PostgreSQL is named, or a ``PROCESSORS_*`` variable is at fault.
+    """
+    url = engine_settings.postgres_url
+    if not url:
+        raise ConfigurationError(
+            "the messaging processors need PostgreSQL: set ENGINE_POSTGRES_URL, "
+            "for example to postgresql://user:password@localhost:5432/streamlane"
+        )
+    own = settings.from_env(os.environ)
+
+    async def migrate() -> list[str]:
+        return await migrations.migrate(url)
+
+    async def seed() -> list[str]:
+        async with _database(url, own) as database:
+            return await demo.seed(ConversationService(database))
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[Services]:
+        async with _database(url, own) as database, connect(engine_settings.redis_url) as client:
+            relay = OutboxRelay(database, client, own, draw=_draw)
+            conversations = ConversationService(database)
+            messages = EnhancedMessageService(
+                database,
+                conversations,
+                rows_max=own.delivery_rows_max,
+                committed=relay.wake,
+            )
+            yield Services(database, conversations, messages, relay)
+
+    return App(
+        registry(own),
+        lifespan=lifespan,
+        migrate=migrate,
+        seed=seed,
+        background=[publish_outbox],
+        ready=ready,
+    )
+
+
+def registry(own: ProcessorSettings) -> Registry:
+    """Register every job type of messaging, with its queue and its patience."""
+    types = Registry()
+    types.around(database_errors(snooze_ms=own.outage_snooze_ms, draw=_draw))
+    types.job(
+        "send-message",
+        queue=QUEUE,
+        timeout_s=30,
+        retry=Exponential(attempts=5, base_s=1, cap_s=300),
+    )(send_message)
+    types.job(
+        "delivery-confirmation",
+        queue=QUEUE,
+        timeout_s=30,
+        retry=Exponential(attempts=8, base_s=0.5, cap_s=120),
+    )(delivery_confirmation)
+    return types
+
+
+async def publish_outbox(services: Services) -> None:
+    """Run the outbox relay until cancelled."""
+    await services.relay.run()
+
+
+async def ready(services: Services) -> str:
+    """Say what keeps the processors from working, or return an empty string."""
+    try:
+        lacking = await migrations.missing(services.database)
+    except (ProcessorError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return f"PostgreSQL: {type(error).__name__}: {error}"
+    if lacking:
+        return f"migrations outstanding: {', '.join(lacking)}; run `python -m engine migrate`"
+    return ""
+
+
+@asynccontextmanager
+async def _database(url: str, own: ProcessorSettings) -> AsyncIterator[Database]:
+    database = await open_database(url, own)
+    try:
+        yield database
+    finally:
+        await database.close()

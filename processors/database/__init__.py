@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, the statements, migrations, the inbox and the outbox."""

@@ -1,0 +1,1 @@
+"""Rules of messaging that need no I/O, no clock and no chance."""

@@ -1,0 +1,1 @@
+"""What a chat product does, one service per file; dependencies come through the constructor."""

@@ -1,0 +1,135 @@
+"""Conversations, their members and how far each of these has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from processors.database import statements
+from processors.database.pool import Database
+from processors.errors import Refused
+
+if TYPE_CHECKING:
+    from processors.database.pool import Connection
+
+
+class Watermarks(NamedTuple):
+    """
+    How far a member has come in a conversation.
+
+    Attributes:
+        delivered: Everything up to this sequence number has reached the member.
+        read: Everything up to here has been read.
+    """
+
+    delivered: int
+    read: int
+
+
+class Standing(NamedTuple):
+    """
+    How a user stands to a conversation that exists.
+
+    Attributes:
+        is_open: The conversation is not deleted.
+        is_member: The user is a member, or was.
+        has_left: The user was a member.
+        last_seq: The conversation's last sequence number.
+        watermarks: How far the user has come.
+    """
+
+    is_open: bool
+    is_member: bool
+    has_left: bool
+    last_seq: int
+    watermarks: Watermarks
+
+    @property
+    def is_active(self) -> bool:
+        """Whether messages of the conversation still concern the user."""
+        return self.is_open and self.is_member and not self.has_left
+
+
+class ConversationService:
+    """Keeps conversations and memberships."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def standing(self, conversation_id: UUID, user_id: UUID) -> Standing:
+        """
+        Look up how a user stands to a conversation.
+
+        Raises:
+            Refused: There is no such conversation.
+        """
+        row = await self._database.fetchrow(statements.STANDING, conversation_id, user_id)
+        assert row is not None
+        if not row["is_known"]:
+            raise Refused("unknown-conversation", f"there is no conversation {conversation_id}")
+        return Standing(
+            is_open=row["is_open"],
+            is_member=row["is_member"],
+            has_left=row["has_left"],
+            last_seq=row["last_seq"],
+            watermarks=Watermarks(row["last_delivered_seq"] or 0, row["last_read_seq"] or 0),
+        )
+
+    async def require_member(self, conversation_id: UUID, user_id: UUID) -> Standing:
+        """
+        Look up a standing and insist on a present membership of an open conversation.
+
+        Raises:
+            Refused: There is none; the code says why.
+        """
+        standing = await self.standing(conversation_id, user_id)
+        if not standing.is_open:
+            raise Refused("conversation-deleted", f"conversation {conversation_id} is deleted")
+        if not standing.is_member:
+            raise Refused(
+                "not-a-member", f"user {user_id} is not a member of conversation {conversation_id}"
+            )
+        if standing.has_left:
+            raise Refused("left", f"user {user_id} has left conversation {conversation_id}")
+        return standing
+
+    async def move_watermarks(
+        self,
+        connection: Connection,
+        conversation_id: UUID,
+        user_id: UUID,
+        marks: Watermarks,
+        *,
+        at: datetime | None,
+    ) -> Watermarks | None:
+        """
+        Move a member's watermarks forward, never back and never past the last message.
+
+        Args:
+            connection: The transaction that this belongs to.
+            conversation_id: The conversation.
+            user_id: Its member.
+            marks: Where to; 0 leaves a watermark where it is. Reading implies delivery.
+            at: When, by the member's clock.
+
+        Returns:
+            The watermarks afterwards, or None where neither moved.
+        """
+        row = await connection.fetchrow(
+            statements.MOVE_WATERMARKS, conversation_id, user_id, marks.delivered, marks.read, at
+        )
+        return None if row is None else Watermarks(row["last_delivered_seq"], row["last_read_seq"])
+
+    async def ensure(
+        self, conversation_id: UUID, title: str, members: Iterable[tuple[UUID, str]]
+    ) -> None:
+        """Make a conversation and its users, except what is there already."""
+        people = sorted(members)
+        async with self._database.transaction() as connection:
+            await connection.executemany(statements.ADD_USER, people)
+            await connection.execute(statements.ADD_CONVERSATION, conversation_id, title)
+            await connection.execute(
+                statements.ADD_MEMBERS, conversation_id, [user_id for user_id, _ in people]
+            )

@@ -1,0 +1,72 @@
+"""Services over one database, and people to write to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from processors.database.pool import Database
+from processors.services.conversations import ConversationService
+from processors.services.messages import EnhancedMessageService
+from processors.settings import ProcessorSettings
+from schemas.messages import SendMessage
+
+
+@dataclass
+class World:
+    """
+    Services over one database, and short ways to set a scene.
+
+    Attributes:
+        database: The pool.
+        conversations: The service under test.
+        messages: The service under test.
+        commits: One entry per commit that left an event.
+    """
+
+    database: Database
+    settings: ProcessorSettings
+    conversations: ConversationService = field(init=False)
+    messages: EnhancedMessageService = field(init=False)
+    commits: list[None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.conversations = ConversationService(self.database)
+        self.messages = EnhancedMessageService(
+            self.database,
+            self.conversations,
+            rows_max=self.settings.delivery_rows_max,
+            committed=lambda: self.commits.append(None),
+        )
+
+    async def conversation(self, members: int) -> tuple[UUID, list[UUID]]:
+        """Make a conversation with that many members."""
+        conversation_id = uuid4()
+        users = [uuid4() for _ in range(members)]
+        await self.conversations.ensure(
+            conversation_id, "test", [(user, f"user {n}") for n, user in enumerate(users)]
+        )
+        return conversation_id, users
+
+    async def send(
+        self, conversation_id: UUID, sender: UUID, *, client_id: str = "", content: str = "hello"
+    ) -> Any:
+        """Send a message."""
+        return await self.messages.send(
+            SendMessage(
+                conversation_id=conversation_id,
+                sender_id=sender,
+                content=content,
+                client_message_id=client_id or str(uuid4()),
+            )
+        )
+
+    async def value(self, statement: str, *arguments: Any) -> Any:
+        """Return the first column of the first row."""
+        row = await self.database.fetchrow(statement, *arguments)
+        return None if row is None else row[0]
+
+    async def values(self, statement: str, *arguments: Any) -> list[Any]:
+        """Return the first column of all rows."""
+        return [row[0] for row in await self.database.fetch(statement, *arguments)]
