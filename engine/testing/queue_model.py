@@ -323,7 +323,11 @@ class QueueModel:
                 for lane, stream in self.lanes.items()
             },
             delayed=len(self.delayed),
-            held={name: len(self.held[name].entries) for name in types if name in self.held},
+            held={
+                name: len(self.held[name].entries)
+                for name in types
+                if name in self.held and self.held[name].entries
+            },
             dead=len(self.dead.entries),
             oldest_ms=max([0, *ages]),
         )
@@ -368,14 +372,16 @@ class QueueModel:
 
     def _bring_back(self, packed: bytes) -> None:
         try:
-            lane, *fields = unpack(packed)
-            self.add(self._known_lane(lane), fields)
+            lane, fields = _lane_and_fields(packed)
         except Malformed:
             # Not ours: the lane's reader will bury it with its bytes, by the rules of the wire.
-            self.add("high", [b"packed", packed])
+            lane, fields = "high", [b"packed", packed]
+        self.add(lane, fields)
 
-    def _known_lane(self, lane: bytes) -> str:
-        name = lane.decode("ascii", "replace")
-        if name not in self.lanes:
-            raise Malformed("packing", detail="no such lane")
-        return name
+
+def _lane_and_fields(packed: bytes) -> tuple[str, list[bytes]]:
+    items = unpack(packed)
+    lane = items[0].decode("ascii", "replace") if items else ""
+    if lane not in LANES or len(items) < 3 or len(items) % 2 == 0:
+        raise Malformed("packing", detail="not a lane and the fields of an entry")
+    return lane, items[1:]
