@@ -1,0 +1,85 @@
+# Needs make and Python 3.11 or newer, nothing else. Everything is kept in this directory:
+# the virtual environment in .venv/, the data of `make run` in .dev/.
+
+# The first of these that is new enough, unless PYTHON=... names one.
+NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python $(NEW_ENOUGH) && echo $$python && break; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+export PIP_ROOT_USER_ACTION := ignore
+
+# What is installed depends on the dependencies and, since it refers to it, on the directory.
+HASH := $(shell (cat pyproject.toml && pwd) | cksum | cut -d ' ' -f 1)
+RUN_STAMP := .venv/.run-$(HASH)
+DEV_STAMP := .venv/.dev-$(HASH)
+
+# More arguments for the command, such as `make test ARGS="-k backoff"`.
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+.PHONY: help run test test-full check lint format clean install install-run
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run        start Valkey, PostgreSQL, an engine and its page; Ctrl-C stops them"
+	@echo "make test       run the tests"
+	@echo "make test-full  run them with the long ones, on every server that is installed"
+	@echo "make check      run the static checks and the quick tests"
+	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
+	@echo "make format     bring the code into its format"
+	@echo "make clean      remove the virtual environment and caches; .dev/ keeps its data"
+	@echo
+	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
+	@echo "ARGS=...        more arguments for the command, as in make test ARGS='-k backoff'"
+
+run: install-run
+	@exec $(BIN)/python -m engine dev $(ARGS)
+
+test: install
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-full: install
+	@$(BIN)/python -m pytest -m "" $(ARGS)
+
+check: lint
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation tests/tidy) $(ARGS)
+
+lint: install
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timings > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+format: install
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: $(DEV_STAMP)
+
+# What the tests need includes what `run` needs.
+install-run: $(if $(wildcard $(DEV_STAMP)),,$(RUN_STAMP))
+
+$(DEV_STAMP): EXTRAS := embedded,dev
+$(RUN_STAMP): EXTRAS := embedded
+
+$(RUN_STAMP) $(DEV_STAMP):
+	@test -n "$(PYTHON)" && $(PYTHON) $(NEW_ENOUGH) || { \
+		echo "Streamlane needs Python 3.11 or newer; name one with PYTHON=/path/to/python3"; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments."; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv"; \
+		exit 1; }
+	@$(BIN)/python $(NEW_ENOUGH) || { \
+		echo "Making the virtual environment .venv ..."; \
+		$(PYTHON) -m venv --clear .venv; }
+	@echo "Installing into .venv ..."
+	@$(PIP) install -e '.[$(EXTRAS)]'
+	@rm -f .venv/.run-* .venv/.dev-*
+	@touch $@
