@@ -36,8 +36,9 @@ class EmbeddedServers:
     """
     Both servers over one directory, which survives any end of this process.
 
-    Use it as a context manager, before the event loop and any thread is started. Whatever a
-    killed process left running on the directory is stopped first.
+    Use it as a context manager, in the main thread and before the event loop starts: it blocks
+    while servers start and stop. Whatever a killed process left running on the directory is
+    stopped first.
 
     Args:
         directory: Where everything is kept; made when missing.
@@ -111,15 +112,14 @@ class EmbeddedServers:
     def _start(self, binary: Path, programs: Path) -> None:
         from engine.embedded.leftovers import stop_leftovers
 
-        stop_leftovers(self.directory, REDIS_NAMES + POSTGRES_NAMES)
+        valkey, postgres = self.directory / "valkey", self.directory / "postgres"
+        # Before the ports are looked at, which they may hold.
+        stop_leftovers(valkey, REDIS_NAMES)
+        stop_leftovers(postgres, POSTGRES_NAMES)
         redis_port, postgres_port = self._ports
-        self._redis = RedisServer(
-            binary, self.directory / "valkey", port=_near(redis_port), config=DURABLE_CONFIG
-        )
+        self._redis = RedisServer(binary, valkey, port=_near(redis_port), config=DURABLE_CONFIG)
         self._redis.start(wait=False)
-        self._postgres = PostgresServer(
-            programs, self.directory / "postgres", port=_near(postgres_port)
-        )
+        self._postgres = PostgresServer(programs, postgres, port=_near(postgres_port))
         self._postgres.start(wait=False)
         self._redis.wait_ready()
         self._postgres.wait_ready()

@@ -17,7 +17,8 @@ from engine.embedded.process import (
     EmbeddedError,
     User,
     ask_to_stop,
-    child_setup,
+    command,
+    environment,
     log_tail,
     package_directory,
     spawn,
@@ -196,14 +197,13 @@ class PostgresServer:
 
     def _run(self, data: Path, arguments: list[str | Path], *, statement: str = "") -> None:
         done = subprocess.run(  # noqa: S603 - programs of our own wheel, no shell
-            [str(argument) for argument in arguments],
+            command(arguments, death_signal=signal.SIGKILL, run_as=self._user(data)),
             cwd=data,
+            env=environment(),
             input=statement.encode(),
             capture_output=True,
             check=False,
             start_new_session=True,
-            # Safe here: servers are started before this process has threads.
-            preexec_fn=child_setup(signal.SIGKILL, self._user(data)),
         )
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace")

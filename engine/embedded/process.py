@@ -2,13 +2,12 @@
 Child servers: started in a session of their own, ended by their own pid.
 
 A child does not receive the terminal's Ctrl-C, so that the daemon drains before its servers stop.
-On Linux the kernel ends it when its parent is killed; elsewhere the next start finds it by its
-working directory and stops it.
+On Linux the kernel ends it when the thread that started it is gone, as after a kill; elsewhere the
+next start finds it by its working directory and stops it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import itertools
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.clock import SystemClock
+from engine.embedded import launch
 from engine.errors import EngineError
 
 LOOPBACK = "127.0.0.1"
@@ -37,13 +37,6 @@ STOP_SIGNAL = signal.SIGINT
 # reconnecting to a server that is down could otherwise be given that very port and meet itself.
 FIRST_PORT = 20_000
 PORTS = 10_000
-
-PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_RAISE = 2
-CAP_DAC_READ_SEARCH = 2
-CAPABILITY_VERSION_3 = 0x20080522
 
 _monotonic = SystemClock().monotonic
 _next_port = itertools.count(os.getpid() * 37)
@@ -120,64 +113,36 @@ def spawn(
         arguments: The program and its arguments.
         directory: Its working directory, by which a later start finds it.
         log: Started afresh once it is over 8 MiB.
-        death_signal: What it receives when this process dies without stopping it (Linux).
+        death_signal: What it receives when the calling thread ends before it (Linux).
         run_as: User to change to; only root can.
     """
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
         log.unlink()
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - programs of our own wheels, no shell
-            [str(argument) for argument in arguments],
+            command(arguments, death_signal=death_signal, run_as=run_as),
             cwd=directory,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Safe here: servers are started before this process has threads.
-            preexec_fn=child_setup(death_signal, run_as),  # noqa: PLW1509
         )
 
 
-def child_setup(death_signal: signal.Signals, run_as: User | None) -> Callable[[], None]:
-    """Build what a child does between fork and exec: change user, then tie its life to ours."""
-    parent = os.getpid()
-    linux = sys.platform == "linux"
-    libc = ctypes.CDLL(None, use_errno=True) if linux else None
-
-    def setup() -> None:
-        if run_as is not None:
-            _change_user(run_as, libc)
-        if libc is not None:
-            # After the change of user, which clears it.
-            libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
-
-    return setup
+def command(
+    arguments: Sequence[str | Path], *, death_signal: signal.Signals, run_as: User | None
+) -> list[str]:
+    """Build the command that starts a program by way of :mod:`engine.embedded.launch`."""
+    uid, gid = run_as or (-1, -1)
+    first = [os.getpid(), int(death_signal), uid, gid]
+    python = [sys.executable, "-I", "-S", launch.__file__]
+    return [*python, *map(str, first), *map(str, arguments)]
 
 
-def _change_user(user: User, libc: ctypes.CDLL | None) -> None:
-    if libc is not None:
-        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setgid(user.gid)
-    os.setuid(user.uid)
-    if libc is not None:
-        _keep_search(libc)
-
-
-def _keep_search(libc: ctypes.CDLL) -> None:
-    """
-    Keep the right to pass through directories closed to others, and nothing else.
-
-    A checkout in root's home is closed to the user as which the server runs; opening the home to
-    everyone would be worse.
-    """
-    bit = 1 << CAP_DAC_READ_SEARCH
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)
-    if libc.capset(header, sets) == 0:
-        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
+def environment() -> dict[str, str]:
+    """Return our environment with plain sorting and messages, whatever the machine's language."""
+    return {**os.environ, "LC_ALL": "C"}
 
 
 def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
