@@ -1,0 +1,143 @@
+"""
+The errors of the engine, as one tree.
+
+    EngineError
+    ├── SettingsError        a setting is missing, out of range or contradicts another
+    ├── RegistryError        a handler or an app was declared wrongly
+    ├── Malformed            a stream entry breaks a rule of the wire
+    ├── EnqueueError         a job could not be accepted; nothing was written
+    ├── NotFound             the queue, job or dead letter named does not exist
+    └── StoreError
+        ├── StoreUnavailable     the server cannot be reached or cannot serve now
+        ├── StoreRefused         the server answered that it will not do this
+        └── GroupMissing         a lane or its consumer group is gone
+
+    JobSignal                what a handler raises to steer its job
+    ├── Retry                try again later; spends an attempt
+    ├── Snooze               try again later; spends none
+    ├── Cancel               end the job as dead now
+    └── Hold                 hold the whole type until an operator releases it
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Anything the engine reports by name."""
+
+
+class SettingsError(EngineError):
+    """A setting is missing, out of range or contradicts another."""
+
+
+class RegistryError(EngineError):
+    """A handler or an app was declared wrongly."""
+
+
+class NotFound(EngineError):
+    """The queue, job or dead letter named does not exist."""
+
+
+class Malformed(EngineError):
+    """A stream entry breaks a rule of the wire, so no handler can take it."""
+
+    def __init__(self, rule: str, *, path: str = "", detail: str = "") -> None:
+        place = f" at {path}" if path else ""
+        super().__init__(f"{rule}{place}: {detail}" if detail else f"{rule}{place}")
+        self.rule = rule
+        self.path = path
+        self.detail = detail
+
+
+class EnqueueError(EngineError):
+    """A job could not be accepted. Nothing was written."""
+
+
+class StoreError(EngineError):
+    """The queue's server did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """
+    The server cannot be reached or cannot serve now; the effect of the call is unknown.
+
+    Attributes:
+        kind: A short, bounded name for metrics and logs, such as ``connection`` or ``loading``.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+
+
+class StoreRefused(StoreError):
+    """
+    The server is there and refused; nothing was changed.
+
+    Attributes:
+        kind: A short, bounded name for metrics and logs, such as ``oom`` or ``readonly``.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+
+
+class GroupMissing(StoreError):
+    """A lane or its consumer group is gone; create the groups again and go on."""
+
+
+class JobSignal(Exception):  # noqa: N818 - a signal to the engine, not a failure
+    """What a handler raises to steer its job; not a failure of the handler."""
+
+
+class Retry(JobSignal):
+    """
+    Try the job again, spending this attempt.
+
+    Args:
+        after_ms: Delay in ms; left out, the type's backoff decides.
+        reason: What an operator reads in the job's story.
+    """
+
+    def __init__(self, after_ms: int | None = None, *, reason: str = "") -> None:
+        if after_ms is not None and after_ms < 0:
+            raise ValueError("after_ms must not be negative")
+        super().__init__(reason or "the handler asked for another try")
+        self.after_ms = after_ms
+
+
+class Snooze(JobSignal):
+    """
+    Put the job off without spending an attempt.
+
+    Args:
+        after_ms: Delay in ms.
+        reason: What an operator reads in the job's story.
+    """
+
+    def __init__(self, after_ms: int, *, reason: str = "") -> None:
+        if after_ms < 0:
+            raise ValueError("after_ms must not be negative")
+        super().__init__(reason or "the handler put the job off")
+        self.after_ms = after_ms
+
+
+class Cancel(JobSignal):
+    """End the job as dead now, whatever attempts are left."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Hold(JobSignal):
+    """
+    Hold every job of this type: its configuration is at fault, the jobs are not.
+
+    The jobs are kept, spend no attempt, and run once an operator resumes the type.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

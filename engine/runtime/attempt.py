@@ -1,0 +1,186 @@
+"""
+From a stream entry to a running handler, and from what it raised to an outcome.
+
+This is the only place where exceptions become outcomes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from engine.core import outcome as was
+from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
+from engine.runtime.jobs import BoundType, LiveJob, Reporter
+from engine.store.base import Lease
+from engine.wire.codec import Envelope, Limits, parse
+from engine.wire.keys import slot_tag
+from schemas.job import ErrorRecord
+
+MESSAGE_CHARS_MAX = 500
+TRACEBACK_CHARS_MAX = 4_000
+FRAMES_MAX = 8
+
+
+class Admission:
+    """
+    Judges the entries of one queue when their turn has come.
+
+    Args:
+        types: The types of the queue, by name.
+        unknown: Stands in for all others.
+        limits: What this engine accepts.
+        reporter: Where the jobs' progress goes.
+    """
+
+    def __init__(
+        self,
+        types: Mapping[str, BoundType],
+        unknown: BoundType,
+        *,
+        limits: Limits,
+        reporter: Reporter,
+    ) -> None:
+        self.types = dict(types)
+        self.unknown = unknown
+        self._limits = limits
+        self._reporter = reporter
+        self._by_bytes = {name.encode(): bound for name, bound in types.items()}
+
+    def admit(self, lease: Lease, now_ms: int) -> tuple[LiveJob, Any, was.Outcome | None]:
+        """
+        Judge one entry.
+
+        Returns:
+            The job, its payload, and the outcome where it ends without being run.
+        """
+        fields = lease.fields
+        if len(fields) == 4 and fields[0] == b"type" and fields[2] == b"data":
+            # The bare job of the wire: nothing but a type and a payload.
+            bound = self._by_bytes.get(fields[1])
+            if (
+                bound is not None
+                and not bound.held
+                and len(fields[3]) <= self._limits.data_bytes_max
+                and bound.version <= 2
+            ):
+                job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter)
+                try:
+                    payload = bound.decode(fields[3])
+                except Malformed as error:
+                    return job, None, _broken(error)
+                return job, payload, was.Vanished() if lease.deliveries > 1 else None
+        return self._admit_any(lease, now_ms)
+
+    def _admit_any(self, lease: Lease, now_ms: int) -> tuple[LiveJob, Any, was.Outcome | None]:
+        job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
+        try:
+            envelope = parse(lease.fields, entry_ms=job.entry_ms, limits=self._limits)
+            job.envelope = envelope
+            job.bound = self._bound(envelope)
+            job.attempt = envelope.meta.attempts + 1 if envelope.meta else 1
+            job.attempts_max = envelope.attempts or job.bound.attempts_max
+            self._check_reply(job)
+            waits = _not_now(job, envelope, now_ms)
+            if waits is not None:
+                return job, None, waits
+            payload = job.bound.decode(envelope.data)
+        except Malformed as error:
+            return job, None, _broken(error)
+        return job, payload, was.Vanished() if lease.deliveries > 1 else None
+
+    def _bound(self, envelope: Envelope) -> BoundType:
+        bound = self.types.get(envelope.type)
+        if bound is None:
+            taken = ", ".join(self.types) or "none"
+            raise Malformed(
+                "type-unknown", detail=f"{envelope.type} is not one of this queue's: {taken}"
+            )
+        return bound
+
+    def _check_reply(self, job: LiveJob) -> None:
+        reply = job.envelope.reply if job.envelope else ""
+        if reply and not self._limits.reply_patterns and slot_tag(reply) != job.queue:
+            # A script writes it together with the job's end, so it must share the queue's slot.
+            raise Malformed("reply-key", detail=f"must begin with mq:{{{job.queue}}}:reply:")
+
+
+def _not_now(job: LiveJob, envelope: Envelope, now_ms: int) -> was.Outcome | None:
+    if envelope.expires_ms and now_ms > envelope.expires_ms:
+        return was.Late()
+    if envelope.due_ms > now_ms:
+        return was.Early(due_ms=envelope.due_ms)
+    if not job.bound.knows(envelope.version):
+        return was.UnknownVersion(version=envelope.version)
+    if job.bound.held:
+        return was.Held()
+    return None
+
+
+def _broken(error: Malformed) -> was.Broken:
+    record = ErrorRecord(kind=error.rule, message=error.detail[:MESSAGE_CHARS_MAX])
+    return was.Broken(rule=error.rule, path=error.path, error=record)
+
+
+def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
+    """Say how an attempt ended that raised; the caller has dealt with its own cancelling."""
+    if isinstance(error, JobSignal):
+        record = ErrorRecord(kind=type(error).__name__, message=text_of(error))
+        if isinstance(error, Retry):
+            return was.Retried(error=record, after_ms=error.after_ms)
+        if isinstance(error, Snooze):
+            return was.Snoozed(error=record, after_ms=error.after_ms)
+        if isinstance(error, Cancel):
+            return was.Cancelled(error=record)
+        if isinstance(error, Hold):
+            return was.Held(error=record)
+    return was.Failed(error=error_record(error, full=job.attempt >= job.attempts_max))
+
+
+def error_record(error: BaseException, *, full: bool) -> ErrorRecord:
+    """
+    Shorten an exception for storage.
+
+    Args:
+        error: What the handler raised.
+        full: With source lines and causes, which costs tens of microseconds: for the last attempt.
+    """
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
+    if full:
+        story = "".join(traceback.format_exception(error, limit=-FRAMES_MAX))
+    else:
+        story = "\n".join(_frames(error))
+    return ErrorRecord(
+        kind=name[:200],
+        message=text_of(error),
+        traceback=_storable(story[-TRACEBACK_CHARS_MAX:]),
+    )
+
+
+def text_of(error: BaseException) -> str:
+    """Shorten an exception's text; one that cannot even say what it is counts as empty."""
+    try:
+        return _storable(str(error)[:MESSAGE_CHARS_MAX])
+    except Exception:  # noqa: BLE001 - a handler's own __str__ may raise anything
+        return ""
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _frames(error: BaseException) -> list[str]:
+    lines = []
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"{code.co_filename}:{at.tb_lineno} in {code.co_name}")
+        at = at.tb_next
+    return lines[-FRAMES_MAX:]
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates cannot be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode()

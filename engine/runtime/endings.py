@@ -1,0 +1,312 @@
+"""
+What is written when jobs end: from (job, outcome, decision) to the parts of a settlement. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from engine.core import decision as to
+from engine.core import outcome as was
+from engine.core.fingerprint import fingerprint
+from engine.runtime.jobs import ENTRY_BYTES_KEPT_MAX, LiveJob
+from engine.store.base import Dead, Settlement
+from engine.wire.codec import DEAD, META, with_meta, without
+from engine.wire.done import US_MAX, encode_done
+from engine.wire.packing import pack
+from schemas.job import AttemptRecord, DeadRecord, ErrorRecord, Meta
+
+HISTORY_MAX = 10
+RESULT_BYTES_MAX = 65_536
+_NO_ERROR = ErrorRecord(kind="")
+_json = msgspec.json.Encoder().encode
+
+_OUTCOME_WORDS: dict[type, str] = {
+    was.Failed: "failed",
+    was.TimedOut: "timeout",
+    was.Retried: "retry",
+    was.Snoozed: "snooze",
+    was.Held: "hold",
+    was.Cancelled: "cancelled",
+}
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """
+    One attempt's end that is not plain success.
+
+    Attributes:
+        job: The job.
+        outcome: How the attempt ended.
+        decision: What becomes of the job.
+        at_ms: Unix ms of the end.
+        run_us: How long it ran, in µs; 0 where no handler was started.
+    """
+
+    job: LiveJob
+    outcome: was.Outcome
+    decision: to.Decision
+    at_ms: int
+    run_us: int
+
+
+class Success(msgspec.Struct, gc=False):
+    """
+    One job that is done.
+
+    Attributes:
+        job: The job.
+        run_us: How long it ran, in µs.
+        result: JSON of what the handler returned; empty for None.
+    """
+
+    job: LiveJob
+    run_us: int
+    result: bytes
+
+
+def encode_result(value: Any) -> bytes:
+    """
+    Encode what a handler returned.
+
+    The job is done whatever it returned, so a value that cannot be written, or is too large, leaves
+    a note in its place.
+    """
+    try:
+        encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError) as error:
+        return orjson.dumps({"resultNotKept": f"cannot be written as JSON: {error}"[:200]})
+    if len(encoded) > RESULT_BYTES_MAX:
+        return orjson.dumps({"resultNotKept": f"{len(encoded)} bytes, over {RESULT_BYTES_MAX}"})
+    return encoded
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+def settlement_of(
+    *,
+    lane: str,
+    engine: str,
+    sequence: int,
+    held: int,
+    successes: Sequence[Success],
+    endings: Sequence[Ending],
+    lost: dict[str, int],
+    at_ms: int,
+) -> Settlement:
+    """Build one settlement from everything that ended in one lane."""
+    settlement = Settlement(
+        lane=lane,
+        sequence=sequence,
+        held=held,
+        ended=[each.job.lease.entry for each in successes],
+        released=[],
+        deliveries={
+            each.job.lease.entry: each.job.lease.deliveries
+            for each in successes
+            if each.job.lease.deliveries != 1
+        },
+        done=[],
+        retries=[],
+        dead=[],
+        aside=[],
+        stats={f"lost:{name}": count for name, count in lost.items()},
+        events=[],
+        replies=[],
+        finished=[],
+        at_ms=at_ms,
+    )
+    _add_successes(settlement, engine, successes)
+    for ending in endings:
+        _add_ending(settlement, engine, ending)
+    return settlement
+
+
+def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Success]) -> None:
+    for bound in {each.job.bound for each in successes}:
+        ours = [each for each in successes if each.job.bound is bound]
+        settlement.done.append(
+            encode_done(
+                bound.name,
+                settlement.lane,
+                engine,
+                [each.job.id.encode() for each in ours],
+                array("I", [each.run_us for each in ours]),
+                [each.result for each in ours] if any(each.result for each in ours) else None,
+            )
+        )
+        settlement.stats[f"done:{bound.name}"] = len(ours)
+        if bound.events:
+            settlement.events += [_event("done", each.job, at_ms=settlement.at_ms) for each in ours]
+    for each in successes:
+        if each.job.reported:
+            settlement.finished.append(each.job.id)
+        if each.job.envelope is not None and each.job.envelope.reply:
+            fields = [b"outcome", b"done", b"result", each.result or b"null"]
+            settlement.replies.append(_reply(each.job, fields))
+
+
+def _add_ending(settlement: Settlement, engine: str, ending: Ending) -> None:
+    job, decision = ending.job, ending.decision
+    lease = job.lease
+    if lease.deliveries != 1:
+        settlement.deliveries[lease.entry] = lease.deliveries
+    if isinstance(decision, to.HandBack):
+        settlement.released.append(lease.entry)
+        return
+    if not isinstance(ending.outcome, was.Trimmed):
+        settlement.ended.append(lease.entry)
+    if job.reported:
+        settlement.finished.append(job.id)
+    counted = ""
+    match decision:
+        case to.RetryAt(at_ms=due_ms, attempts=attempts, why=why):
+            meta = _meta(ending, engine, attempts=attempts, why=why)
+            settlement.retries.append((due_ms, _packed(job, meta)))
+            counted = {"backoff": "retried", "snooze": "snoozed"}.get(why, "")
+        case to.SetAside(attempts=attempts):
+            meta = _meta(ending, engine, attempts=attempts, why="hold")
+            settlement.aside.append((job.bound.name, _packed(job, meta)))
+            counted = "snoozed" if isinstance(ending.outcome, was.Held) else ""
+        case to.DeadLetter():
+            _add_death(settlement, engine, ending, decision)
+            counted = "dead"
+        case _:
+            raise AssertionError(f"{decision} does not end a lease")
+    if counted:
+        name = f"{counted}:{job.bound.name}"
+        settlement.stats[name] = settlement.stats.get(name, 0) + 1
+        if job.bound.events:
+            error = _error(ending.outcome)
+            settlement.events.append(_event(counted, job, at_ms=ending.at_ms, error=error.message))
+
+
+def _packed(job: LiveJob, meta: Meta) -> bytes:
+    return pack([job.lane.encode(), *with_meta(job.lease.fields, meta)])
+
+
+def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:
+    job = ending.job
+    before = job.envelope.meta if job.envelope is not None else None
+    return Meta(
+        id=job.id,
+        enqueued_ms=job.enqueued_ms,
+        attempts=attempts,
+        lost=job.lost,
+        snoozes=(before.snoozes if before else 0) + (why == "snooze"),
+        redrives=before.redrives if before else 0,
+        why=why,
+        history=_history(ending, engine),
+    )
+
+
+def _history(ending: Ending, engine: str) -> tuple[AttemptRecord, ...]:
+    meta = ending.job.envelope.meta if ending.job.envelope is not None else None
+    before = meta.history if meta else ()
+    word = _OUTCOME_WORDS.get(type(ending.outcome))
+    if word is None or (ending.run_us == 0 and isinstance(ending.outcome, was.Held)):
+        # No handler was started, so there is no attempt to tell of.
+        return before
+    record = AttemptRecord(
+        number=ending.job.attempt,
+        at_ms=ending.at_ms,
+        run_ms=ending.run_us // 1000,
+        engine=engine,
+        outcome=word,
+        error=_error(ending.outcome),
+    )
+    return (*before, record)[-HISTORY_MAX:]
+
+
+def _error(outcome: was.Outcome) -> ErrorRecord:
+    return getattr(outcome, "error", None) or _NO_ERROR
+
+
+def _add_death(
+    settlement: Settlement, engine: str, ending: Ending, decision: to.DeadLetter
+) -> None:
+    job = ending.job
+    record = _death(ending, engine, decision)
+    fields = job.lease.fields
+    size = sum(map(len, fields))
+    if size > ENTRY_BYTES_KEPT_MAX:
+        record = msgspec.structs.replace(
+            record, cut=size, sha256=hashlib.sha256(b"\0".join(fields)).hexdigest()
+        )
+        fields = []
+    elif decision.reason != "malformed":
+        fields = without(fields, META)
+    sample = {
+        "id": record.id,
+        "type": record.type,
+        "reason": record.reason,
+        "kind": record.error.kind,
+        "message": record.error.message,
+    }
+    settlement.dead.append(Dead([DEAD, _json(record), *fields], record.fingerprint, _json(sample)))
+    if job.envelope is not None and job.envelope.reply:
+        reason, error = decision.reason.encode(), record.error.message.encode()
+        told = [b"outcome", b"dead", b"reason", reason, b"error", error]
+        settlement.replies.append(_reply(job, told))
+
+
+def _death(ending: Ending, engine: str, decision: to.DeadLetter) -> DeadRecord:
+    job, outcome = ending.job, ending.outcome
+    error = _error(outcome)
+    meta = job.envelope.meta if job.envelope is not None else None
+    if error is _NO_ERROR and meta is not None and meta.history:
+        # Dead without an attempt of its own: the last one says most.
+        error = meta.history[-1].error or _NO_ERROR
+    rule, path = (outcome.rule, outcome.path) if isinstance(outcome, was.Broken) else ("", "")
+    return DeadRecord(
+        id=job.id,
+        type=job.bound.name,
+        lane=job.lane,
+        entry=job.lease.entry.decode(),
+        reason=decision.reason,
+        error=error,
+        rule=rule,
+        path=path,
+        attempts=decision.attempts,
+        lost=job.lost,
+        redrives=meta.redrives if meta else 0,
+        enqueued_ms=job.enqueued_ms,
+        died_ms=ending.at_ms,
+        fingerprint=fingerprint(job.bound.name, decision.reason, error.kind, error.message),
+        history=_history(ending, engine),
+    )
+
+
+def _event(name: str, job: LiveJob, *, at_ms: int, error: str = "") -> bytes:
+    told = {"event": name, "id": job.id, "type": job.type, "attempt": job.attempt, "atMs": at_ms}
+    return _json({**told, "error": error} if error else told)
+
+
+def event_started(job: LiveJob, at_ms: int) -> bytes:
+    """Tell the events stream that a job was started."""
+    return _event("started", job, at_ms=at_ms)
+
+
+def event_progressed(job: LiveJob, at_ms: int, percent: float, message: str) -> bytes:
+    """Tell the events stream how far a job is."""
+    told = {"event": "progressed", "id": job.id, "type": job.type, "attempt": job.attempt}
+    return _json({**told, "atMs": at_ms, "percent": percent, "message": message})
+
+
+def _reply(job: LiveJob, fields: list[bytes]) -> tuple[str, list[bytes]]:
+    assert job.envelope is not None
+    about = [b"id", job.id.encode(), b"type", job.type.encode(), b"attempt", b"%d" % job.attempt]
+    return job.envelope.reply, about + fields
+
+
+def run_us(seconds: float) -> int:
+    """Seconds as the done stream stores them."""
+    return min(US_MAX, max(0, round(seconds * 1e6)))

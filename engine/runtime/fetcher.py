@@ -1,0 +1,207 @@
+"""
+Reads the lanes of one queue within free capacity.
+
+While jobs wait, each round trip brings exactly what each lane is due and counts what is left. When
+nothing waits, one blocking read watches all lanes. A read is never cancelled: what was delivered at
+that instant would lie until its lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from engine.clock import Clock
+from engine.core.capacity import count_by_bytes, prefetch
+from engine.core.lanes import STRICT, LanePlan
+from engine.errors import GroupMissing, StoreError
+from engine.failpoint import failpoint
+from engine.runtime.outage import Outage
+from engine.runtime.settler import Settler
+from engine.runtime.workers import Workers
+from engine.store.base import Lease, Store
+from schemas.rules import LANES
+
+UNSETTLED_MAX = 4_096
+"""Jobs that may wait for their settlement before fetching stops, as when the server is away."""
+
+READ_MAX = 1_000
+SLIVER = 4
+"""While settlements are under way, a read waits until a quarter of the capacity is free."""
+
+
+class Fetcher:
+    """
+    Brings jobs to the workers of one queue.
+
+    Args:
+        store: Where from.
+        queue: The queue.
+        workers: Where to.
+        settler: Knows what is still to be settled.
+        clock: Time.
+        outage: Says when to try again.
+        weights: Shares of the lanes below the strict one.
+        prefetch_max: Most jobs that may wait in front of the workers.
+        bytes_max: Bytes that one read may bring.
+        block_ms: Longest wait of one blocking read.
+        stopping: Tells that nothing more is to be read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: str,
+        workers: Workers,
+        settler: Settler,
+        clock: Clock,
+        *,
+        outage: Outage,
+        weights: Mapping[str, int],
+        prefetch_max: int,
+        bytes_max: int,
+        block_ms: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._workers = workers
+        self._settler = settler
+        self._clock = clock
+        self._outage = outage
+        self._plan = LanePlan(weights)
+        self._prefetch_max = prefetch_max
+        self._bytes_max = bytes_max
+        self._block_ms = block_ms
+        self._stopping = stopping
+        self._room = asyncio.Event()
+        self._waiting: dict[str, int] = {}
+        self._buffer = min(4, prefetch_max)
+        self._entry_bytes = 4_096.0
+        self._ended = 0
+        self._rated_at = clock.monotonic()
+        # Held by whoever asks the store for entries that are pending already, so that none is
+        # taken up twice while a reply is on its way.
+        self.taking = asyncio.Lock()
+        self.in_doubt = False
+
+    def poke(self) -> None:
+        """Look again: a worker is free, or the queue was resumed."""
+        self._room.set()
+
+    def note_ended(self, count: int) -> None:
+        """Count ended jobs, from which the size of the buffer follows."""
+        self._ended += count
+        now = self._clock.monotonic()
+        if now - self._rated_at >= 0.2:
+            rate = self._ended / (now - self._rated_at)
+            self._buffer = prefetch(rate, self._prefetch_max)
+            self._ended, self._rated_at = 0, now
+
+    def free(self) -> int:
+        """Jobs that there is room for."""
+        workers = self._workers
+        return workers.limit + self._buffer - workers.active - len(workers.todo)
+
+    async def run(self, *, once: bool = False) -> None:
+        """
+        Read until the engine stops.
+
+        Args:
+            once: End when nothing waits, for ``--burst``.
+        """
+        tries = 0
+        while not self._stopping():
+            count = self._ready()
+            if count == 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                if self.in_doubt:
+                    await self._recover()
+                leases = await self._read(count)
+            except GroupMissing as error:
+                self._outage.note(error)
+                tries = await self._reopen(tries)
+                continue
+            except StoreError as error:
+                tries += 1
+                self.in_doubt = True
+                await self._outage.wait(error, tries)
+                continue
+            tries = 0
+            self._outage.over()
+            if leases:
+                self._take(leases)
+            elif once and not any(self._waiting.values()):
+                return
+
+    def _ready(self) -> int:
+        """How many jobs to read now; 0 to wait until something changes."""
+        workers = self._workers
+        if not workers.open or self._settler.unsettled > UNSETTLED_MAX:
+            return 0
+        free = self.free()
+        capacity = workers.limit + self._buffer
+        if self._settler.unsettled and free < capacity // SLIVER:
+            # A read of a few would be followed by one more: let the settlement come home first.
+            return 0
+        return max(0, min(free, READ_MAX))
+
+    async def _read(self, free: int) -> list[Lease]:
+        count = count_by_bytes(free, self._entry_bytes, self._bytes_max)
+        if any(self._waiting.values()):
+            fetched = await self._store.fetch(self._queue, self._plan.split(self._waiting, count))
+            self._waiting = fetched.waiting
+            return fetched.leases
+        each = max(1, count // len(LANES))
+        leases = await self._store.wait(self._queue, LANES, each, self._block_ms)
+        if len(leases) >= each:
+            # A lane may have been cut short: count before blocking again.
+            counted = await self._store.fetch(self._queue, {})
+            self._waiting = counted.waiting
+            leases += counted.leases
+        return leases
+
+    def _take(self, leases: list[Lease]) -> None:
+        failpoint("K1")
+        self._note_size(leases)
+        for lane in LANES:
+            ours = [lease for lease in leases if lease.batch.lane == lane]
+            if ours:
+                self._settler.took(lane, len(ours))
+                self._workers.put(ours, first=lane == STRICT)
+
+    def take_over(self, leases: list[Lease]) -> None:
+        """Run jobs that came another way than by reading: reclaimed or recovered ones."""
+        for lease in leases:
+            self._settler.took(lease.batch.lane, 1)
+        self._workers.put(leases)
+
+    def _note_size(self, leases: list[Lease]) -> None:
+        """Follow the size of entries: up at once, down slowly."""
+        sample = leases[:: max(1, len(leases) // 16)]
+        largest = max(sum(map(len, lease.fields)) for lease in sample)
+        self._entry_bytes = max(float(largest), 0.9 * self._entry_bytes)
+
+    async def _reopen(self, tries: int) -> int:
+        """Create lanes and groups anew after a FLUSHALL or the like."""
+        try:
+            await self._store.open(self._queue)
+        except StoreError as error:
+            await self._outage.wait(error, tries + 1)
+            return tries + 1
+        self._waiting = {}
+        return 0
+
+    async def _recover(self) -> None:
+        """Take up what was delivered to this engine in replies that got lost."""
+        async with self.taking:
+            in_hand: dict[str, set[bytes]] = {}
+            workers = self._workers
+            running = [worker.job.lease for worker in workers.running() if worker.job is not None]
+            for lease in [*workers.todo, *running, *self._settler.leases()]:
+                in_hand.setdefault(lease.batch.lane, set()).add(lease.entry)
+            self.take_over(await self._store.recover(self._queue, in_hand))
+            self.in_doubt = False

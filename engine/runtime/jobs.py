@@ -1,0 +1,202 @@
+"""A job type as this engine runs it, and one attempt of a job as its handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from engine.core.decide import JobFacts
+from engine.core.policy import TypePolicy
+from engine.registry import JobType
+from engine.store.base import Lease
+from engine.telemetry import OTHER, QueueMeter, TypeMeter
+from engine.wire.codec import Envelope, payload_decoder
+from schemas.rules import DATA_BYTES_MAX
+
+Call = Callable[["LiveJob", Any], Coroutine[Any, Any, Any]]
+
+
+class Reporter(Protocol):
+    """Takes what running jobs tell of themselves."""
+
+    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
+        """Note a job's progress, to be recorded soon."""
+
+
+class BoundType:
+    """
+    A job type with everything one attempt needs, looked up once.
+
+    Args:
+        job_type: The registered type.
+        call: Runs the handler with middleware, services and pool in place.
+        meter: Counts what becomes of its jobs.
+    """
+
+    __slots__ = (
+        "attempts_max",
+        "call",
+        "decode",
+        "events",
+        "held",
+        "meter",
+        "name",
+        "policy",
+        "queue",
+        "timeout_s",
+        "version",
+    )
+
+    def __init__(self, job_type: JobType, call: Call, meter: TypeMeter) -> None:
+        self.name = job_type.name
+        self.queue = job_type.queue
+        self.call = call
+        self.decode = payload_decoder(job_type.payload)
+        self.timeout_s = job_type.timeout_s
+        self.policy = job_type.policy
+        self.attempts_max = job_type.policy.retry.attempts_max
+        self.version = job_type.version
+        self.events = job_type.events
+        self.meter = meter
+        self.held = False
+
+    def knows(self, version: int) -> bool:
+        """Tell whether the handler takes payloads of that version: its own and the one before."""
+        return self.version - 1 <= version <= self.version
+
+
+def unknown_type(queue: str, meter: QueueMeter) -> BoundType:
+    """Stand in for the type of entries that name none that this queue takes."""
+
+    async def never(_job: LiveJob, _payload: Any) -> None:
+        raise AssertionError("an entry without a handler was run")
+
+    job_type = JobType(
+        name=OTHER,
+        queue=queue,
+        function=never,
+        payload=dict,
+        arguments=2,
+        timeout_s=1.0,
+        policy=TypePolicy(),
+        version=1,
+        pool="loop",
+        events=False,
+    )
+    return BoundType(job_type, never, meter.of(OTHER))
+
+
+_NO_HEADERS: dict[str, str] = {}
+
+
+class LiveJob(msgspec.Struct, gc=False):
+    """
+    One attempt; see :class:`engine.registry.Job` for what handlers may rely on.
+
+    Attributes:
+        lease: The stream entry.
+        bound: Its type.
+        attempt: This attempt's number, from 1.
+        attempts_max: The last attempt's number.
+        reporter: Where progress goes.
+        envelope: The judged entry; None for the plain entry of type and data alone.
+        reported: Whether it told of its progress.
+    """
+
+    lease: Lease
+    bound: BoundType
+    attempt: int
+    attempts_max: int
+    reporter: Reporter
+    envelope: Envelope | None = None
+    reported: bool = False
+
+    @property
+    def id(self) -> str:
+        """The job's id, the same over all attempts."""
+        envelope = self.envelope
+        if envelope is not None:
+            if envelope.meta is not None:
+                return envelope.meta.id
+            if envelope.id:
+                return envelope.id
+        return f"{self.lease.batch.lane[0]}-{self.lease.entry.decode()}"
+
+    @property
+    def type(self) -> str:
+        """The job's type."""
+        return self.bound.name
+
+    @property
+    def queue(self) -> str:
+        """The queue it came through."""
+        return self.bound.queue
+
+    @property
+    def lane(self) -> str:
+        """The lane it came through."""
+        return self.lease.batch.lane
+
+    @property
+    def deliveries(self) -> int:
+        """How often this attempt was handed to an engine."""
+        return self.lease.deliveries
+
+    @property
+    def entry_ms(self) -> int:
+        """Unix ms of the stream entry: of the XADD, or of the last promotion."""
+        return int(self.lease.entry.partition(b"-")[0])
+
+    @property
+    def enqueued_ms(self) -> int:
+        """Unix ms of the producer's XADD."""
+        if self.envelope is not None and self.envelope.meta is not None:
+            return self.envelope.meta.enqueued_ms
+        return self.entry_ms
+
+    @property
+    def version(self) -> int:
+        """The payload's version as written by the producer."""
+        return self.envelope.version if self.envelope is not None else 1
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Fields of the entry that the engine does not know."""
+        return self.envelope.headers if self.envelope is not None else _NO_HEADERS
+
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context, or an empty string."""
+        return self.envelope.traceparent if self.envelope is not None else ""
+
+    @property
+    def lost(self) -> int:
+        """Deliveries of this job that were lost with their engines."""
+        earlier = self.envelope.meta.lost if self.envelope and self.envelope.meta else 0
+        return earlier + self.lease.deliveries - 1
+
+    def facts(self) -> JobFacts:
+        """What the decision needs to know."""
+        return JobFacts(
+            attempt=self.attempt,
+            attempts_max=self.attempts_max,
+            lost=self.lost,
+            enqueued_ms=self.enqueued_ms,
+        )
+
+    async def progress(self, percent: float, message: str = "") -> None:
+        """
+        Report how far this attempt is.
+
+        Args:
+            percent: 0 to 100; what lies outside is cut.
+            message: A line for people, at most 200 characters.
+        """
+        self.reported = True
+        self.reporter.progressed(self, min(100.0, max(0.0, float(percent))), message[:200])
+
+
+ENTRY_BYTES_KEPT_MAX = DATA_BYTES_MAX + 65_536
+"""What of an entry is kept beside a dead letter; a larger one leaves its hash."""

@@ -1,0 +1,78 @@
+"""What the engine writes to its log, and how it keeps the app's background work going."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from engine.clock import Clock
+from engine.core import decision as to
+from engine.logs import get_logger
+from engine.runtime.settler import Settled
+
+log = get_logger("engine")
+
+RESTART_S_MAX = 30.0
+
+
+class Notes:
+    """Tells the log what people want to know; nothing here is said once per done job."""
+
+    def store_changed(self, reason: str, lasted_s: float) -> None:
+        """The server went away, stays away, or is back."""
+        if not reason:
+            log.info("redis_back", after_s=round(lasted_s, 1))
+        elif lasted_s:
+            log.warning("redis_still_away", reason=reason, for_s=round(lasted_s, 1))
+        else:
+            log.warning("redis_away", reason=reason)
+
+    def type_held(self, queue: str, job_type: str, reason: str) -> None:
+        """A handler holds its type."""
+        log.error("type_held", queue=queue, type=job_type, reason=reason)
+
+    def hook_failed(self, hook: str, error: BaseException) -> None:
+        """A hook raised."""
+        log.error("hook_failed", hook=hook, error=f"{type(error).__name__}: {error}")
+
+    def settled(self, queue: str, settled: Settled) -> None:
+        """Jobs ended otherwise than done."""
+        for ending in settled.endings:
+            job = ending.job
+            if isinstance(ending.decision, to.DeadLetter):
+                say = log.warning
+            elif isinstance(ending.decision, to.RetryAt):
+                say = log.debug
+            else:
+                continue
+            error = getattr(ending.outcome, "error", None)
+            say(
+                "job_dead" if isinstance(ending.decision, to.DeadLetter) else "job_retried",
+                queue=queue,
+                type=job.type,
+                job_id=job.id,
+                attempt=job.attempt,
+                trace_id=job.traceparent[3:35],
+                reason=getattr(ending.decision, "reason", getattr(ending.decision, "why", "")),
+                error=f"{error.kind}: {error.message}" if error else "",
+            )
+
+    async def keep_running(
+        self, work: Callable[[Any], Awaitable[None]], services: Any, clock: Clock
+    ) -> None:
+        """Run the app's background work, and start it again when it fails."""
+        name = getattr(work, "__qualname__", repr(work))
+        tries = 0
+        while True:
+            began = clock.monotonic()
+            try:
+                await work(services)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it was, the work must go on
+                tries = 0 if clock.monotonic() - began > RESTART_S_MAX else tries + 1
+                log.error("background_failed", work=name, error=f"{type(error).__name__}: {error}")
+            else:
+                return
+            await clock.sleep(min(RESTART_S_MAX, 0.1 * 2**tries) * (0.5 + clock.draw()))

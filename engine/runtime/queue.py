@@ -1,0 +1,212 @@
+"""One queue in one engine: its parts put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from engine.clock import Clock
+from engine.core import outcome as was
+from engine.core.leases import LeaseTimes, ReclaimGate
+from engine.failpoint import failpoint
+from engine.registry import Registry
+from engine.runtime.attempt import Admission
+from engine.runtime.calls import Pools, call_of
+from engine.runtime.fetcher import Fetcher
+from engine.runtime.hooks import Hooks
+from engine.runtime.jobs import BoundType, LiveJob, unknown_type
+from engine.runtime.outage import Outage
+from engine.runtime.renewer import Held
+from engine.runtime.reporter import QueueReporter
+from engine.runtime.settler import Settled, Settler
+from engine.runtime.upkeep import Upkeep
+from engine.runtime.workers import Workers
+from engine.settings import EngineSettings
+from engine.store.base import Store
+from engine.telemetry import QueueMeter
+from engine.wire.codec import Limits
+from schemas.rules import LANES
+from schemas.stats import QueueLoad
+
+
+class Shared(msgspec.Struct, kw_only=True):
+    """
+    What all queues of one engine share.
+
+    Attributes:
+        name: The engine's name.
+        settings: Its settings.
+        store: Its store.
+        clock: Time and chance.
+        outage: The state of the way to the store.
+        gate: Says which idle times to believe.
+        pools: For CPU-heavy handlers.
+        hooks: Called when jobs have ended.
+        spawn: Runs a coroutine as a task that the engine owns.
+        stopping: Tells that nothing more is to be taken on.
+        on_held: Called with queue, type and reason when a handler holds its type.
+        on_stuck: Called with +1 and -1 as handlers are given up and end after all.
+        on_settled: Called with the queue's name and what was settled.
+    """
+
+    name: str
+    settings: EngineSettings
+    store: Store
+    clock: Clock
+    outage: Outage
+    gate: ReclaimGate
+    pools: Pools
+    hooks: Hooks
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    stopping: Callable[[], bool]
+    on_held: Callable[[str, str, str], None]
+    on_stuck: Callable[[int], None]
+    on_settled: Callable[[str, Settled], None]
+
+
+class QueueRunner:
+    """
+    Serves one queue.
+
+    Args:
+        queue: Its name.
+        registry: The job types.
+        services: What handlers ask for.
+        meter: The queue's counters.
+        shared: What all queues of the engine share.
+    """
+
+    def __init__(
+        self, queue: str, registry: Registry, services: Any, meter: QueueMeter, shared: Shared
+    ) -> None:
+        self.queue = queue
+        self._shared = shared
+        settings, store, clock = shared.settings, shared.store, shared.clock
+        types = {
+            name: BoundType(
+                found,
+                call_of(found, services, registry.middleware, shared.pools),
+                meter.of(name),
+            )
+            for name, found in registry.in_queue(queue).items()
+        }
+        self.reporter = QueueReporter(store, queue, clock)
+        self._admission = Admission(
+            types,
+            unknown_type(queue, meter),
+            limits=Limits(
+                data_bytes_max=settings.data_bytes_max, reply_patterns=settings.reply_patterns
+            ),
+            reporter=self.reporter,
+        )
+        self.settler = Settler(
+            store,
+            queue,
+            LANES,
+            engine=shared.name,
+            clock=clock,
+            meter=meter,
+            outage=shared.outage,
+            spawn=shared.spawn,
+            on_settled=self._settled,
+        )
+        self.workers = Workers(
+            self._admission,
+            self.settler,
+            clock,
+            times=LeaseTimes(lease_ms=settings.lease_ms, renew_ms=settings.renew_ms),
+            cancel_grace_s=settings.cancel_grace_ms / 1e3,
+            spawn=shared.spawn,
+            on_room=self._room,
+            on_held=self._held,
+            on_stuck=shared.on_stuck,
+            on_started=self.reporter.started,
+        )
+        concurrency = settings.queue_concurrency.get(queue, settings.concurrency)
+        self.workers.limit = concurrency
+        self.fetcher = Fetcher(
+            store,
+            queue,
+            self.workers,
+            self.settler,
+            clock,
+            outage=shared.outage,
+            weights=settings.weights,
+            prefetch_max=settings.prefetch_max,
+            bytes_max=settings.fetch_bytes_max,
+            block_ms=settings.block_ms,
+            stopping=shared.stopping,
+        )
+        self.upkeep = Upkeep(
+            store,
+            queue,
+            self._admission,
+            self.workers,
+            self.fetcher,
+            self.settler,
+            self.reporter,
+            clock,
+            meter=meter,
+            outage=shared.outage,
+            gate=shared.gate,
+            concurrency=concurrency,
+            reclaim_ms=settings.reclaim_ms,
+            done_jobs_max=settings.done_jobs_max,
+            done_age_ms_max=settings.done_age_ms_max,
+            stopping=shared.stopping,
+        )
+
+    def held(self) -> Held:
+        """What the renewing thread has to look after."""
+        return Held(self.queue, self.workers, self.settler)
+
+    def load(self) -> QueueLoad:
+        """How busy this engine is with the queue."""
+        return QueueLoad(
+            running=self.workers.active,
+            buffered=len(self.workers.todo),
+            concurrency=self.workers.limit,
+            types=list(self._admission.types),
+        )
+
+    def lost(self, lane: str, entries: set[bytes]) -> None:
+        """Drop what other engines hold now."""
+        self.workers.lost(lane, entries)
+
+    def hand_back(self) -> None:
+        """Give back what waits for a worker, spending nothing."""
+        self.workers.open = False
+        for lease in self.workers.take_back():
+            if not lease.lost:
+                job = LiveJob(lease, self._admission.unknown, 1, 1, self.reporter)
+                self.settler.end(job, was.Interrupted())
+        failpoint("K11")
+
+    def give_up(self) -> None:
+        """Hand back the jobs of handlers that did not end when they were cancelled."""
+        now = self._shared.clock.monotonic()
+        for worker in self.workers.running():
+            worker.why = "stop"
+            self.workers.give_up(worker, now)
+
+    def _room(self) -> None:
+        self.fetcher.poke()
+
+    def _held(self, job: LiveJob, reason: str) -> None:
+        self.upkeep.hold(job.type)
+        self._shared.spawn(self.upkeep.held(job.type, reason))
+        self._shared.on_held(self.queue, job.type, reason)
+
+    def _settled(self, settled: Settled) -> None:
+        count = len(settled.successes) + len(settled.endings)
+        self.fetcher.note_ended(count)
+        self.fetcher.poke()
+        if settled.endings:
+            self.upkeep.settled(settled)
+            self._shared.on_settled(self.queue, settled)
+        self._shared.hooks.note(settled)
+        for job in settled.reported():
+            self.reporter.forget(job.id)

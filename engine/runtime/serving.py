@@ -1,0 +1,131 @@
+"""From settings to a running process: event loop, signals, name, store, engine."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.clock import SystemClock
+from engine.logs import get_logger
+from engine.registry import App
+from engine.runtime.engine import EXIT_OK, Engine
+from engine.settings import EngineSettings
+from engine.store.redis import RedisStore, StoreSettings
+
+log = get_logger("engine")
+
+
+class Side(Protocol):
+    """What runs beside an engine in the same loop: its HTTP side."""
+
+    async def start(self) -> str:
+        """Begin, and return host:port."""
+
+    async def stop(self) -> None:
+        """End."""
+
+
+def serve(
+    settings: EngineSettings,
+    app: App,
+    *,
+    burst: bool = False,
+    side: Callable[[Engine], Side] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
+    """
+    Run one engine in this process until it is told to stop.
+
+    Args:
+        settings: Its settings.
+        app: Its handlers.
+        burst: End when nothing waits and nothing runs.
+        side: Builds what runs beside the engine.
+        on_ready: Called with the address of the HTTP side, or an empty string, once it is up.
+
+    Returns:
+        The exit code.
+    """
+    code = EXIT_OK
+
+    async def main() -> None:
+        nonlocal code
+        code = await _run(settings, app, burst=burst, side=side, on_ready=on_ready)
+
+    _tune_gc()
+    if sys.platform == "win32":
+        raise SystemExit("Streamlane runs on Linux and macOS")
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+    finally:
+        if stubborn := [task for task in asyncio.all_tasks(loop) if not task.done()]:
+            # Handlers that swallow their cancellation would keep the process for ever. All that
+            # matters is settled or handed back by now.
+            log.warning("engine_leaves_handlers", count=len(stubborn))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+    return code
+
+
+async def _run(
+    settings: EngineSettings,
+    app: App,
+    *,
+    burst: bool,
+    side: Callable[[Engine], Side] | None,
+    on_ready: Callable[[str], None] | None,
+) -> int:
+    name = settings.name or f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}"
+    clock = SystemClock()
+    store = RedisStore.from_url(
+        settings.redis_url,
+        # Fresh for each start, and short: the server's log repeats it for every delivered entry.
+        consumer=f"{name}-{secrets.token_hex(2)}",
+        monotonic=clock.monotonic,
+        settings=StoreSettings(
+            timeout_s=settings.socket_timeout_ms / 1e3,
+            connect_timeout_s=settings.connect_timeout_ms / 1e3,
+            done_jobs_max=settings.done_jobs_max,
+            events_max=settings.events_max,
+        ),
+    )
+    engine = Engine(settings, app, store, clock, name=name)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, engine.stop)
+    beside = side(engine) if side else None
+    try:
+        if beside is not None:
+            engine.vitals.http = await beside.start()
+        if on_ready is not None:
+            on_ready(engine.vitals.http)
+        return await engine.run(burst=burst)
+    finally:
+        if beside is not None:
+            await beside.stop()
+
+
+def _tune_gc() -> None:
+    """
+    Keep the collector off the hot path.
+
+    What was imported lives for ever, so it need not be looked at again; and the engine's own
+    objects form no cycles, so the youngest generation may grow larger.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -1,0 +1,292 @@
+"""
+Outcomes of one loop turn → one settlement per lane.
+
+Whatever ends while a settlement is under way waits for the next one, so batches grow with the load
+and a single job is settled at once. A settlement is repeated under its number until the store
+answered; only then does a job count as ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.clock import Clock
+from engine.core import decision as to
+from engine.core import outcome as was
+from engine.core.decide import decide
+from engine.errors import GroupMissing, StoreError
+from engine.failpoint import failpoint
+from engine.runtime.endings import Ending, Success, encode_result, run_us, settlement_of
+from engine.runtime.jobs import LiveJob
+from engine.runtime.outage import Outage
+from engine.store.base import Lease, Settlement, Store
+from engine.telemetry import QueueMeter
+
+BATCH_MAX = 512
+"""Larger batches save nothing more and make the server's scripts long."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """
+    What the store confirmed.
+
+    Attributes:
+        successes: Jobs that are done.
+        endings: All other ends.
+        lost: Leases that had gone to another engine; what became of them here is dropped.
+    """
+
+    successes: Sequence[Success]
+    endings: Sequence[Ending]
+    lost: Sequence[Lease]
+
+    def reported(self) -> list[LiveJob]:
+        """Jobs that told of their progress."""
+        jobs = [each.job for each in self.successes] + [each.job for each in self.endings]
+        return [job for job in jobs if job.reported]
+
+
+class _Lane:
+    """What has ended in one lane and is not settled yet."""
+
+    def __init__(self) -> None:
+        self.successes: list[Success] = []
+        self.endings: list[Ending] = []
+        self.vanished: dict[str, int] = {}
+        self.sending: tuple[Sequence[Success], Sequence[Ending]] = ((), ())
+        self.sequence = 0
+        self.held = 0
+        self.busy = False
+
+
+class Settler:
+    """
+    Settles the jobs of one queue.
+
+    Args:
+        store: Where to.
+        queue: The queue.
+        lanes: Its lanes.
+        engine: This engine's name, for the records.
+        clock: Time and chance.
+        meter: Counts what was confirmed.
+        outage: Says when to try again.
+        spawn: Runs a coroutine in the engine's task group.
+        on_settled: Called with what the store confirmed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: str,
+        lanes: Sequence[str],
+        *,
+        engine: str,
+        clock: Clock,
+        meter: QueueMeter,
+        outage: Outage,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        on_settled: Callable[[Settled], None],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._lanes = {lane: _Lane() for lane in lanes}
+        self._engine = engine
+        self._clock = clock
+        self._meter = meter
+        self._outage = outage
+        self._spawn = spawn
+        self._on_settled = on_settled
+        self._armed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.unsettled = 0
+
+    def took(self, lane: str, count: int) -> None:
+        """Note that the engine holds so many more entries of a lane."""
+        self._lanes[lane].held += count
+
+    def dropped(self, lane: str, count: int) -> None:
+        """Note that leases went to another engine before their jobs ended here."""
+        self._lanes[lane].held -= count
+        self._meter.leases_lost += count
+
+    def vanished(self, job: LiveJob) -> None:
+        """Count a delivery that was lost with its engine."""
+        lane = self._lanes[job.lane]
+        lane.vanished[job.type] = lane.vanished.get(job.type, 0) + 1
+
+    def succeed(self, job: LiveJob, result: Any, seconds: float) -> None:
+        """Settle a job as done."""
+        encoded = b"" if result is None else encode_result(result)
+        lane = self._lanes[job.lease.batch.lane]
+        lane.successes.append(Success(job, int(seconds * 1e6), encoded))
+        self.unsettled += 1
+        if not self._armed:
+            self._arm()
+
+    def end(self, job: LiveJob, outcome: was.Outcome, seconds: float = 0.0) -> to.Decision:
+        """Decide about any other end of an attempt, and settle it."""
+        now_ms = self._clock.now_ms()
+        decision = decide(
+            job.facts(), outcome, job.bound.policy, now_ms=now_ms, draw=self._clock.draw()
+        )
+        if not isinstance(decision, to.RunAgain):
+            ending = Ending(job, outcome, decision, now_ms, run_us(seconds))
+            self._lanes[job.lane].endings.append(ending)
+            self.unsettled += 1
+            if not self._armed:
+                self._arm()
+        return decision
+
+    def leases(self) -> list[Lease]:
+        """Leases of jobs that have ended but are not confirmed; safe to call from a thread."""
+        found = []
+        for lane in self._lanes.values():
+            for successes, endings in ((lane.successes[:], lane.endings[:]), lane.sending):
+                found += [each.job.lease for each in successes]
+                found += [each.job.lease for each in endings]
+        return found
+
+    async def drain(self) -> None:
+        """Wait until everything that ended is confirmed."""
+        await self._idle.wait()
+
+    def _arm(self) -> None:
+        self._armed = True
+        self._idle.clear()
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._armed = False
+        for name, lane in self._lanes.items():
+            if not lane.busy and (lane.successes or lane.endings):
+                lane.busy = True
+                self._spawn(self._settle(name, lane))
+
+    async def _settle(self, name: str, lane: _Lane) -> None:
+        """Settle batch after batch of one lane until nothing is left."""
+        try:
+            while lane.successes or lane.endings:
+                successes = lane.successes[:BATCH_MAX]
+                del lane.successes[:BATCH_MAX]
+                room = BATCH_MAX - len(successes)
+                endings = lane.endings[:room]
+                del lane.endings[:room]
+                await self._send(name, lane, successes, endings)
+        finally:
+            lane.busy = False
+            if self.unsettled == 0:
+                self._idle.set()
+
+    async def _send(
+        self, name: str, lane: _Lane, successes: list[Success], endings: list[Ending]
+    ) -> None:
+        lost: list[Lease] = []
+        vanished, lane.vanished = lane.vanished, {}
+        count = len(successes) + len(endings)
+        while successes or endings:
+            lane.sending = (successes, endings)
+            lane.sequence += 1
+            settlement = settlement_of(
+                lane=name,
+                engine=self._engine,
+                sequence=lane.sequence,
+                held=lane.held,
+                successes=successes,
+                endings=endings,
+                lost=vanished,
+                at_ms=self._clock.now_ms(),
+            )
+            gone = set(await self._persist(settlement))
+            if not gone:
+                break
+            parted = (successes, endings)
+            lost += [each.job.lease for part in parted for each in part if _in(each, gone)]
+            successes = [each for each in successes if not _in(each, gone)]
+            endings = [each for each in endings if not _in(each, gone)]
+        lane.sending = ((), ())
+        lane.held -= count
+        self.unsettled -= count
+        self._count(name, successes, endings, lost, vanished)
+        self._on_settled(Settled(successes, endings, lost))
+
+    async def _persist(self, settlement: Settlement) -> list[bytes]:
+        """Send a settlement until the store answers; a lost reply is asked for again."""
+        failpoint("K5")
+        tries = 0
+        while True:
+            try:
+                lost = await self._store.settle(self._queue, settlement)
+            except GroupMissing:
+                # The lane is gone, and with it the job: nobody holds anything any more.
+                self._outage.note(StoreError("nogroup"), kind="nogroup")
+                return settlement.ended + settlement.released
+            except StoreError as error:
+                tries += 1
+                await self._outage.wait(error, tries)
+            else:
+                failpoint("K6")
+                return lost
+
+    def _count(
+        self,
+        name: str,
+        successes: Sequence[Success],
+        endings: Sequence[Ending],
+        lost: Sequence[Lease],
+        vanished: dict[str, int],
+    ) -> None:
+        self._meter.leases_lost += len(lost)
+        for job_type, count in vanished.items():
+            self._meter.of(job_type).lost += count
+        if successes:
+            _count_successes(self._meter, name, successes, self._clock.now_ms())
+        for ending in endings:
+            meter = ending.job.bound.meter
+            word = _word(ending)
+            if word:
+                setattr(meter, word, getattr(meter, word) + 1)
+            if ending.run_us:
+                meter.run.observe(ending.run_us / 1e6)
+
+
+def _in(each: Success | Ending, gone: set[bytes]) -> bool:
+    return each.job.lease.entry in gone
+
+
+def _word(ending: Ending) -> str:
+    match ending.decision:
+        case to.RetryAt(why="backoff"):
+            return "retried"
+        case to.RetryAt(why="snooze") | to.SetAside():
+            return "snoozed"
+        case to.DeadLetter():
+            return "dead"
+    return ""
+
+
+def _count_successes(
+    meter: QueueMeter, lane: str, successes: Sequence[Success], now_ms: int
+) -> None:
+    for bound in {each.job.bound for each in successes}:
+        us = array("I", [each.run_us for each in successes if each.job.bound is bound])
+        bound.meter.done += len(us)
+        bound.meter.run.observe_us(us)
+    wait = meter.wait[lane]
+    first, last = _waited_s(successes[0], now_ms), _waited_s(successes[-1], now_ms)
+    if len(successes) > 2 and wait.same_bucket(first, last):
+        # Entry ids rise with time, so what lies between waited as long.
+        wait.observe_same((first + last) / 2, len(successes))
+    else:
+        for each in successes:
+            wait.observe(_waited_s(each, now_ms))
+
+
+def _waited_s(each: Success, now_ms: int) -> float:
+    return max(0.0, (now_ms - each.job.entry_ms) / 1e3 - each.run_us / 1e6)

@@ -1,0 +1,163 @@
+"""The engine's own pulse: loop lag, beats, the server's state, readiness."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from engine.clock import Clock
+from engine.core.leases import ReclaimGate
+from engine.errors import StoreError
+from engine.runtime.outage import Outage
+from engine.runtime.queue import QueueRunner
+from engine.settings import EngineSettings
+from engine.store.base import ServerState, Store
+from engine.telemetry import Meters
+from schemas.stats import Beat
+
+TICK_S = 0.05
+BEAT_S = 2.0
+OBSERVE_S = 5.0
+LAG_WINDOW = round(5.0 / TICK_S)
+MEMORY_SHARE_MAX = 0.9
+
+
+class Patient(Protocol):
+    """What is watched."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def meters(self) -> Meters: ...
+    @property
+    def runners(self) -> Mapping[str, QueueRunner]: ...
+    @property
+    def state(self) -> str: ...
+
+
+class Vitals:
+    """
+    Watches one engine.
+
+    Args:
+        engine: The engine.
+        store: Where beats go.
+        clock: Time.
+        gate: Told of the server's restarts and clock.
+        outage: Told of failures.
+    """
+
+    def __init__(
+        self, engine: Patient, store: Store, clock: Clock, gate: ReclaimGate, outage: Outage
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._gate = gate
+        self._outage = outage
+        self._server: ServerState | None = None
+        self._lags: deque[float] = deque([0.0], LAG_WINDOW)
+        self._started_ms = clock.now_ms()
+        self.http = ""
+        self.ticked = clock.monotonic()
+
+    async def tick(self) -> None:
+        """Show that the loop runs, measure how late, and enforce time limits."""
+        while True:
+            before = self._clock.monotonic()
+            await self._clock.sleep(TICK_S)
+            now = self.ticked = self._clock.monotonic()
+            self._lags.append(max(0.0, now - before - TICK_S))
+            self._engine.meters.loop_lag_s = max(self._lags)
+            for queue, runner in self._engine.runners.items():
+                runner.workers.scan(now)
+                self._engine.meters.queues[queue].inflight = runner.upkeep.inflight()
+
+    async def beat(self) -> None:
+        """Tell the others that this engine lives."""
+        while True:
+            try:
+                await self._store.beat(self._engine.name, msgspec.json.encode(self.as_beat()))
+            except StoreError as error:
+                self._outage.note(error)
+            await self._clock.sleep(BEAT_S)
+
+    async def observe(self) -> None:
+        """Watch the server for restarts, clock steps and a full memory."""
+        while True:
+            await self._clock.sleep(OBSERVE_S)
+            try:
+                await self.look_at_server()
+            except StoreError as error:
+                self._gate.close(self._clock.monotonic() * 1e3)
+                self._outage.note(error)
+
+    async def look_at_server(self) -> None:
+        """Take note of the server's state."""
+        self._server = await self._store.server()
+        self._gate.observe(
+            run_id=self._server.run_id,
+            server_ms=self._server.time_ms,
+            uptime_ms=self._server.uptime_ms,
+            monotonic_ms=self._clock.monotonic() * 1e3,
+        )
+
+    def reasons(self) -> list[str]:
+        """Say what keeps the engine from being ready."""
+        found = []
+        if self._engine.state != "running":
+            found.append(f"the engine is {self._engine.state}")
+        if self._outage.reason:
+            found.append(f"redis: {self._outage.reason}")
+        server = self._server
+        if server is not None and not server.writable:
+            found.append("redis: the server is a read-only replica")
+        if server is not None and server.memory_bytes_max:
+            share = server.memory_bytes / server.memory_bytes_max
+            if share > MEMORY_SHARE_MAX:
+                found.append(f"redis: {share:.0%} of maxmemory is used")
+        return found
+
+    def as_beat(self) -> Beat:
+        """This engine's sign of life."""
+        engine = self._engine
+        return Beat(
+            name=engine.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=_version(),
+            state=engine.state,
+            http=self.http,
+            started_ms=self._started_ms,
+            beat_ms=self._clock.now_ms(),
+            loop_lag_ms=round(engine.meters.loop_lag_s * 1e3, 1),
+            rss_bytes=rss_bytes(),
+            queues={queue: runner.load() for queue, runner in engine.runners.items()},
+        )
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process, in bytes."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        # macOS has no /proc and tells the peak, in bytes.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _version() -> str:
+    from engine import __version__
+
+    return __version__

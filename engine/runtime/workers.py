@@ -1,0 +1,316 @@
+"""
+The workers of one queue: long-lived tasks that run job after job.
+
+A batch wakes one worker, which runs handler after handler by plain ``await``. If jobs are left when
+it suspends, the next loop turn wakes twice as many. So handlers that never suspend cost no task
+switch, and handlers that do are all running a few loop turns later.
+
+Time limits are watched by one scanner for all workers: it cancels a handler at its limit, and
+gives its worker up if the handler ignores that. The job is settled as timed out either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
+
+from engine.clock import Clock
+from engine.core import decision as to
+from engine.core import outcome as was
+from engine.core.leases import LeaseTimes
+from engine.failpoint import failpoint
+from engine.runtime.attempt import Admission, outcome_of
+from engine.runtime.jobs import LiveJob
+from engine.runtime.settler import Settler
+from engine.store.base import Lease
+from schemas.job import ErrorRecord
+
+Why = Literal["", "timeout", "stop", "lost"]
+NEVER = float("inf")
+
+
+class Worker:
+    """
+    One long-lived task and what it is doing.
+
+    Attributes:
+        job: The job whose handler runs now.
+        started: Monotonic seconds of its start.
+        deadline: Monotonic seconds at which the scanner acts.
+        why: Why its handler was cancelled.
+        given_up: The job was settled without waiting for the handler to end.
+    """
+
+    __slots__ = ("deadline", "given_up", "job", "now", "started", "task", "wake", "why")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.wake: asyncio.Future[None] | None = None
+        self.job: LiveJob | None = None
+        self.now = 0.0
+        self.started = 0.0
+        self.deadline = NEVER
+        self.why: Why = ""
+        self.given_up = False
+
+    def cancel(self, why: Why, deadline: float) -> None:
+        """Cancel the handler that runs, and say why."""
+        assert self.task is not None
+        self.why = why
+        self.deadline = deadline
+        self.task.cancel()
+
+
+class Workers:
+    """
+    Runs the jobs of one queue.
+
+    Args:
+        admission: Judges entries when their turn has come.
+        settler: Takes what ended.
+        clock: Time.
+        times: When a lease is too old to start under.
+        cancel_grace_s: Time that a cancelled handler has.
+        spawn: Runs a coroutine in the engine's task group.
+        on_room: Called when a worker took a job or ended one.
+        on_held: Called with the type and the reason when a handler holds its type.
+        on_stuck: Called with +1 when a worker is given up, -1 when its handler ended after all.
+        started: Called with jobs whose types want events.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        settler: Settler,
+        clock: Clock,
+        *,
+        times: LeaseTimes,
+        cancel_grace_s: float,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        on_room: Callable[[], None],
+        on_held: Callable[[LiveJob, str], None],
+        on_stuck: Callable[[int], None],
+        on_started: Callable[[LiveJob], None],
+    ) -> None:
+        self._admission = admission
+        self._settler = settler
+        self._clock = clock
+        self._start_age_s = times.lease_ms * 0.9 / 1e3
+        self._cancel_grace_s = cancel_grace_s
+        self._spawn = spawn
+        self._on_room = on_room
+        self._on_held = on_held
+        self._on_stuck = on_stuck
+        self._on_started = on_started
+        self._waking = 1
+        self._chained = False
+        self.todo: deque[Lease] = deque()
+        self.workers: set[Worker] = set()
+        self.idle: list[Worker] = []
+        self.active = 0
+        self.limit = 1
+        self.open = True
+
+    def put(self, leases: Sequence[Lease], *, first: bool = False) -> None:
+        """Queue leases; those of the strict lane go before the others."""
+        if first:
+            self.todo.extendleft(reversed(leases))
+        else:
+            self.todo.extend(leases)
+        self.pump()
+
+    def pump(self) -> None:
+        """See to it that jobs are taken up, after jobs, room or permission came."""
+        if not self._chained and self.open and self.todo and self.active < self.limit:
+            self._chained = True
+            self._waking = 1
+            self._chain()
+
+    def running(self) -> list[Worker]:
+        """Workers with a handler under way; safe to call from a thread."""
+        return [worker for worker in self.workers.copy() if worker.job is not None]
+
+    def take_back(self) -> list[Lease]:
+        """Empty the buffer and return what was in it."""
+        leases = list(self.todo)
+        self.todo.clear()
+        return leases
+
+    def _chain(self) -> None:
+        count = min(self._waking, len(self.todo), self.limit - self.active)
+        if not self.open or count <= 0:
+            self._chained = False
+            return
+        for _ in range(count):
+            self._wake_one()
+        self._waking *= 2
+        asyncio.get_running_loop().call_soon(self._chain)
+
+    def _wake_one(self) -> None:
+        self.active += 1
+        if self.idle:
+            worker = self.idle.pop()
+            assert worker.wake is not None
+            worker.wake.set_result(None)
+        else:
+            worker = Worker()
+            self.workers.add(worker)
+            worker.task = self._spawn(self._work(worker))
+
+    async def _park(self, worker: Worker) -> None:
+        self.active -= 1
+        worker.deadline = NEVER
+        worker.wake = asyncio.get_running_loop().create_future()
+        self.idle.append(worker)
+        self._on_room()
+        try:
+            await worker.wake
+        except asyncio.CancelledError:
+            # Only the engine's end cancels an idle worker.
+            self.workers.discard(worker)
+            raise
+
+    async def _work(self, worker: Worker) -> None:  # noqa: C901 - the hot loop, kept in one frame
+        todo, settler, monotonic = self.todo, self._settler, self._clock.monotonic
+        now_ms, admit = self._clock.now_ms, self._admission.admit
+        worker.now = monotonic()
+        while True:
+            if not todo or not self.open or self.active > self.limit:
+                await self._park(worker)
+                worker.now = monotonic()
+                continue
+            lease = todo.popleft()
+            if lease.lost or worker.now - lease.batch.since > self._start_age_s:
+                self._forgo(lease)
+                continue
+            job, payload, outcome = admit(lease, now_ms())
+            if outcome is not None and not self._goes_on(job, outcome):
+                continue
+            bound = job.bound
+            worker.started = worker.now
+            worker.deadline = worker.now + bound.timeout_s
+            worker.job = job
+            if bound.events:
+                self._on_started(job)
+            try:
+                result = await bound.call(job, payload)
+            except BaseException as error:
+                if worker.given_up:
+                    self._on_stuck(-1)
+                    return
+                if not worker.why and _is_dismissed(error):
+                    raise
+                worker.now = monotonic()
+                worker.job = None
+                worker.deadline = NEVER
+                self._failed(worker, job, error)
+            else:
+                if worker.given_up:
+                    self._on_stuck(-1)
+                    return
+                ended = monotonic()
+                worker.job = None
+                worker.deadline = NEVER
+                if worker.why:
+                    self._uncancel(worker)
+                settler.succeed(job, result, ended - worker.started)
+                worker.now = ended
+
+    def _goes_on(self, job: LiveJob, outcome: was.Outcome) -> bool:
+        """Settle what ends without being run; tell whether the handler is to run all the same."""
+        failpoint("K2")
+        if isinstance(outcome, was.Vanished):
+            self._settler.vanished(job)
+        return isinstance(self._settler.end(job, outcome), to.RunAgain)
+
+    def _forgo(self, lease: Lease) -> None:
+        """Leave an entry alone whose lease another engine may hold by now."""
+        lease.lost = True
+        self._settler.dropped(lease.batch.lane, 1)
+
+    def _failed(self, worker: Worker, job: LiveJob, error: BaseException) -> None:
+        seconds = worker.now - worker.started
+        cancelled = isinstance(error, asyncio.CancelledError)
+        why = worker.why
+        if why:
+            self._uncancel(worker)
+        if cancelled and why == "stop":
+            self._settler.end(job, was.Interrupted(), seconds)
+        elif cancelled and why == "timeout":
+            self._settler.end(job, timed_out(job), seconds)
+        elif cancelled and why == "lost":
+            self._forgo(job.lease)
+        else:
+            outcome = outcome_of(error, job)
+            if isinstance(outcome, was.Held):
+                self._on_held(job, str(error))
+            self._settler.end(job, outcome, seconds)
+
+    def _uncancel(self, worker: Worker) -> None:
+        """Let the worker go on after its handler was cancelled (``asyncio.timeout`` counts)."""
+        worker.why = ""
+        assert worker.task is not None
+        while worker.task.uncancel():
+            pass
+
+    def scan(self, now: float) -> None:
+        """Cancel handlers beyond their limit; give up workers whose handlers ignore that."""
+        for worker in list(self.workers):
+            job = worker.job
+            if job is None or now < worker.deadline:
+                continue
+            if not worker.why:
+                worker.cancel("timeout", now + self._cancel_grace_s)
+            else:
+                self.give_up(worker, now)
+
+    def give_up(self, worker: Worker, now: float) -> None:
+        """Settle a job whose handler does not end, and put another worker in its place."""
+        job = worker.job
+        assert job is not None
+        worker.given_up = True
+        worker.job = None
+        worker.deadline = NEVER
+        self.workers.discard(worker)
+        self.active -= 1
+        self._on_stuck(1)
+        if worker.why == "lost":
+            self._forgo(job.lease)
+        elif worker.why == "stop":
+            self._settler.end(job, was.Interrupted(), now - worker.started)
+        else:
+            self._settler.end(job, timed_out(job), now - worker.started)
+        self.pump()
+
+    def interrupt(self, now: float) -> None:
+        """Cancel all handlers, since the engine stops."""
+        for worker in self.running():
+            if not worker.why:
+                worker.cancel("stop", now + self._cancel_grace_s)
+
+    def lost(self, lane: str, entries: set[bytes]) -> None:
+        """Drop leases that other engines hold now, and cancel what runs under them."""
+        for lease in self.todo:
+            if lease.entry in entries and lease.batch.lane == lane:
+                lease.lost = True
+        now = self._clock.monotonic()
+        for worker in self.running():
+            job = worker.job
+            if job is not None and job.lane == lane and job.lease.entry in entries:
+                job.lease.lost = True
+                if not worker.why:
+                    worker.cancel("lost", now + self._cancel_grace_s)
+
+
+def _is_dismissed(error: BaseException) -> bool:
+    """Tell whether the task itself was cancelled, rather than something its handler awaited."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def timed_out(job: LiveJob) -> was.TimedOut:
+    """Say that an attempt ran into its limit."""
+    text = f"ran longer than its limit of {job.bound.timeout_s:g} s"
+    return was.TimedOut(error=ErrorRecord(kind="timeout", message=text))

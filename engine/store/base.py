@@ -1,0 +1,295 @@
+"""
+The engine's verbs, as a protocol with two implementations.
+
+:class:`engine.store.redis.RedisStore` speaks to a server;
+:class:`engine.testing.memory_store.MemoryStore` runs the same verbs over a plain model. One suite
+(``tests/store``) holds both to this contract.
+
+Every verb may raise :class:`~engine.errors.StoreUnavailable` (nothing is known about its effect;
+each is safe to repeat), :class:`~engine.errors.StoreRefused` (nothing was changed) and
+:class:`~engine.errors.GroupMissing` (call :meth:`Store.open` and repeat).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Batch(msgspec.Struct, kw_only=True, gc=False):
+    """
+    Jobs that one read brought from one lane.
+
+    Attributes:
+        lane: The lane.
+        since: Monotonic seconds of the last proof that this engine holds them.
+    """
+
+    lane: str
+    since: float
+
+
+class Lease(msgspec.Struct, gc=False):
+    """
+    One delivered stream entry.
+
+    Attributes:
+        batch: The read that brought it.
+        entry: The stream entry's id.
+        fields: Names and values in turn.
+        deliveries: The entry's delivery count, which with the consumer's name fences settlements.
+        lost: Set once the store said that another engine holds the entry.
+    """
+
+    batch: Batch
+    entry: bytes
+    fields: list[bytes]
+    deliveries: int = 1
+    lost: bool = False
+
+
+class Fetched(msgspec.Struct):
+    """
+    What one exact read brought.
+
+    Attributes:
+        leases: The jobs, in lane order.
+        waiting: Jobs left in each lane after it.
+    """
+
+    leases: list[Lease]
+    waiting: dict[str, int]
+
+
+class Reclaimed(msgspec.Struct):
+    """
+    What was taken over from engines that are gone.
+
+    Attributes:
+        leases: The jobs, with their raised delivery counts.
+        trimmed: (lane, entry) of leased entries that somebody had deleted from their stream;
+            they have left the pending list and their bodies are unknown.
+    """
+
+    leases: list[Lease]
+    trimmed: list[tuple[str, bytes]]
+
+
+class Promoted(msgspec.Struct):
+    """
+    What became due.
+
+    Attributes:
+        moved: Jobs moved to their lanes.
+        next_ms: Milliseconds until the next one is due, by the server's clock; None for never.
+    """
+
+    moved: int
+    next_ms: int | None
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """
+    One entry for the dead stream.
+
+    Attributes:
+        fields: ``_dead`` with its record, then the job's own fields.
+        fingerprint: The group it is counted in.
+        sample: JSON that shows the group's first death to a person.
+    """
+
+    fields: list[bytes]
+    fingerprint: str
+    sample: bytes
+
+
+class Settlement(msgspec.Struct, kw_only=True):
+    """
+    Decisions about jobs of one lane, applied together or not at all.
+
+    Attributes:
+        lane: The lane.
+        sequence: Number of this settlement within the engine and lane, from 1. A repeated number
+            is answered as applied, so that a lost reply can be asked for again.
+        ended: Entries that leave the lane. May be empty, to record the deaths of entries that had
+            been deleted from their stream.
+        released: Entries that are handed back, still to be delivered.
+        deliveries: Delivery counts of entries for which it is not 1.
+        held: Upper bound of the entries of this lane that the engine holds now.
+        done: Fields of entries for the done stream.
+        retries: (due in Unix ms, packed lane and fields) for the delayed set.
+        dead: Entries for the dead stream.
+        aside: (type, packed lane and fields) for the streams of held types.
+        stats: Counters to raise, ``outcome:type`` → by how much.
+        at_ms: Unix ms, which chooses the minute of the statistics.
+        events: JSON lines for the events stream.
+        replies: (stream, fields) for producers that wait for an outcome.
+        finished: Ids of jobs whose progress is to be forgotten.
+    """
+
+    lane: str
+    sequence: int
+    ended: list[bytes]
+    released: list[bytes] = []
+    deliveries: dict[bytes, int] = {}
+    held: int
+    done: list[list[bytes]] = []
+    retries: list[tuple[int, bytes]] = []
+    dead: list[Dead] = []
+    aside: list[tuple[str, bytes]] = []
+    stats: dict[str, int] = {}
+    at_ms: int
+    events: list[bytes] = []
+    replies: list[tuple[str, list[bytes]]] = []
+    finished: list[str] = []
+
+
+class Control(msgspec.Struct, kw_only=True):
+    """
+    What operators set for a queue, for all engines.
+
+    Attributes:
+        paused: Nothing new is started.
+        concurrency: Jobs at a time per engine; None for each engine's own setting.
+        holds: Held type → reason.
+    """
+
+    paused: bool = False
+    concurrency: int | None = None
+    holds: dict[str, str] = {}
+
+
+class ServerState(msgspec.Struct, kw_only=True):
+    """
+    What the server says of itself.
+
+    Attributes:
+        run_id: Identity of the server process.
+        version: For example ``valkey 9.1.2``.
+        time_ms: Its clock, Unix ms.
+        uptime_ms: How long it has been up.
+        memory_bytes: Memory in use.
+        memory_bytes_max: Its limit; 0 for none.
+        writable: False on a read-only replica.
+    """
+
+    run_id: str
+    version: str
+    time_ms: float
+    uptime_ms: float
+    memory_bytes: int
+    memory_bytes_max: int
+    writable: bool
+
+
+class Gauges(msgspec.Struct, kw_only=True):
+    """
+    How full a queue is.
+
+    Attributes:
+        waiting: Jobs not yet delivered, per lane.
+        active: Jobs delivered and not settled, over all engines, per lane.
+        delayed: Jobs in the delayed set.
+        held: Jobs set aside per held type.
+        dead: Entries in the dead stream.
+        oldest_ms: Age of the oldest waiting entry, by the server's clock; 0 without one.
+    """
+
+    waiting: dict[str, int]
+    active: dict[str, int]
+    delayed: int
+    held: dict[str, int]
+    dead: int
+    oldest_ms: int
+
+
+class Store(Protocol):
+    """What an engine asks of its queues. One instance serves one engine process."""
+
+    async def open(self, queue: str) -> None:
+        """
+        Create the lanes and their groups where they are missing; a group starts at 0.
+
+        Raises:
+            StoreRefused: With kind ``wrongtype`` if a key of the queue holds something else.
+        """
+
+    async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
+        """Lease up to that many jobs from each lane, without waiting, and count what is left."""
+
+    async def wait(
+        self, queue: str, lanes: Sequence[str], count: int, block_ms: int
+    ) -> list[Lease]:
+        """
+        Wait for jobs in any lane and lease up to ``count`` from each.
+
+        Never cancel this call: what was delivered meanwhile would lie until its lease ends.
+        """
+
+    async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
+        """
+        Apply decisions and end the leases.
+
+        Returns:
+            The entries that this engine does not hold any more. If there are any, nothing was
+            changed, and the settlement may be sent again without them under a new number.
+        """
+
+    def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
+        """
+        Renew leases, given as entry → delivery count, and return those that are lost.
+
+        Blocks, and uses a connection of its own: it is called from a thread, so that a handler
+        which blocks the event loop does not lose its lease.
+        """
+
+    async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
+        """Take over up to ``count`` jobs whose leases have been idle for that long."""
+
+    async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
+        """
+        Take up jobs that were delivered to this engine in a reply that got lost.
+
+        Args:
+            in_hand: Entries per lane that the engine knows of.
+        """
+
+    async def promote(self, queue: str, *, count: int) -> Promoted:
+        """Move due jobs from the delayed set to their lanes, the longest due first."""
+
+    async def control(self, queue: str) -> Control:
+        """Read what operators set."""
+
+    async def hold(self, queue: str, job_type: str, reason: str) -> bool:
+        """Hold a type; returns False if it was held already, whose reason is then kept."""
+
+    async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
+        """Move up to ``count`` set-aside jobs of types that are held no more to their lanes."""
+
+    async def report(
+        self, queue: str, progress: Mapping[str, bytes], events: Sequence[bytes]
+    ) -> None:
+        """Record progress (job id → JSON) and events (JSON)."""
+
+    async def trim(self, queue: str, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        """Drop the oldest done entries beyond a count of jobs or an age; returns jobs dropped."""
+
+    async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
+        """Count what the queue holds."""
+
+    async def server(self) -> ServerState:
+        """Ask the server how it is."""
+
+    async def beat(self, name: str, beat: bytes) -> None:
+        """Show that this engine lives, and forget engines that have not for a minute."""
+
+    async def leave(self, name: str, queues: Sequence[str]) -> None:
+        """Take the engine off the list, and its consumers off the groups if they hold nothing."""
+
+    async def retire(self, queue: str, *, idle_ms_min: int) -> int:
+        """Delete consumers that hold nothing and have been idle that long; returns how many."""
+
+    async def close(self) -> None:
+        """Close the connections. The store cannot be used afterwards."""

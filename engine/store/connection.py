@@ -1,0 +1,66 @@
+"""
+How every part of the engine connects to the server.
+
+Automatic retries are off: redis-py would send a command again whose reply was lost, and one lost
+reply of an XADD would double a job. What is safe to repeat is repeated by its caller.
+"""
+
+from __future__ import annotations
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from engine.errors import SettingsError
+
+
+def pool(
+    url: str, *, name: str, timeout_s: float = 5.0, connect_timeout_s: float = 5.0
+) -> redis.asyncio.ConnectionPool:
+    """
+    Build a pool of asyncio connections without retries.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        name: What CLIENT LIST shows.
+        timeout_s: Time after which a silent server counts as gone.
+        connect_timeout_s: Time that connecting may take.
+
+    Raises:
+        SettingsError: The URL cannot be read.
+    """
+    try:
+        return redis.asyncio.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            client_name=name,
+            retry=AsyncRetry(NoBackoff(), 0),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=connect_timeout_s,
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"redis_url: {error}") from None
+
+
+def client(url: str, *, name: str, timeout_s: float = 5.0) -> redis.asyncio.Redis:
+    """Build an asyncio client without retries, for everything off the hot path."""
+    return redis.asyncio.Redis.from_pool(pool(url, name=name, timeout_s=timeout_s))
+
+
+def sync_client(url: str, *, name: str, timeout_s: float = 5.0) -> redis.Redis:
+    """Build a blocking client without retries, for threads and scripts."""
+    try:
+        return redis.Redis.from_url(
+            url,
+            protocol=2,
+            client_name=name,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"redis_url: {error}") from None

@@ -1,0 +1,177 @@
+"""Values ⇄ what scripts and commands take and return. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from engine.core.leases import RELEASED_IDLE_MS
+from engine.store.base import Control, ServerState, Settlement
+from engine.store.link import Argument
+from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.wire.packing import pack
+from schemas.stats import Beat
+
+MINUTES_TTL_S = 8 * 86_400
+"""Minute buckets serve charts over seven days."""
+
+ENGINE_FORGOTTEN_MS = 60_000
+"""An engine that has not shown itself for so long is taken off the list."""
+
+RANGE_FACTOR = 4
+"""A range of the pending list is read where it is at most so much longer than the batch: reading
+an entry of a range costs a quarter of asking for one alone."""
+
+
+class Bounds(Protocol):
+    """The settings that a settlement needs."""
+
+    @property
+    def done_jobs_max(self) -> int: ...
+    @property
+    def events_max(self) -> int: ...
+    @property
+    def dead_groups_max(self) -> int: ...
+
+
+def settle_arguments(
+    keys: QueueKeys, consumer: str, settlement: Settlement, bounds: Bounds
+) -> tuple[list[str], list[Argument]]:
+    """Build keys and arguments of the script ``settle``."""
+    entries = settlement.ended + settlement.released
+    streams: list[str] = []
+    rest = _rest(keys, settlement, bounds, streams)
+    ranged = 0 < settlement.held <= RANGE_FACTOR * len(entries)
+    names = [
+        keys.lane(settlement.lane),
+        keys.delayed,
+        keys.dead,
+        keys.dead_groups,
+        keys.done,
+        keys.stats,
+        keys.minutes(settlement.at_ms),
+        keys.settled,
+        keys.events,
+        keys.progress,
+        *streams,
+    ]
+    stats = [part for name, n in settlement.stats.items() for part in (name.encode(), b"%d" % n)]
+    arguments: list[Argument] = [
+        GROUP,
+        consumer,
+        f"{consumer}:{settlement.lane}",
+        settlement.sequence,
+        settlement.held if ranged else 0,
+        min(entries, default=b"-"),
+        max(entries, default=b"+"),
+        rest,
+        settlement.at_ms // 60_000,
+        # Each entry tells of one job at least; the exact bound is kept by `trim`.
+        4 * bounds.done_jobs_max,
+        pack(stats) if stats else b"",
+        pack([pack(fields) for fields in settlement.done]) if settlement.done else b"",
+        len(settlement.ended),
+        *entries,
+    ]
+    return names, arguments
+
+
+def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list[str]) -> bytes:
+    """Pack what is not plain success, and collect the further streams that it writes to."""
+    if not (
+        settlement.released
+        or settlement.deliveries
+        or settlement.retries
+        or settlement.dead
+        or settlement.aside
+        or settlement.events
+        or settlement.replies
+        or settlement.finished
+    ):
+        return b""
+
+    def stream(name: str) -> bytes:
+        if name not in streams:
+            streams.append(name)
+        return b"%d" % (streams.index(name) + 1)
+
+    def flat(pairs: Sequence[tuple[bytes, ...]]) -> list[bytes]:
+        return [part for pair in pairs for part in pair]
+
+    return pack_of_lists(
+        flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
+        flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
+        flat([(d.fingerprint.encode(), d.sample, pack(d.fields)) for d in settlement.dead]),
+        flat([(stream(keys.held(name)), member) for name, member in settlement.aside]),
+        settlement.events,
+        flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
+        [job_id.encode() for job_id in settlement.finished],
+        [
+            b"%d" % MINUTES_TTL_S,
+            b"%d" % bounds.events_max,
+            b"%d" % bounds.dead_groups_max,
+            b"%d" % RELEASED_IDLE_MS,
+            RELEASED.encode(),
+        ],
+    )
+
+
+def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
+    """Pack lists so that each is unpacked by a call of its own."""
+    return pack([pack(items) for items in lists])
+
+
+def read_control(flat: Sequence[bytes]) -> Control:
+    """Read the control hash; values that make no sense count as not set."""
+    found = dict(zip(flat[::2], flat[1::2], strict=True))
+    concurrency = found.get(b"concurrency", b"")
+    return Control(
+        paused=found.get(b"paused") == b"1",
+        concurrency=int(concurrency) if concurrency.isdigit() and int(concurrency) > 0 else None,
+        holds={
+            name.decode("utf-8", "replace").removeprefix("hold:"): _hold_reason(value)
+            for name, value in found.items()
+            if name.startswith(b"hold:")
+        },
+    )
+
+
+def _hold_reason(value: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(value, type=dict[str, Any]).get("reason", ""))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return value.decode("utf-8", "replace")
+
+
+def server_state(info: bytes, clock: Sequence[bytes]) -> ServerState:
+    """Read the replies of INFO and TIME."""
+    found = dict(
+        line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line
+    )
+    brand = "valkey" if "valkey_version" in found else "redis"
+    seconds, micros = int(clock[0]), int(clock[1])
+    return ServerState(
+        run_id=found.get("run_id", ""),
+        version=f"{brand} {found.get(f'{brand}_version', '')}",
+        time_ms=seconds * 1000 + micros / 1000,
+        uptime_ms=float(found.get("uptime_in_seconds", 0)) * 1000,
+        memory_bytes=int(found.get("used_memory", 0)),
+        memory_bytes_max=int(found.get("maxmemory", 0)),
+        writable=found.get("role", "master") == "master",
+    )
+
+
+def beats_to_forget(flat: Sequence[bytes], *, now_ms: int) -> list[bytes]:
+    """Name the engines whose last beat is too old, or cannot be read."""
+    gone = []
+    for name, raw in zip(flat[::2], flat[1::2], strict=True):
+        try:
+            beat = msgspec.json.decode(raw, type=Beat)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            gone.append(name)
+            continue
+        if now_ms - beat.beat_ms > ENGINE_FORGOTTEN_MS:
+            gone.append(name)
+    return gone

@@ -1,0 +1,183 @@
+"""
+One connection for the hot path.
+
+redis-py connects, which brings TLS, passwords, unix sockets and everything else a URL can say.
+Then this module's protocol takes the transport over: one future for each write, whatever number of
+commands it holds, and replies parsed by hiredis. A waiter that is cancelled leaves its place in the
+queue behind, so replies never come to the wrong caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import hiredis
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from engine.errors import StoreUnavailable
+from engine.store.faults import fault, reply_fault
+from engine.store.scripts import Script
+
+Argument = bytes | str | int
+Command = Sequence[Argument]
+
+
+_pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
+
+
+class _Replies(asyncio.Protocol):
+    """Sorts replies to the writes that wait for them."""
+
+    def __init__(self) -> None:
+        self.reader = hiredis.Reader()
+        self.waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self.gathered: list[Any] = []
+        self.alive = True
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        try:
+            self._deliver()
+        except hiredis.ProtocolError as error:
+            self.fail(error)
+
+    def _deliver(self) -> None:
+        gets = self.reader.gets
+        while self.waiting:
+            reply = gets()
+            if reply is False:
+                return
+            self.gathered.append(reply)
+            future, wanted = self.waiting[0]
+            if len(self.gathered) == wanted:
+                self.waiting.popleft()
+                replies, self.gathered = self.gathered, []
+                if not future.done():
+                    future.set_result(replies)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(exc or ConnectionError("the server closed the connection"))
+
+    def fail(self, error: Exception) -> None:
+        """Tell all waiters that no reply will come."""
+        self.alive = False
+        while self.waiting:
+            future, _ = self.waiting.popleft()
+            if not future.done():
+                future.set_exception(ConnectionError(str(error)))
+
+
+class Link:
+    """
+    One connection that heals at the next call.
+
+    Args:
+        pool: Says where and how to connect; the link takes none of its connections.
+        timeout_s: Time after which a silent server counts as gone.
+    """
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._connection: Any = None
+        self._replies: _Replies | None = None
+        self._transport: asyncio.Transport | None = None
+        self._connecting = asyncio.Lock()
+        self.connects = 0
+
+    async def call(self, *commands: Command, timeout_s: float | None = None) -> list[Any]:
+        """
+        Send commands in one write and return their replies.
+
+        Error replies come back as :class:`hiredis.ReplyError` in their places.
+
+        Raises:
+            StoreError: The connection failed; what was sent may or may not have been done.
+        """
+        replies = self._replies
+        if replies is None or not replies.alive:
+            replies = await self._connect()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        replies.waiting.append((future, len(commands)))
+        assert self._transport is not None
+        self._transport.write(b"".join([_pack(tuple(command)) for command in commands]))
+        try:
+            async with asyncio.timeout(timeout_s or self._timeout_s):
+                return await future
+        except TimeoutError:
+            self.drop()
+            raise StoreUnavailable("timeout", "the server did not answer in time") from None
+        except OSError as error:
+            self.drop()
+            raise fault(error) from None
+
+    async def one(self, *command: Argument) -> Any:
+        """Send one command and return its reply; an error reply is raised."""
+        return checked(await self.call(command))[0]
+
+    async def run(self, wanted: Script, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Run a script, loading it first where the server does not have it."""
+        command = evalsha(wanted, keys, *arguments)
+        (reply,) = await self.call(command)
+        if is_noscript(reply):
+            # Nothing was run, so sending it again is safe.
+            await self.one(b"SCRIPT", b"LOAD", wanted.text)
+            (reply,) = await self.call(command)
+        return checked([reply])[0]
+
+    def drop(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._replies is not None:
+            self._replies.fail(ConnectionError("the connection was given up"))
+            self._replies = None
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        self._connection = None
+
+    async def _connect(self) -> _Replies:
+        async with self._connecting:
+            if self._replies is not None and self._replies.alive:
+                return self._replies
+            self.drop()
+            connection = cast(Any, self._pool).make_connection()
+            try:
+                await connection.connect()
+            except (RedisError, OSError, TimeoutError) as error:
+                raise fault(error) from None
+            # Handshake done: from here on the bytes are ours. The connection object is kept,
+            # since its finaliser would close the transport.
+            self._transport = connection._writer.transport  # noqa: SLF001 - has no public name
+            self._connection = connection
+            self._replies = _Replies()
+            assert self._transport is not None
+            self._transport.set_protocol(self._replies)
+            self.connects += 1
+            return self._replies
+
+
+def evalsha(wanted: Script, keys: Sequence[str], *arguments: Argument) -> Command:
+    """Build the command that runs a script."""
+    return (b"EVALSHA", wanted.sha, len(keys), *keys, *arguments)
+
+
+def is_noscript(reply: Any) -> bool:
+    """Tell whether the server does not have the script that it was asked to run."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """
+    Return replies that hold no error.
+
+    Raises:
+        StoreError: The first error among them.
+    """
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply_fault(str(reply))
+    return replies

@@ -1,0 +1,32 @@
+-- reclaim: take over entries whose engine has been silent, and find those that were deleted.
+--
+-- KEYS[1]  lane      the lane's stream
+-- ARGV[1]  group
+-- ARGV[2]  consumer  who takes them
+-- ARGV[3]  idle_ms   least idle time
+-- ARGV[4]  cursor    where the last call stopped, 0-0 to begin
+-- ARGV[5]  count     most entries to take
+--
+-- Returns cursor, {{id, fields, delivery count}, …}, {ids of deleted entries}.
+local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local found = redis.call('XAUTOCLAIM', lane, group, consumer, ARGV[3], ARGV[4], 'COUNT', ARGV[5])
+local taken, deleted = {}, found[3] or {}
+local bodies = 0
+for _, entry in ipairs(found[2]) do
+  -- Redis 6.2 claims deleted entries too, and gives no body for them.
+  if entry and entry[2] then
+    bodies = bodies + 1
+    local row = redis.call('XPENDING', lane, group, entry[1], entry[1], 1, consumer)[1]
+    taken[bodies] = { entry[1], entry[2], row and row[4] or 1 }
+  end
+end
+if not found[3] then
+  -- Before Redis 7 the deleted ones must be told apart by hand: pending with us, absent from the lane.
+  for _, row in ipairs(redis.call('XPENDING', lane, group, '-', '+', ARGV[5], consumer)) do
+    if #redis.call('XRANGE', lane, row[1], row[1]) == 0 then
+      deleted[#deleted + 1] = row[1]
+      redis.call('XACK', lane, group, row[1])
+    end
+  end
+end
+return { found[1], taken, deleted }

@@ -1,0 +1,59 @@
+-- redrive: bring dead jobs back to their lanes, each at most once.
+--
+-- KEYS[1]    dead         stream of dead jobs: _dead and its record, then the job's own fields
+-- KEYS[2]    dead groups  hash: <fingerprint>:n, :first, :last, :sample
+-- KEYS[3-6]  lanes        critical, high, normal, low
+-- ARGV[…]    for each job: entry id, index of its lane (1 to 4), fingerprint, the engine's own
+--            field `_engine`, 1 to drop the field `expires`
+--
+-- Returns how many came back, and the ids of those whose lane refused them; these are dead still,
+-- under a new entry id. Entries that are gone are passed over.
+local FIELDS_MAX = 7000 -- what unpack can put on Lua's stack
+
+local function lower(print)
+  if redis.call('HEXISTS', KEYS[2], print .. ':n') == 0 then
+    -- Deaths beyond the bound of groups are counted together.
+    print = 'other'
+  end
+  if redis.call('HINCRBY', KEYS[2], print .. ':n', -1) <= 0 then
+    redis.call('HDEL', KEYS[2], print .. ':n', print .. ':first', print .. ':last',
+      print .. ':sample')
+  end
+end
+
+local function own_fields(fields, meta, drop_expires)
+  local own = {}
+  for i = 3, #fields, 2 do
+    local name = fields[i]
+    if name ~= '_engine' and not (name == 'expires' and drop_expires) then
+      own[#own + 1] = name
+      own[#own + 1] = fields[i + 1]
+    end
+  end
+  own[#own + 1] = '_engine'
+  own[#own + 1] = meta
+  return own
+end
+
+local moved, refused = 0, {}
+for i = 1, #ARGV, 5 do
+  local id = ARGV[i]
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if entry and #entry[2] > FIELDS_MAX then
+    refused[#refused + 1] = id
+  elseif entry then
+    local fields = own_fields(entry[2], ARGV[i + 3], ARGV[i + 4] == '1')
+    -- XDEL comes first: a server that is out of memory lets a script go on once it has written.
+    redis.call('XDEL', KEYS[1], id)
+    local added = redis.pcall('XADD', KEYS[2 + tonumber(ARGV[i + 1])], '*', unpack(fields))
+    if type(added) == 'table' and added.err then
+      -- Not a stream, or its last id is the highest there is: the job must not get lost.
+      redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+      refused[#refused + 1] = id
+    else
+      lower(ARGV[i + 2])
+      moved = moved + 1
+    end
+  end
+end
+return { moved, refused }

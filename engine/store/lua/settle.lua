@@ -1,0 +1,144 @@
+-- settle: apply decisions about leased entries of one lane, or change nothing.
+--
+-- KEYS[1]   lane        the lane's stream
+-- KEYS[2]   delayed     zset: packed envelope by due time (Unix ms)
+-- KEYS[3]   dead        stream of dead jobs
+-- KEYS[4]   dead groups hash: counts by fingerprint
+-- KEYS[5]   done        stream of finished jobs
+-- KEYS[6]   stats       hash of counters
+-- KEYS[7]   minutes     hash of counters by minute, one key an hour
+-- KEYS[8]   settled     hash: consumer:lane -> number of its last settlement
+-- KEYS[9]   events      stream, capped
+-- KEYS[10]  progress    hash of running jobs' progress
+-- KEYS[11…] streams of held types, then reply streams, as counted below
+-- ARGV[1]   group
+-- ARGV[2]   consumer    who believes to hold the entries
+-- ARGV[3]   place       field of KEYS[8] for this consumer and lane
+-- ARGV[4]   sequence    number of this settlement; a repeated one is answered as applied
+-- ARGV[5]   range       how many entries to look at between the first and the last, 0 for each alone
+-- ARGV[6]   first       lowest entry id of the batch
+-- ARGV[7]   last        highest entry id of the batch
+-- ARGV[8]   rest        packed: what is not plain success, or an empty string
+-- ARGV[9]   minute      Unix minute for the statistics
+-- ARGV[10]  done_max    bound of the done stream, in entries
+-- ARGV[11]  stats       packed: counter, by how much, …
+-- ARGV[12]  done        packed list of packed done entries, or an empty string
+-- ARGV[13]  ended       how many of the ids below leave the lane; the rest are handed back
+-- ARGV[14…] entry ids
+--
+-- `rest` is eight packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
+-- …); dead (fingerprint, sample, packed fields, …); aside (index of its stream, member, …);
+-- events (json, …); replies (index of its stream, packed fields, …); finished (job id, …);
+-- bounds (hour roll ttl s, events max, groups max, idle of a hand-back in ms, its consumer).
+--
+-- Returns the ids that the consumer does not hold; an empty list means all was applied.
+local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+if redis.call('HGET', KEYS[8], ARGV[3]) == ARGV[4] then
+  return {}
+end
+
+local rest = {}
+local counts = {}
+if ARGV[8] ~= '' then
+  for i, packed in ipairs(cmsgpack.unpack(ARGV[8])) do
+    rest[i] = cmsgpack.unpack(packed)
+  end
+  for i = 1, #rest[1], 2 do
+    counts[rest[1][i]] = tonumber(rest[1][i + 1])
+  end
+end
+
+-- The fence: each entry must be pending with this consumer and with the count it was leased with.
+local held = {}
+local look = tonumber(ARGV[5])
+if look > 0 then
+  for _, row in ipairs(redis.call('XPENDING', lane, group, ARGV[6], ARGV[7], look, consumer)) do
+    held[row[1]] = row[4]
+  end
+end
+local lost = {}
+for i = 14, #ARGV do
+  local id = ARGV[i]
+  local deliveries = held[id]
+  if not deliveries then
+    local row = redis.call('XPENDING', lane, group, id, id, 1, consumer)[1]
+    deliveries = row and row[4]
+  end
+  if deliveries ~= (counts[id] or 1) then
+    lost[#lost + 1] = id
+  end
+end
+if #lost > 0 then
+  return lost
+end
+
+-- XACK and XDEL come first: a server that is out of memory lets a script go on once it has written.
+local ended = tonumber(ARGV[13])
+if ended > 0 then
+  redis.call('XACK', lane, group, unpack(ARGV, 14, 13 + ended))
+  redis.call('XDEL', lane, unpack(ARGV, 14, 13 + ended))
+end
+local idle, released = rest[8] and rest[8][4], rest[8] and rest[8][5]
+for i = 14 + ended, #ARGV do
+  local id = ARGV[i]
+  redis.call('XCLAIM', lane, group, released, 0, id, 'IDLE', idle,
+    'RETRYCOUNT', (counts[id] or 1) - 1, 'JUSTID')
+end
+
+if ARGV[12] ~= '' then
+  for _, packed in ipairs(cmsgpack.unpack(ARGV[12])) do
+    local fields = cmsgpack.unpack(packed)
+    redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[10], '*', unpack(fields))
+    redis.call('HINCRBY', KEYS[6], 'done_kept', fields[8])
+  end
+end
+if ARGV[11] ~= '' then
+  local stats = cmsgpack.unpack(ARGV[11])
+  for i = 1, #stats, 2 do
+    redis.call('HINCRBY', KEYS[6], stats[i], stats[i + 1])
+    local minute = ARGV[9] .. ':' .. stats[i]
+    if redis.call('HINCRBY', KEYS[7], minute, stats[i + 1]) == tonumber(stats[i + 1]) then
+      redis.call('EXPIRE', KEYS[7], rest[8] and rest[8][1] or 691200)
+    end
+  end
+end
+
+if #rest > 0 then
+  local retries = rest[2]
+  if #retries > 0 then
+    redis.call('ZADD', KEYS[2], unpack(retries))
+  end
+  local dead = rest[3]
+  for i = 1, #dead, 3 do
+    local fields = cmsgpack.unpack(dead[i + 2])
+    local id = redis.call('XADD', KEYS[3], '*', unpack(fields))
+    local at = string.match(id, '^%d+')
+    local print = dead[i]
+    if redis.call('HEXISTS', KEYS[4], print .. ':n') == 0 then
+      if redis.call('HLEN', KEYS[4]) >= 4 * tonumber(rest[8][3]) then
+        print = 'other'
+      end
+      redis.call('HSETNX', KEYS[4], print .. ':first', at)
+      redis.call('HSETNX', KEYS[4], print .. ':sample', dead[i + 1])
+    end
+    redis.call('HINCRBY', KEYS[4], print .. ':n', 1)
+    redis.call('HSET', KEYS[4], print .. ':last', at)
+  end
+  local aside = rest[4]
+  for i = 1, #aside, 2 do
+    redis.call('XADD', KEYS[10 + tonumber(aside[i])], '*', 'job', aside[i + 1])
+  end
+  -- Whoever asked for these may have put another type under the key: that is no reason to fail.
+  for _, event in ipairs(rest[5]) do
+    redis.pcall('XADD', KEYS[9], 'MAXLEN', '~', rest[8][2], '*', 'event', event)
+  end
+  local replies = rest[6]
+  for i = 1, #replies, 2 do
+    redis.pcall('XADD', KEYS[10 + tonumber(replies[i])], '*', unpack(cmsgpack.unpack(replies[i + 1])))
+  end
+  if #rest[7] > 0 then
+    redis.call('HDEL', KEYS[10], unpack(rest[7]))
+  end
+end
+redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
+return lost

@@ -1,0 +1,29 @@
+-- unhold: move set-aside jobs of types that are held no more back to their lanes.
+--
+-- KEYS[1]    control  hash with a field hold:<type> per held type
+-- KEYS[2-5]  lanes    critical, high, normal, low
+-- KEYS[6…]   held     streams of set-aside jobs, one per type
+-- ARGV[1]    count    most jobs to move
+-- ARGV[2-5]  names of the lanes, in the order of their keys
+-- ARGV[6…]   names of the types, in the order of their streams
+--
+-- Returns how many were moved.
+local streams = {}
+for i = 2, 5 do
+  streams[ARGV[i]] = KEYS[i]
+end
+local moved, count = 0, tonumber(ARGV[1])
+for i = 6, #KEYS do
+  if moved < count and redis.call('HEXISTS', KEYS[1], 'hold:' .. ARGV[i]) == 0 then
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', count - moved)) do
+      local fields = cmsgpack.unpack(entry[2][2])
+      redis.call('XDEL', KEYS[i], entry[1])
+      redis.call('XADD', streams[fields[1]] or KEYS[4], '*', unpack(fields, 2))
+      moved = moved + 1
+    end
+    if redis.call('XLEN', KEYS[i]) == 0 then
+      redis.call('DEL', KEYS[i])
+    end
+  end
+end
+return moved

@@ -1,0 +1,401 @@
+"""
+The store over a real server.
+
+Three kinds of connection, so that nothing waits behind a blocking read: one per queue for fetching,
+one per queue for settling, and one for upkeep. Renewal has a blocking connection of its own, since
+it is called from a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import hiredis
+import msgspec
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError
+
+from engine.errors import StoreRefused
+from engine.store import connection
+from engine.store.base import (
+    Batch,
+    Control,
+    Fetched,
+    Gauges,
+    Lease,
+    Promoted,
+    Reclaimed,
+    ServerState,
+    Settlement,
+)
+from engine.store.encoding import beats_to_forget, read_control, server_state, settle_arguments
+from engine.store.faults import fault, reply_fault
+from engine.store.link import Argument, Link, checked, evalsha, is_noscript
+from engine.store.scripts import script
+from engine.wire.keys import ENGINES, GROUP, QueueKeys
+from schemas.rules import LANES
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the store needs to know.
+
+    Attributes:
+        timeout_s: Time after which a silent server counts as gone; above any blocking read.
+        connect_timeout_s: Time that connecting may take.
+        done_jobs_max: Finished jobs kept per queue.
+        events_max: Entries kept in an events stream.
+        dead_groups_max: Fingerprints told apart per queue.
+        progress_ttl_s: How long progress is kept after the last report of a queue.
+    """
+
+    timeout_s: float = 5.0
+    connect_timeout_s: float = 5.0
+    done_jobs_max: int = 100_000
+    events_max: int = 10_000
+    dead_groups_max: int = 1_000
+    progress_ttl_s: int = 86_400
+
+
+class RedisStore:
+    """
+    :class:`engine.store.base.Store` over Redis or Valkey.
+
+    Args:
+        pool: Where and how to connect.
+        renewer: A blocking client for :meth:`renew`.
+        consumer: This engine's name in the groups, fresh for each process start.
+        monotonic: Seconds that never go back.
+        settings: Bounds and time-outs.
+    """
+
+    def __init__(
+        self,
+        pool: redis.asyncio.ConnectionPool,
+        *,
+        renewer: redis.Redis,
+        consumer: str,
+        monotonic: Callable[[], float],
+        settings: StoreSettings,
+    ) -> None:
+        self.consumer = consumer
+        self._pool = pool
+        self._renewer = renewer
+        self._monotonic = monotonic
+        self._settings = settings
+        self._keys: dict[str, QueueKeys] = {}
+        self._fetching: dict[str, Link] = {}
+        self._settling: dict[str, Link] = {}
+        self._upkeep = Link(pool, timeout_s=settings.timeout_s)
+        self._cursors: dict[str, dict[str, bytes]] = {}
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        consumer: str,
+        monotonic: Callable[[], float] | None = None,
+        settings: StoreSettings | None = None,
+    ) -> RedisStore:
+        """
+        Build a store for one engine; nothing is connected yet.
+
+        Raises:
+            SettingsError: The URL cannot be read.
+        """
+        settings = settings or StoreSettings()
+        return cls(
+            connection.pool(
+                url,
+                name=consumer,
+                timeout_s=settings.timeout_s,
+                connect_timeout_s=settings.connect_timeout_s,
+            ),
+            renewer=connection.sync_client(
+                url, name=f"{consumer}-renew", timeout_s=settings.timeout_s
+            ),
+            consumer=consumer,
+            monotonic=monotonic or asyncio.get_running_loop().time,
+            settings=settings,
+        )
+
+    async def open(self, queue: str) -> None:
+        keys = self._queue(queue)
+        expected = {
+            b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
+            b"zset": [keys.delayed],
+            b"hash": [keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress],
+        }
+        kinds = {name: kind for kind, names in expected.items() for name in names}
+        found = checked(await self._upkeep.call(*((b"TYPE", name) for name in kinds)))
+        for (name, kind), actual in zip(kinds.items(), found, strict=True):
+            if actual not in {kind, b"none"}:
+                raise StoreRefused(
+                    "wrongtype", f"{name} holds a {actual.decode()} and should be a {kind.decode()}"
+                )
+        made = await self._upkeep.call(
+            *(
+                (b"XGROUP", b"CREATE", lane, GROUP, b"0", b"MKSTREAM")
+                for lane in keys.lanes.values()
+            )
+        )
+        checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
+
+    async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
+        keys, link = self._queue(queue), self._fetching[queue]
+        reads = [self._read(keys, [lane], count) for lane, count in counts.items()]
+        count_left = evalsha(script("waiting"), list(keys.lanes.values()), GROUP)
+        replies = await link.call(*reads, count_left)
+        leases = self._leases(keys, replies[:-1])
+        if is_noscript(replies[-1]):
+            left = await link.run(script("waiting"), list(keys.lanes.values()), GROUP)
+        else:
+            left = checked(replies[-1:])[0]
+        return Fetched(leases, dict(zip(LANES, left, strict=True)))
+
+    async def wait(
+        self, queue: str, lanes: Sequence[str], count: int, block_ms: int
+    ) -> list[Lease]:
+        keys = self._queue(queue)
+        command = self._read(keys, lanes, count, block_ms)
+        return self._leases(keys, await self._fetching[queue].call(command))
+
+    async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
+        keys = self._queue(queue)
+        names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings)
+        lost: list[bytes] = await self._settling[queue].run(script("settle"), names, *arguments)
+        return lost
+
+    def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
+        key = self._queue(queue).lane(lane)
+        wanted = script("renew")
+        flat = [part for entry in entries.items() for part in entry]
+        arguments: list[Any] = [1, key, GROUP, self.consumer, *flat]
+        try:
+            try:
+                lost: list[bytes] = self._renewer.evalsha(wanted.sha.decode(), *arguments)
+            except NoScriptError:
+                lost = self._renewer.eval(wanted.text.decode(), *arguments)
+        except (RedisError, OSError) as error:
+            # A half-read reply must not be taken for the next one.
+            self._renewer.connection_pool.disconnect()
+            raise fault(error) from None
+        return lost
+
+    async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
+        keys = self._queue(queue)
+        cursors = self._cursors.setdefault(queue, dict.fromkeys(LANES, b"0-0"))
+        found = Reclaimed([], [])
+        for lane in LANES:
+            room = count - len(found.leases)
+            if room <= 0:
+                break
+            cursor, taken, deleted = await self._upkeep.run(
+                script("reclaim"),
+                [keys.lane(lane)],
+                GROUP,
+                self.consumer,
+                idle_ms_min,
+                cursors[lane],
+                min(room, 100),
+            )
+            cursors[lane] = cursor
+            found.leases += self._owned(lane, taken)
+            found.trimmed += [(lane, entry) for entry in deleted]
+        return found
+
+    async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
+        keys = self._queue(queue)
+        leases: list[Lease] = []
+        for lane in LANES:
+            known = in_hand.get(lane, set())
+            taken = await self._upkeep.run(
+                script("recover"),
+                [keys.lane(lane)],
+                GROUP,
+                self.consumer,
+                len(known) + 1_000,
+                *known,
+            )
+            leases += self._owned(lane, taken)
+        return leases
+
+    async def promote(self, queue: str, *, count: int) -> Promoted:
+        keys = self._queue(queue)
+        names = [keys.delayed, *keys.lanes.values()]
+        moved, next_ms = await self._upkeep.run(script("promote"), names, count, *LANES)
+        return Promoted(moved, None if next_ms < 0 else next_ms)
+
+    async def control(self, queue: str) -> Control:
+        return read_control(await self._upkeep.one(b"HGETALL", self._queue(queue).control))
+
+    async def hold(self, queue: str, job_type: str, reason: str) -> bool:
+        state = await self.server()
+        record = {"reason": reason, "since_ms": int(state.time_ms), "by": self.consumer}
+        return bool(
+            await self._upkeep.one(
+                b"HSETNX",
+                self._queue(queue).control,
+                f"hold:{job_type}",
+                msgspec.json.encode(record),
+            )
+        )
+
+    async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
+        keys = self._queue(queue)
+        names = [keys.control, *keys.lanes.values(), *(keys.held(name) for name in types)]
+        moved: int = await self._upkeep.run(script("unhold"), names, count, *LANES, *types)
+        return moved
+
+    async def report(
+        self, queue: str, progress: Mapping[str, bytes], events: Sequence[bytes]
+    ) -> None:
+        keys = self._queue(queue)
+        commands: list[tuple[Argument, ...]] = [
+            (b"XADD", keys.events, b"MAXLEN", b"~", self._settings.events_max, b"*", b"event", line)
+            for line in events
+        ]
+        if progress:
+            flat = [part for pair in progress.items() for part in pair]
+            commands.append((b"HSET", keys.progress, *flat))
+            commands.append((b"EXPIRE", keys.progress, self._settings.progress_ttl_s))
+        if commands:
+            checked(await self._upkeep.call(*commands))
+
+    async def trim(self, queue: str, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        keys = self._queue(queue)
+        dropped: int = await self._upkeep.run(
+            script("trim"), [keys.done, keys.stats], done_jobs_max, done_age_ms_max, 500
+        )
+        return dropped
+
+    async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
+        keys = self._queue(queue)
+        lanes = list(keys.lanes.values())
+        waiting = await self._upkeep.run(script("waiting"), lanes, GROUP)
+        replies = checked(
+            await self._upkeep.call(
+                *((b"XLEN", lane) for lane in lanes),
+                (b"ZCARD", keys.delayed),
+                (b"XLEN", keys.dead),
+                (b"TIME",),
+                *((b"XINFO", b"GROUPS", lane) for lane in lanes),
+                *((b"XLEN", keys.held(name)) for name in types),
+            )
+        )
+        lengths = replies[:4]
+        delayed, dead, (seconds, micros) = replies[4:7]
+        oldest = await self._oldest(keys, waiting, replies[7:11])
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        return Gauges(
+            waiting=dict(zip(LANES, waiting, strict=True)),
+            active={
+                lane: max(0, length - left)
+                for lane, length, left in zip(LANES, lengths, waiting, strict=True)
+            },
+            delayed=delayed,
+            held={name: n for name, n in zip(types, replies[11:], strict=True) if n},
+            dead=dead,
+            oldest_ms=max(0, now_ms - oldest) if oldest else 0,
+        )
+
+    async def server(self) -> ServerState:
+        replies = checked(await self._upkeep.call((b"INFO",), (b"TIME",)))
+        return server_state(*replies)
+
+    async def beat(self, name: str, beat: bytes) -> None:
+        set_, all_, clock = checked(
+            await self._upkeep.call(
+                (b"HSET", ENGINES, name, beat), (b"HGETALL", ENGINES), (b"TIME",)
+            )
+        )
+        del set_
+        gone = beats_to_forget(all_, now_ms=int(clock[0]) * 1000)
+        if gone:
+            await self._upkeep.one(b"HDEL", ENGINES, *gone)
+
+    async def leave(self, name: str, queues: Sequence[str]) -> None:
+        await self._upkeep.one(b"HDEL", ENGINES, name)
+        for queue in queues:
+            await self._retire(queue, idle_ms_min=0, only=self.consumer)
+
+    async def retire(self, queue: str, *, idle_ms_min: int) -> int:
+        return await self._retire(queue, idle_ms_min=idle_ms_min, only="")
+
+    async def close(self) -> None:
+        for link in (self._upkeep, *self._fetching.values(), *self._settling.values()):
+            link.drop()
+        await asyncio.to_thread(self._renewer.close)
+
+    async def _retire(self, queue: str, *, idle_ms_min: int, only: str) -> int:
+        keys = self._queue(queue)
+        deleted = 0
+        for lane in LANES:
+            names = [keys.lane(lane), keys.settled]
+            deleted += await self._upkeep.run(
+                script("retire"), names, GROUP, idle_ms_min, lane, only
+            )
+        return deleted
+
+    async def _oldest(self, keys: QueueKeys, waiting: Sequence[int], groups: Sequence[Any]) -> int:
+        """Unix ms of the oldest entry that waits in any lane; 0 without one."""
+        after = []
+        for lane, left, group in zip(keys.lanes.values(), waiting, groups, strict=True):
+            if left > 0:
+                ours = next(info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
+                after.append(
+                    (b"XRANGE", lane, b"(" + ours[b"last-delivered-id"], b"+", b"COUNT", 1)
+                )
+        if not after:
+            return 0
+        replies = checked(await self._upkeep.call(*after))
+        times = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
+        return min(times, default=0)
+
+    def _queue(self, queue: str) -> QueueKeys:
+        keys = self._keys.get(queue)
+        if keys is None:
+            keys = self._keys[queue] = QueueKeys(queue)
+            timeout_s = self._settings.timeout_s
+            self._fetching[queue] = Link(self._pool, timeout_s=timeout_s)
+            self._settling[queue] = Link(self._pool, timeout_s=timeout_s)
+        return keys
+
+    def _read(
+        self, keys: QueueKeys, lanes: Sequence[str], count: int, block_ms: int = 0
+    ) -> tuple[Argument, ...]:
+        block = (b"BLOCK", block_ms) if block_ms else ()
+        names = [keys.lane(lane) for lane in lanes]
+        return (
+            *(b"XREADGROUP", b"GROUP", GROUP, self.consumer, b"COUNT", count, *block),
+            *(b"STREAMS", *names, *([b">"] * len(names))),
+        )
+
+    def _leases(self, keys: QueueKeys, replies: Sequence[Any]) -> list[Lease]:
+        """Turn the replies of reads into leases; what one read brought is never dropped."""
+        since = self._monotonic()
+        lanes = {name.encode(): lane for lane, name in keys.lanes.items()}
+        leases: list[Lease] = []
+        refused: list[str] = []
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                refused.append(str(reply))
+                continue
+            for name, entries in reply or ():
+                batch = Batch(lane=lanes[name], since=since)
+                leases += [Lease(batch, entry, fields) for entry, fields in entries]
+        if refused and not leases:
+            # Where another lane answered, its jobs are ours; the next read meets the error again.
+            raise reply_fault(refused[0])
+        return leases
+
+    def _owned(self, lane: str, taken: Sequence[Any]) -> list[Lease]:
+        batch = Batch(lane=lane, since=self._monotonic())
+        return [Lease(batch, entry, fields, count) for entry, fields, count in taken]
+
+
+def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

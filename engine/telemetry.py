@@ -1,0 +1,231 @@
+"""
+Counters of the hot path, read when somebody asks.
+
+A call into prometheus_client for each job costs more than the job itself, so the engine adds to
+plain numbers, and :class:`EngineCollector` turns them into metric families at scrape time. Labels
+come from registered names and fixed lists only; whatever else producers write counts as ``other``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+OUTCOMES = ("done", "retried", "snoozed", "dead", "lost")
+OTHER = "other"
+"""The label of job types that nobody registered."""
+
+BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_BOUNDS_US = [round(bound * 1e6) for bound in BOUNDS_S]
+
+
+class Histogram:
+    """Observations of seconds, kept as counts per bucket and a sum."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Add one observation."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def observe_us(self, us: array[int]) -> None:
+        """Add many observations in µs; short runs of one bucket cost next to nothing."""
+        self.sum_s += sum(us) / 1e6
+        first = bisect_left(_BOUNDS_US, min(us))
+        if first == bisect_left(_BOUNDS_US, max(us)):
+            self.counts[first] += len(us)
+            return
+        for each in us:
+            self.counts[bisect_left(_BOUNDS_US, each)] += 1
+
+    def observe_same(self, seconds: float, times: int) -> None:
+        """Add the same observation several times."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += times
+        self.sum_s += seconds * times
+
+    @staticmethod
+    def same_bucket(one: float, other: float) -> bool:
+        """Tell whether two observations fall into one bucket."""
+        return bisect_left(BOUNDS_S, one) == bisect_left(BOUNDS_S, other)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts, as Prometheus wants them."""
+        total = 0
+        rows: list[tuple[str, float]] = []
+        for bound, count in zip([*map(str, BOUNDS_S), "+Inf"], self.counts, strict=True):
+            total += count
+            rows.append((bound, total))
+        return rows
+
+
+class TypeMeter:
+    """What became of the jobs of one type."""
+
+    __slots__ = ("dead", "done", "lost", "retried", "run", "snoozed")
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.retried = 0
+        self.snoozed = 0
+        self.dead = 0
+        self.lost = 0
+        self.run = Histogram()
+
+
+class QueueMeter:
+    """
+    What one engine knows of one queue.
+
+    Attributes:
+        types: Meters per registered type, and one for ``other``.
+        wait: Time from a job's stream entry to its start, per lane.
+        inflight: Jobs that this engine holds.
+        reclaimed: Jobs taken over from engines that were gone.
+        leases_lost: Leases that other engines took over from this one.
+        promoted: Due jobs that this engine moved to their lanes.
+        waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
+    """
+
+    def __init__(self, types: Iterable[str], lanes: Iterable[str]) -> None:
+        self.types = {name: TypeMeter() for name in (*types, OTHER)}
+        self.wait = {lane: Histogram() for lane in lanes}
+        self.inflight = 0
+        self.reclaimed = 0
+        self.leases_lost = 0
+        self.promoted = 0
+        self.waiting = dict.fromkeys(self.wait, 0)
+        self.active = 0
+        self.delayed = 0
+        self.held = 0
+        self.dead = 0
+        self.oldest_s = 0.0
+        self.paused = False
+
+    def of(self, job_type: str) -> TypeMeter:
+        """The meter of a type, or that of ``other``."""
+        return self.types.get(job_type) or self.types[OTHER]
+
+
+class Meters:
+    """
+    All counters of one engine.
+
+    Attributes:
+        queues: Meters per queue.
+        redis_errors: Errors of the server and the way to it, per kind.
+        loop_lag_s: How late the event loop was at worst in the last few seconds.
+        stuck: Handlers that ignored their cancellation and still run.
+    """
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        self.queues: dict[str, QueueMeter] = {}
+        self.redis_errors = dict.fromkeys(kinds, 0)
+        self.loop_lag_s = 0.0
+        self.stuck = 0
+
+
+class EngineCollector(Collector):
+    """Turns the counters into metric families, at scrape time."""
+
+    def __init__(self, meters: Meters, version: str) -> None:
+        self._meters = meters
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        queues = self._meters.queues
+        yield InfoMetricFamily("engine", "The engine.", value={"version": self._version})
+        yield from _jobs(queues)
+        yield from _gauges(queues)
+        yield from _counters(queues)
+        errors = CounterMetricFamily(
+            "engine_redis_errors", "Errors of the server and the way to it.", labels=["kind"]
+        )
+        for kind, count in self._meters.redis_errors.items():
+            errors.add_metric([kind], count)
+        yield errors
+        yield GaugeMetricFamily(
+            "engine_loop_lag_seconds",
+            "How late the event loop was at worst in the last few seconds.",
+            self._meters.loop_lag_s,
+        )
+        yield GaugeMetricFamily(
+            "engine_stuck_handlers",
+            "Handlers that ignored their cancellation and still run.",
+            self._meters.stuck,
+        )
+
+
+def _jobs(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
+    ended = CounterMetricFamily(
+        "engine_jobs", "Attempts by how they ended.", labels=["queue", "type", "outcome"]
+    )
+    run = HistogramMetricFamily(
+        "engine_job_run_seconds", "Run time of attempts.", labels=["queue", "type"]
+    )
+    wait = HistogramMetricFamily(
+        "engine_job_wait_seconds",
+        "Time from a job's stream entry to its start.",
+        labels=["queue", "lane"],
+    )
+    for queue, meter in queues.items():
+        for name, each in meter.types.items():
+            for outcome in OUTCOMES:
+                ended.add_metric([queue, name, outcome], getattr(each, outcome))
+            run.add_metric([queue, name], each.run.buckets(), each.run.sum_s)
+        for lane, histogram in meter.wait.items():
+            wait.add_metric([queue, lane], histogram.buckets(), histogram.sum_s)
+    yield from (ended, run, wait)
+
+
+_GAUGES = (
+    ("engine_queue_active", "Jobs that run now, over all engines.", "active"),
+    ("engine_queue_delayed", "Jobs that wait for their time.", "delayed"),
+    ("engine_queue_held", "Jobs of held types.", "held"),
+    ("engine_queue_dead", "Dead letters.", "dead"),
+    ("engine_queue_oldest_seconds", "Age of the oldest waiting job.", "oldest_s"),
+    ("engine_queue_paused", "1 while the queue is paused.", "paused"),
+    ("engine_inflight", "Jobs that this engine holds.", "inflight"),
+)
+_COUNTERS = (
+    ("engine_reclaimed", "Jobs taken over from engines that were gone.", "reclaimed"),
+    ("engine_leases_lost", "Leases that went to other engines.", "leases_lost"),
+    ("engine_promoted", "Due jobs moved to their lanes.", "promoted"),
+)
+
+
+def _gauges(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
+    waiting = GaugeMetricFamily(
+        "engine_queue_waiting", "Jobs that no engine was given yet.", labels=["queue", "lane"]
+    )
+    for queue, meter in queues.items():
+        for lane, count in meter.waiting.items():
+            waiting.add_metric([queue, lane], count)
+    yield waiting
+    for name, text, attribute in _GAUGES:
+        family = GaugeMetricFamily(name, text, labels=["queue"])
+        for queue, meter in queues.items():
+            family.add_metric([queue], float(getattr(meter, attribute)))
+        yield family
+
+
+def _counters(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
+    for name, text, attribute in _COUNTERS:
+        family = CounterMetricFamily(name, text, labels=["queue"])
+        for queue, meter in queues.items():
+            family.add_metric([queue], getattr(meter, attribute))
+        yield family

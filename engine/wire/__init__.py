@@ -1,0 +1,1 @@
+"""The wire: keys and encodings. Pure: bytes in, values out."""

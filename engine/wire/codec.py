@@ -1,0 +1,281 @@
+"""
+Stream fields ⇄ :class:`Envelope`.
+
+:func:`parse` judges everything about an entry that does not need its payload's type; the payload
+itself is decoded by :func:`payload_decoder`. Whatever is wrong comes out as
+:class:`~engine.errors.Malformed` with the rule that was broken; nothing else is ever raised, since
+the bytes come from strangers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.errors import Malformed
+from schemas import rules
+from engine.wire.keys import is_reply_key
+from schemas.job import Meta
+
+META = b"_engine"
+"""The engine's own field in an entry that has been through it before."""
+
+DEAD = b"_dead"
+"""The first field of an entry in the dead stream."""
+
+_KNOWN = frozenset(
+    b"type data id delay at ttl expires attempts v reply traceparent key unique _engine".split()
+)
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_DIGITS = re.compile(rb"[0-9]{1,15}")
+_PATH = re.compile(r"`(\$[^`]*)`$")
+_meta_decoder = msgspec.json.Decoder(Meta)
+_meta_encoder = msgspec.json.Encoder()
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What an engine accepts beyond the fixed rules of the wire.
+
+    Attributes:
+        data_bytes_max: Size of ``data``.
+        reply_patterns: Further keys that ``reply`` may name; ``*`` stands for any characters.
+    """
+
+    data_bytes_max: int = rules.DATA_BYTES_MAX
+    reply_patterns: tuple[str, ...] = ()
+
+
+class Envelope(msgspec.Struct, kw_only=True):
+    """
+    A stream entry, judged but with its payload still encoded.
+
+    Attributes:
+        type: The job's type.
+        data: The payload's JSON.
+        id: The producer's own id, or an empty string.
+        due_ms: Unix ms before which the job must not start; 0 for none.
+        expires_ms: Unix ms after which it must not start; 0 for none.
+        attempts: Overrides the type's maximum; 0 for no override.
+        version: The payload's version.
+        reply: A stream that wants the outcome, or an empty string.
+        traceparent: W3C trace context, or an empty string.
+        key: Ordering key, or an empty string.
+        unique: Uniqueness value, or an empty string.
+        headers: Fields the engine does not know.
+        meta: What the engine wrote on an earlier pass.
+    """
+
+    type: str
+    data: bytes
+    id: str = ""
+    due_ms: int = 0
+    expires_ms: int = 0
+    attempts: int = 0
+    version: int = 1
+    reply: str = ""
+    traceparent: str = ""
+    key: str = ""
+    unique: str = ""
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    meta: Meta | None = None
+
+
+def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope:
+    """
+    Judge a stream entry's fields.
+
+    Args:
+        fields: Names and values in turn, as the server returns them.
+        entry_ms: Unix ms of the entry's id, from which ``delay`` and ``ttl`` count.
+        limits: What this engine accepts.
+
+    Raises:
+        Malformed: A rule of the wire is broken.
+    """
+    if len(fields) > 2 * rules.FIELDS_MAX:
+        raise Malformed("fields-too-many", detail=f"{len(fields) // 2}, over {rules.FIELDS_MAX}")
+    found = dict(zip(fields[::2], fields[1::2], strict=True))
+    if 2 * len(found) != len(fields):
+        raise Malformed("field-repeated", detail="a field stands twice")
+    meta = _meta(found.get(META))
+    enqueued_ms = meta.enqueued_ms if meta else entry_ms
+    envelope = Envelope(type=_type(found.get(b"type")), data=_data(found.get(b"data"), limits))
+    if meta is None:
+        envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
+    envelope.meta = meta
+    envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
+    envelope.id = _name(found, b"id")
+    envelope.key = _name(found, b"key")
+    envelope.unique = _name(found, b"unique")
+    if b"attempts" in found:
+        envelope.attempts = _number(found, b"attempts", 1, rules.ATTEMPTS_MAX)
+    if b"v" in found:
+        envelope.version = _number(found, b"v", 1, rules.VERSION_MAX)
+    if b"reply" in found:
+        envelope.reply = _reply(found[b"reply"], limits)
+    envelope.traceparent = _traceparent(found.get(b"traceparent"))
+    if not found.keys() <= _KNOWN:
+        envelope.headers = _headers(found)
+    return envelope
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """Encode the engine's own field."""
+    return _meta_encoder.encode(meta)
+
+
+def with_meta(fields: Sequence[bytes], meta: Meta) -> list[bytes]:
+    """Return an entry's fields with the engine's own field renewed."""
+    return [*without(fields, META), META, encode_meta(meta)]
+
+
+def without(fields: Sequence[bytes], name: bytes) -> list[bytes]:
+    """Return an entry's fields without one name."""
+    return [
+        part
+        for at in range(0, len(fields), 2)
+        if fields[at] != name
+        for part in (fields[at], fields[at + 1])
+    ]
+
+
+def payload_decoder(payload_type: Any) -> Callable[[bytes], Any]:
+    """
+    Build the decoder for one job type's payload.
+
+    The decoder raises :class:`Malformed` for bad UTF-8, bad JSON, NaN, deep nesting and values
+    that do not fit the type, and nothing else.
+    """
+    decode = msgspec.json.Decoder(payload_type).decode
+
+    def decoder(data: bytes) -> Any:
+        try:
+            if not data.isascii():
+                # The JSON decoder skips unknown members unread, so it may miss bad UTF-8.
+                data.decode()
+            return decode(data)
+        except msgspec.ValidationError as error:
+            raise _misfit(str(error)) from None
+        except UnicodeDecodeError as error:
+            raise Malformed("data-utf8", detail=f"byte {error.start} is not UTF-8") from None
+        except RecursionError:
+            raise Malformed("data-nesting", detail="nested too deeply") from None
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+            raise Malformed("data-json", detail=str(error)[:200]) from None
+
+    return decoder
+
+
+def _misfit(message: str) -> Malformed:
+    found = _PATH.search(message)
+    path = found.group(1) if found else "$"
+    return Malformed("data-schema", path=path, detail=message.split(" - at ")[0][:300])
+
+
+def _meta(raw: bytes | None) -> Meta | None:
+    if raw is None:
+        return None
+    try:
+        return _meta_decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise Malformed("engine-field", detail=f"`_engine` is the engine's own: {error}") from None
+
+
+def _type(raw: bytes | None) -> str:
+    if raw is None:
+        raise Malformed("type-missing", detail="the field `type` is required")
+    try:
+        name = raw.decode("ascii")
+    except UnicodeDecodeError:
+        name = ""
+    if not rules.TYPE_NAME.fullmatch(name):
+        raise Malformed("type-name", detail=f"must match {rules.TYPE_NAME.pattern}")
+    return name
+
+
+def _data(raw: bytes | None, limits: Limits) -> bytes:
+    if raw is None:
+        raise Malformed("data-missing", detail="the field `data` is required")
+    if len(raw) > limits.data_bytes_max:
+        raise Malformed("data-too-large", detail=f"{len(raw)} bytes, over {limits.data_bytes_max}")
+    return raw
+
+
+def _name(found: dict[bytes, bytes], field: bytes) -> str:
+    raw = found.get(field)
+    if raw is None:
+        return ""
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        name = ""
+    # isprintable() refuses controls and unassigned code points, but counts the space as printable.
+    if not 1 <= len(name) <= rules.ID_CHARS_MAX or not name.isprintable() or " " in name:
+        raise Malformed(
+            f"{field.decode()}-name",
+            detail=f"must be 1 to {rules.ID_CHARS_MAX} printable characters without spaces",
+        )
+    return name
+
+
+def _number(found: dict[bytes, bytes], field: bytes, least: int, most: int) -> int:
+    raw = found[field]
+    if not _DIGITS.fullmatch(raw) or not least <= int(raw) <= most:
+        raise Malformed(
+            f"{field.decode()}-number", detail=f"must be a whole number from {least} to {most}"
+        )
+    return int(raw)
+
+
+def _moment(found: dict[bytes, bytes], after: bytes, at: bytes, enqueued_ms: int) -> int:
+    """Unix ms of a pair of fields, of which one counts from the XADD; 0 without either."""
+    if after in found:
+        if at in found:
+            raise Malformed(
+                f"{after.decode()}-number", detail=f"give `{after.decode()}` or `{at.decode()}`"
+            )
+        return enqueued_ms + _number(found, after, 0, rules.DELAY_MS_MAX)
+    if at in found:
+        return _number(found, at, 1, enqueued_ms + rules.DELAY_MS_MAX)
+    return 0
+
+
+def _reply(raw: bytes, limits: Limits) -> str:
+    try:
+        key = raw.decode()
+    except UnicodeDecodeError:
+        key = ""
+    if len(key) <= 256 and (
+        is_reply_key(key) or any(_matches(pattern, key) for pattern in limits.reply_patterns)
+    ):
+        return key
+    raise Malformed("reply-key", detail="must match mq:{…}:reply:* or ENGINE_REPLY_PATTERNS")
+
+
+def _matches(pattern: str, key: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), key) is not None
+
+
+def _traceparent(raw: bytes | None) -> str:
+    """W3C Trace Context, section 4.2: a value that cannot be read is left out, not an error."""
+    value = raw.decode("ascii", "replace") if raw else ""
+    return value if _TRACE.fullmatch(value) else ""
+
+
+def _headers(found: dict[bytes, bytes]) -> dict[str, str]:
+    unknown = [(name, value) for name, value in found.items() if name not in _KNOWN]
+    if len(unknown) > rules.HEADERS_MAX:
+        raise Malformed("headers-too-many", detail=f"{len(unknown)}, over {rules.HEADERS_MAX}")
+    headers = {}
+    for name, value in unknown:
+        if len(name) + len(value) > rules.HEADER_BYTES_MAX:
+            raise Malformed("header-too-large", detail=f"over {rules.HEADER_BYTES_MAX} bytes")
+        try:
+            headers[name.decode()] = value.decode()
+        except UnicodeDecodeError:
+            raise Malformed("header-utf8", detail="a header is not UTF-8") from None
+    return headers

@@ -1,0 +1,118 @@
+"""
+Every Redis key, with its type.
+
+All keys of one queue carry the hash tag ``{queue}``, so that they share one cluster slot and each
+transition of a job is one atomic script.
+"""
+
+from __future__ import annotations
+
+from schemas.rules import LANES, QUEUE_NAME
+
+GROUP = "engine"
+"""The consumer group of every lane."""
+
+RELEASED = "released"
+"""The consumer that owns what stopping engines handed back."""
+
+ENGINES = "mq:engines"
+"""hash: engine name → beat (JSON). One key for all queues."""
+
+AUDIT = "mq:audit"
+"""stream: who changed what."""
+
+
+class QueueKeys:
+    """
+    The keys of one queue.
+
+    Args:
+        queue: The queue's name, ``^[A-Za-z0-9_.-]{1,64}$``.
+    """
+
+    __slots__ = (
+        "control",
+        "dead",
+        "dead_groups",
+        "delayed",
+        "done",
+        "events",
+        "lanes",
+        "producers",
+        "progress",
+        "queue",
+        "settled",
+        "stats",
+    )
+
+    def __init__(self, queue: str) -> None:
+        if not QUEUE_NAME.fullmatch(queue):
+            raise ValueError(f"queue {queue!r} must match {QUEUE_NAME.pattern}")
+        base = f"mq:{{{queue}}}"
+        self.queue = queue
+        # stream: waiting and running jobs
+        self.lanes = {lane: f"{base}:{lane}" for lane in LANES}
+        # zset: packed envelope by due time, Unix ms
+        self.delayed = f"{base}:delayed"
+        # stream: jobs that ended dead
+        self.dead = f"{base}:dead"
+        # hash: <fingerprint>:n, :first, :last, :sample
+        self.dead_groups = f"{base}:dead:groups"
+        # stream: finished jobs, one entry per settled batch
+        self.done = f"{base}:done"
+        # stream: started, progressed, retried, done, dead; capped
+        self.events = f"{base}:events"
+        # hash with TTL: job id → last progress (JSON)
+        self.progress = f"{base}:progress"
+        # hash: paused, concurrency, hold:<type>
+        self.control = f"{base}:control"
+        # hash: counters by outcome and type
+        self.stats = f"{base}:stats"
+        # hash: <consumer>:<lane> → number of its last settlement
+        self.settled = f"{base}:settled"
+        # prefix of string keys with TTL: the last batch of one producer
+        self.producers = f"{base}:producer"
+
+    def lane(self, lane: str) -> str:
+        """stream: one lane's waiting and running jobs."""
+        return self.lanes[lane]
+
+    def held(self, job_type: str) -> str:
+        """stream: jobs of one held type, set aside with the name of their lane."""
+        return f"mq:{{{self.queue}}}:held:{job_type}"
+
+    def minutes(self, now_ms: int) -> str:
+        """hash, one per hour: ``<minute>:<outcome>`` → count."""
+        return f"mq:{{{self.queue}}}:stats:{now_ms // 3_600_000}"
+
+    def producer(self, name: str) -> str:
+        """string with TTL: the last batch that a producer sent, with the ids it was given."""
+        return f"{self.producers}:{name}"
+
+    # The next three belong to ordering keys; only queues that use them have these keys.
+
+    def ready(self, lane: str) -> str:
+        """stream: released jobs of ordering keys, read before their lane."""
+        return f"{self.lanes[lane]}:ready"
+
+    def busy(self, lane: str) -> str:
+        """hash: ordering key → jobs admitted or parked."""
+        return f"{self.lanes[lane]}:busy"
+
+    def parked(self, lane: str) -> str:
+        """zset: jobs that wait for the one before them with the same ordering key."""
+        return f"{self.lanes[lane]}:parked"
+
+
+def slot_tag(key: str) -> str:
+    """Return the part of a key that decides its cluster slot."""
+    start = key.find("{")
+    end = key.find("}", start + 1)
+    return key[start + 1 : end] if start >= 0 and end > start + 1 else key
+
+
+def is_reply_key(key: str) -> bool:
+    """Tell whether a producer may name this key for the answer without further settings."""
+    tag = slot_tag(key)
+    prefix = f"mq:{{{tag}}}:reply:"
+    return bool(QUEUE_NAME.fullmatch(tag)) and key.startswith(prefix) and key.isprintable()

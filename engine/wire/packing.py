@@ -1,0 +1,55 @@
+"""
+Lists of byte strings as one byte string that Lua's ``cmsgpack.unpack`` reads in C.
+
+The layout is MessagePack with fixed-width headers: ``dd`` + count (u32), then ``db`` + length
+(u32) + bytes for each item. Redis' cmsgpack knows no ``bin`` type, and stream fields need not be
+UTF-8, so the ``str 32`` header carries raw bytes here. Only this module writes the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.errors import Malformed
+
+_ARRAY = b"\xdd"
+_STRING = b"\xdb"
+
+
+def pack(items: Sequence[bytes]) -> bytes:
+    """Pack byte strings into one."""
+    parts = [_ARRAY + len(items).to_bytes(4)]
+    for item in items:
+        parts.append(_STRING + len(item).to_bytes(4))
+        parts.append(item)
+    return b"".join(parts)
+
+
+def pack_lists(lists: Sequence[Sequence[bytes]]) -> bytes:
+    """Pack a list of lists of byte strings into one byte string."""
+    return b"".join([_ARRAY + len(lists).to_bytes(4), *(pack(items) for items in lists)])
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """
+    Undo :func:`pack`.
+
+    Raises:
+        Malformed: The bytes were not written by :func:`pack`.
+    """
+    if packed[:1] != _ARRAY or len(packed) < 5:
+        raise Malformed("packing", detail="not a packed list")
+    count = int.from_bytes(packed[1:5])
+    items = []
+    position = 5
+    for _ in range(count):
+        start = position + 5
+        if packed[position : position + 1] != _STRING or start > len(packed):
+            raise Malformed("packing", detail=f"broken at byte {position}")
+        position = start + int.from_bytes(packed[position + 1 : start])
+        if position > len(packed):
+            raise Malformed("packing", detail="cut short")
+        items.append(packed[start:position])
+    if position != len(packed):
+        raise Malformed("packing", detail="trailing bytes")
+    return items

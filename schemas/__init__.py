@@ -1,0 +1,1 @@
+"""What outlives a process: the wire contract, the reports, and the database schema."""

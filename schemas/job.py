@@ -1,0 +1,120 @@
+"""
+What the engine itself writes beside a producer's fields.
+
+Both records are JSON, so that a person with ``redis-cli`` can read them. Fields may be added;
+none is renamed or given another meaning, since entries of older engines must decode for ever
+(``tests/golden``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+JobState = Literal["waiting", "active", "delayed", "held", "done", "dead"]
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One thing that went wrong, shortened for storage.
+
+    Attributes:
+        kind: The error's class, or a word of the engine's such as ``timeout``.
+        message: Its text, at most 500 characters.
+        traceback: The innermost frames, at most 4,000 characters; empty for engine errors.
+    """
+
+    kind: str
+    message: str = ""
+    traceback: str = ""
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One finished attempt in a job's story.
+
+    Attributes:
+        number: The attempt, from 1.
+        at_ms: When it ended, in Unix ms.
+        run_ms: How long it ran.
+        engine: Which engine ran it.
+        outcome: ``failed``, ``timeout``, ``retry``, ``snooze``, ``hold`` or ``lost``.
+        error: What went wrong, where something did.
+    """
+
+    number: int
+    at_ms: int
+    run_ms: int
+    engine: str
+    outcome: str
+    error: ErrorRecord | None = None
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The engine's own field ``_engine`` of an entry that has been through it before.
+
+    Attributes:
+        id: The job's id, fixed at its first delivery.
+        enqueued_ms: Unix ms of the producer's XADD.
+        attempts: Attempts spent so far.
+        lost: Deliveries lost with their engines before the present stream entry.
+        snoozes: How often it was put off without spending an attempt.
+        redrives: How often an operator brought it back from the dead.
+        why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version`` or ``hold``.
+        history: The last attempts, oldest first, at most ten.
+    """
+
+    id: str
+    enqueued_ms: int
+    attempts: int = 0
+    lost: int = 0
+    snoozes: int = 0
+    redrives: int = 0
+    why: str = ""
+    history: tuple[AttemptRecord, ...] = ()
+
+
+class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The field ``_dead`` that opens an entry of the dead stream; the job's own fields follow it.
+
+    Attributes:
+        id: The job's id, or the id it would have had.
+        type: The job's type, or ``other`` where the entry does not name a known one.
+        lane: The lane it came through.
+        entry: Its last stream entry id.
+        reason: Why it is dead: ``exhausted``, ``timeout``, ``cancelled``, ``expired``,
+            ``crash-loop``, ``malformed``, ``version-unknown`` or ``trimmed``.
+        error: The last error.
+        rule: The rule of the wire that it broke, if malformed.
+        path: Where in the payload, as a JSONPath.
+        attempts: Attempts spent.
+        lost: Deliveries lost with their engines.
+        redrives: How often it had been brought back before.
+        enqueued_ms: Unix ms of the producer's XADD.
+        died_ms: Unix ms of this end.
+        fingerprint: What this death has in common with others.
+        history: The last attempts, oldest first.
+        cut: Bytes of the entry that were too many to keep; its SHA-256 stands in their place.
+        sha256: The hash of what was cut.
+    """
+
+    id: str
+    type: str
+    lane: str
+    entry: str
+    reason: str
+    error: ErrorRecord
+    rule: str = ""
+    path: str = ""
+    attempts: int = 0
+    lost: int = 0
+    redrives: int = 0
+    enqueued_ms: int
+    died_ms: int
+    fingerprint: str
+    history: tuple[AttemptRecord, ...] = ()
+    cut: int = 0
+    sha256: str = ""

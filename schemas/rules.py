@@ -1,0 +1,20 @@
+"""Names and numbers that the wire allows, one place for each bound."""
+
+from __future__ import annotations
+
+import re
+
+TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+LANES = ("critical", "high", "normal", "low")
+"""All lanes, highest first. Their initials are unique and begin the ids of nameless jobs."""
+
+DATA_BYTES_MAX = 1_048_576
+HEADERS_MAX = 32
+HEADER_BYTES_MAX = 1_024
+ID_CHARS_MAX = 128
+ATTEMPTS_MAX = 100
+DELAY_MS_MAX = 366 * 86_400_000
+VERSION_MAX = 1_000_000
+FIELDS_MAX = 64
