@@ -1,0 +1,7 @@
+"""The operator's verbs: what the command line and the web page look at and do."""
+
+from __future__ import annotations
+
+from engine.admin.verbs import Admin
+
+__all__ = ["Admin"]

@@ -1,0 +1,144 @@
+"""Why a job is where it is, in one sentence that an operator can act on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.store.operator import Found
+from schemas.job import Meta
+from schemas.stats import EngineStats, QueueStats
+
+LEASE_LOST_MS = 60_000
+"""Silence of an active job after which its engine is likely gone, with any usual lease."""
+
+
+class Explainer:
+    """
+    Explains single jobs.
+
+    Args:
+        engines: The engines as they are now.
+        now_ms: The server's clock, Unix ms.
+    """
+
+    def __init__(self, engines: Sequence[EngineStats], now_ms: int) -> None:
+        self._engines = [engine for engine in engines if engine.live]
+        self._now_ms = now_ms
+
+    def why(self, found: Found, stats: QueueStats) -> str:
+        """Say why a job is where it is."""
+        match found.state:
+            case "done":
+                assert found.done is not None
+                run = found.done.run_us / 1000
+                return f"done {self._ago(found.at_ms)}, after {run:.1f} ms on {found.done.engine}"
+            case "dead":
+                return self._dead(found)
+            case "active":
+                return self._active(found)
+            case "held":
+                return self._held(found, stats)
+            case "delayed":
+                return self._delayed(found, stats)
+            case "waiting":
+                return self._waiting(found, stats)
+
+    def _dead(self, found: Found) -> str:
+        if found.record is None:
+            return "dead; no engine wrote this entry"
+        record = found.record
+        what = f"dead {self._ago(record.died_ms)}, {record.reason}"
+        if record.rule:
+            what += f": broke the rule {record.rule}" + (
+                f" at {record.path}" if record.path else ""
+            )
+        elif record.attempts:
+            what += f" after {record.attempts} attempt{'s' * (record.attempts != 1)}"
+        unable = found.unable()
+        return f"{what}; cannot be brought back: {unable}" if unable else what
+
+    def _active(self, found: Found) -> str:
+        silent = self._now_ms - found.at_ms
+        if silent > LEASE_LOST_MS:
+            return (
+                f"with {found.consumer}, silent for {span(silent)}: its engine is gone, and "
+                "another takes the job over as soon as one serves the queue"
+            )
+        return f"with {found.consumer}, last sign of life {span(silent)} ago"
+
+    def _held(self, found: Found, stats: QueueStats) -> str:
+        for held in stats.held:
+            if held.type == found.type and held.held:
+                return (
+                    f"type {held.type} is held since {self._ago(held.since_ms)}: {held.reason}; "
+                    f"release with `resume {stats.queue} --type {held.type}`"
+                )
+        served = self._unserved(found, stats)
+        return served or f"the hold on {found.type} is released; engines are moving its jobs back"
+
+    def _delayed(self, found: Found, stats: QueueStats) -> str:
+        left = found.at_ms - self._now_ms
+        if left <= 0:
+            return self._unserved(found, stats) or "due now; it moves to its lane within a moment"
+        return f"waits {span(left)} {_purpose(found.meta())}"
+
+    def _waiting(self, found: Found, stats: QueueStats) -> str:
+        if stats.paused:
+            by = stats.paused_by
+            who = f" by {by.who} {self._ago(by.at_ms)}" if by and by.who else ""
+            reason = f" ({by.reason})" if by and by.reason else ""
+            return f"queue {stats.queue} is paused{who}{reason}"
+        for held in stats.held:
+            if held.held and held.type == found.type:
+                return f"type {held.type} is held: {held.reason}; it will be set aside"
+        lane = stats.lanes.get(found.lane)
+        return self._unserved(found, stats) or (
+            f"waits in lane {found.lane}, in which {lane.waiting if lane else 0} jobs wait; "
+            f"{len(stats.engines)} engine{'s' * (len(stats.engines) != 1)} serve the queue"
+        )
+
+    def _unserved(self, found: Found, stats: QueueStats) -> str:
+        serving = [e for e in self._engines if stats.queue in e.beat.queues]
+        if not serving:
+            return f"no engine serves queue {stats.queue}"
+        taking = [e for e in serving if found.type in e.beat.queues[stats.queue].types]
+        if not taking and found.type != "other":
+            return f"no engine that serves queue {stats.queue} takes type {found.type}"
+        if all(engine.beat.state == "draining" for engine in taking or serving):
+            return "every engine that could take it is stopping"
+        return ""
+
+    def _ago(self, at_ms: int) -> str:
+        return f"{span(max(0, self._now_ms - at_ms))} ago" if at_ms else "some time ago"
+
+
+def _purpose(meta: Meta | None) -> str:
+    match meta.why if meta else "":
+        case "backoff":
+            assert meta is not None
+            return f"for its retry, after {meta.attempts} attempt{'s' * (meta.attempts != 1)}"
+        case "snooze":
+            return "because its handler put it off"
+        case "version":
+            return "for an engine that knows its payload version"
+        case "hold":
+            return "after a hold"
+        case _:
+            return "as its producer asked"
+
+
+def span(ms: float) -> str:
+    """Write a duration for people: its two largest units."""
+    if ms < 1000:
+        return f"{max(0, round(ms))} ms"
+    seconds = int(ms // 1000)
+    if seconds < 60:
+        return f"{ms / 1000:.1f} s" if seconds < 10 else f"{seconds} s"
+    for unit, size, lower, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return (
+                f"{seconds // size} {unit} {rest} {lower}" if rest else f"{seconds // size} {unit}"
+            )
+    rest = seconds % 60
+    return f"{seconds // 60} m {rest} s" if rest else f"{seconds // 60} m"

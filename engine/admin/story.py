@@ -1,0 +1,50 @@
+"""One job with everything that is known of it."""
+
+from __future__ import annotations
+
+from engine.admin.explain import Explainer
+from engine.store.operator import Found, OperatorStore
+from engine.store.operator.entry import as_json, raw_fields
+from schemas.job import DeadRecord
+from schemas.stats import QueueStats
+from schemas.story import Burial, JobStory
+
+
+async def tell(
+    store: OperatorStore, found: Found, stats: QueueStats, explainer: Explainer
+) -> JobStory:
+    """Gather a job's story."""
+    meta = found.meta()
+    record = found.record
+    done = found.done
+    progress = None
+    if found.state == "active":
+        progress = await store.jobs.progress(found.queue, found.id)
+    return JobStory(
+        job=found.row(),
+        why=explainer.why(found, stats),
+        payload=as_json(found.field(b"data")),
+        fields=raw_fields(found.fields),
+        deliveries=found.deliveries,
+        lost=record.lost if record else meta.lost if meta else 0,
+        snoozes=meta.snoozes if meta else 0,
+        redrives=record.redrives if record else meta.redrives if meta else 0,
+        history=record.history if record else meta.history if meta else (),
+        progress=progress,
+        result=as_json(done.result) if done else None,
+        dead=_burial(found, record) if record else None,
+    )
+
+
+def _burial(found: Found, record: DeadRecord) -> Burial:
+    return Burial(
+        reason=record.reason,
+        rule=record.rule,
+        path=record.path,
+        error=record.error,
+        died_ms=record.died_ms,
+        fingerprint=record.fingerprint,
+        cut=record.cut,
+        sha256=record.sha256,
+        unable=found.unable(),
+    )

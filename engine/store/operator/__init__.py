@@ -1,0 +1,46 @@
+"""The operator's side of Redis: looks at queues and changes what operators may change."""
+
+from __future__ import annotations
+
+from engine.store.operator.control import ControlWriter
+from engine.store.operator.dead import DeadLetters
+from engine.store.operator.entry import Found
+from engine.store.operator.jobs import JobReader, Page, Query
+from engine.store.operator.link import OperatorLink
+from engine.store.operator.queues import QueueReader
+
+__all__ = ["Found", "OperatorStore", "Page", "Query"]
+
+
+class OperatorStore:
+    """
+    What operators ask of the server, over one connection without retries.
+
+    Every read is bounded: chunks of at most 500 entries and a few MiB, no KEYS, no SCAN of the
+    keyspace. Every method may raise :class:`~engine.errors.StoreError`; all are safe to repeat.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        timeout_s: Time after which a silent server counts as gone.
+
+    Attributes:
+        queues: Counts, engines, the server.
+        jobs: Single jobs.
+        dead: Dead letters.
+        control: Pause, concurrency, holds, and the audit stream.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+        self._link = OperatorLink(url, timeout_s=timeout_s)
+        self.queues = QueueReader(self._link)
+        self.jobs = JobReader(self._link)
+        self.dead = DeadLetters(self._link)
+        self.control = ControlWriter(self._link)
+
+    async def now_ms(self) -> int:
+        """Return the server's clock, Unix ms."""
+        return await self._link.now_ms()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()

@@ -1,0 +1,217 @@
+"""Dead letters: groups, matching, bringing back and dropping."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from engine.store.operator.entry import Found, dead_entry
+from engine.store.operator.jobs import ENTRY
+from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms, pairs
+from engine.wire.codec import encode_meta
+from engine.wire.keys import QueueKeys
+from schemas.job import Meta
+from schemas.rules import LANES
+from schemas.stats import DeadFilter, DeadGroup
+
+SKEW_MS = 3_600_000
+"""How far engines' clocks, which date deaths, may be from the server's, which names entries."""
+
+HISTORY_MAX = 10
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """The first death of a group, as settlements record it."""
+
+    id: str = ""
+    type: str = ""
+    reason: str = ""
+    kind: str = ""
+    message: str = ""
+
+
+class Matched(msgspec.Struct):
+    """
+    What one chunk of the dead stream held.
+
+    Attributes:
+        searched: Entries looked at.
+        jobs: Those that are meant.
+        last: The last one looked at.
+    """
+
+    searched: int
+    jobs: list[Found]
+    last: str
+
+
+class Redriven(msgspec.Struct):
+    """How many jobs came back, and the entry ids of those whose lane refused them."""
+
+    moved: int
+    refused: list[str]
+
+
+class DeadLetters:
+    """The dead stream of a queue and its groups."""
+
+    def __init__(self, link: OperatorLink) -> None:
+        self._link = link
+
+    async def count(self, queue: str) -> int:
+        """Count dead letters."""
+        return int(await self._link.one(b"XLEN", QueueKeys(queue).dead))
+
+    async def last(self, queue: str) -> str:
+        """Return the entry id of the latest death; empty without one."""
+        entries = await self._link.one(b"XREVRANGE", QueueKeys(queue).dead, "+", "-", b"COUNT", 1)
+        return entries[0][0].decode() if entries else ""
+
+    async def groups(self, queue: str) -> list[DeadGroup]:
+        """List the groups of deaths, the largest first."""
+        key = QueueKeys(queue).dead_groups
+        parts: dict[str, dict[str, bytes]] = {}
+        cursor = b"0"
+        while True:
+            cursor, flat = await self._link.one(b"HSCAN", key, cursor, b"COUNT", CHUNK_ENTRIES_MAX)
+            for name, value in pairs(flat).items():
+                fingerprint, _, part = name.decode("utf-8", "replace").partition(":")
+                parts.setdefault(fingerprint, {})[part] = value
+            if cursor == b"0":
+                break
+        found = [_group(fingerprint, part) for fingerprint, part in parts.items()]
+        return sorted(found, key=lambda group: (-group.jobs, -group.last_ms))
+
+    async def matching(
+        self, queue: str, wanted: DeadFilter, *, until: str = "+", newest: bool = False
+    ) -> AsyncIterator[Matched]:
+        """
+        Find the dead letters that fit a filter.
+
+        Args:
+            queue: The queue.
+            wanted: Which.
+            until: The last entry to look at, so that jobs which die meanwhile are left out.
+            newest: The newest first.
+        """
+        text = wanted.text.lower().encode()
+        left = set(wanted.ids)
+        named = sorted(filter(ENTRY.fullmatch, left))
+        if named:
+            # Ids of entries need no search; what is not there may be a producer's own id.
+            direct = await self._entries(queue, named)
+            left -= {found.entry for found in direct}
+            jobs = [found for found in direct if _fits(found, wanted, text)]
+            yield Matched(len(direct), jobs, "")
+            if not left:
+                return
+        low = f"{max(0, wanted.after_ms - SKEW_MS)}-0" if wanted.after_ms else "-"
+        high = min_id(until, wanted.before_ms + SKEW_MS) if wanted.before_ms else until
+        meant = msgspec.structs.replace(wanted, ids=tuple(left))
+        key = QueueKeys(queue).dead
+        async for entries in self._link.stream(key, low=low, high=high, newest=newest):
+            chunk = [dead_entry(queue, entry, fields) for entry, fields in entries]
+            jobs = [found for found in chunk if _fits(found, meant, text)]
+            yield Matched(len(chunk), jobs, chunk[-1].entry)
+
+    async def _entries(self, queue: str, ids: Sequence[str]) -> list[Found]:
+        key = QueueKeys(queue).dead
+        found = []
+        for begin in range(0, len(ids), 100):
+            part = ids[begin : begin + 100]
+            replies = await self._link.many([(b"XRANGE", key, entry, entry) for entry in part])
+            found += [dead_entry(queue, *reply[0]) for reply in replies if reply]
+        return found
+
+    async def redrive(self, queue: str, jobs: Sequence[Found]) -> Redriven:
+        """
+        Bring dead jobs back to the ends of their lanes, as if they were enqueued now.
+
+        Each comes back at most once, whoever else asks for it; those that are gone are passed
+        over. Jobs that are :meth:`~Found.unable` must not be given.
+        """
+        keys = QueueKeys(queue)
+        now_ms = await self._link.now_ms()
+        arguments: list[bytes | str | int] = []
+        for found in jobs:
+            assert found.record is not None
+            lane = found.record.lane if found.record.lane in LANES else "normal"
+            arguments += [
+                found.entry,
+                LANES.index(lane) + 1,
+                found.record.fingerprint,
+                encode_meta(fresh_meta(found, now_ms)),
+                1 if _has_expired(found, now_ms) else 0,
+            ]
+        lanes = [keys.lane(lane) for lane in LANES]
+        moved, refused = await self._link.script(
+            "redrive", [keys.dead, keys.dead_groups, *lanes], *arguments
+        )
+        return Redriven(moved, [entry.decode() for entry in refused])
+
+    async def discard(self, queue: str, jobs: Sequence[Found]) -> int:
+        """Drop dead jobs for good; returns how many were still there."""
+        keys = QueueKeys(queue)
+        arguments: list[bytes | str | int] = []
+        for found in jobs:
+            fingerprint = found.record.fingerprint if found.record else ""
+            arguments += [found.entry, fingerprint]
+        dropped = await self._link.script("discard", [keys.dead, keys.dead_groups], *arguments)
+        return int(dropped)
+
+
+def fresh_meta(found: Found, now_ms: int) -> Meta:
+    """Build the engine's own field for a job that comes back: nothing spent, its story kept."""
+    assert found.record is not None
+    return Meta(
+        id=found.record.id,
+        enqueued_ms=now_ms,
+        redrives=found.record.redrives + 1,
+        history=found.record.history[-HISTORY_MAX:],
+    )
+
+
+def _has_expired(found: Found, now_ms: int) -> bool:
+    raw = found.field(b"expires") or b""
+    return raw.isdigit() and len(raw) <= 15 and int(raw) <= now_ms
+
+
+def _fits(found: Found, wanted: DeadFilter, text: bytes) -> bool:
+    record = found.record
+    return (
+        (not wanted.ids or found.id in wanted.ids or found.entry in wanted.ids)
+        and (not wanted.type or found.type == wanted.type)
+        and (not wanted.reason or (record is not None and record.reason == wanted.reason))
+        and (not wanted.fingerprint or _printed(found) == wanted.fingerprint)
+        and (not wanted.after_ms or found.at_ms >= wanted.after_ms)
+        and (not wanted.before_ms or found.at_ms < wanted.before_ms)
+        and (not text or found.holds(text))
+    )
+
+
+def _printed(found: Found) -> str:
+    return found.record.fingerprint if found.record else ""
+
+
+def _group(fingerprint: str, parts: dict[str, bytes]) -> DeadGroup:
+    try:
+        sample = msgspec.json.decode(parts.get("sample", b"{}"), type=Sample)
+    except msgspec.MsgspecError:
+        sample = Sample()
+    return DeadGroup(
+        fingerprint=fingerprint,
+        jobs=int(parts.get("n", 0)),
+        first_ms=int(parts.get("first", 0)),
+        last_ms=int(parts.get("last", 0)),
+        type=sample.type,
+        reason=sample.reason,
+        kind=sample.kind,
+        message=sample.message,
+        sample=sample.id,
+    )
+
+
+def min_id(entry: str, ms: int) -> str:
+    """Return the lower one of an entry id and the last id of a millisecond."""
+    return entry if entry != "+" and entry_ms(entry.encode()) <= ms else str(ms)

@@ -1,0 +1,237 @@
+"""One entry of any of a queue's keys, read leniently: what operators look at may be broken."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from engine.errors import Malformed
+from engine.store.operator.link import entry_ms
+from engine.wire.codec import DEAD, META, Limits, parse
+from engine.wire.done import DoneJob
+from engine.wire.packing import unpack
+from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
+from schemas.rules import LANES, TYPE_NAME
+from schemas.story import JobRow, RawField
+
+INITIALS = {lane[0]: lane for lane in LANES}
+ERROR_CHARS_MAX = 200
+
+_meta = msgspec.json.Decoder(Meta)
+_dead = msgspec.json.Decoder(DeadRecord)
+
+
+class Found(msgspec.Struct, kw_only=True, gc=False):
+    """
+    One job as it lies in its queue.
+
+    Attributes:
+        queue: The queue.
+        state: Which of the queue's keys holds it.
+        lane: Its lane.
+        entry: Its stream entry's id; empty in the delayed set.
+        fields: Its own fields, names and values in turn; empty for done jobs.
+        at_ms: See :class:`schemas.story.JobRow`.
+        position: Where a reader that stops here goes on.
+        consumer: Who holds it, if it is active.
+        deliveries: How often this entry was delivered.
+        record: Its death; None in a dead stream for an entry that no engine wrote.
+        done: Its end as done.
+    """
+
+    queue: str
+    state: JobState
+    lane: str
+    entry: str
+    fields: list[bytes]
+    at_ms: int
+    position: str
+    consumer: str = ""
+    deliveries: int = 0
+    record: DeadRecord | None = None
+    done: DoneJob | None = None
+
+    def field(self, name: bytes) -> bytes | None:
+        """Return the first value of a field."""
+        for at in range(0, len(self.fields) - 1, 2):
+            if self.fields[at] == name:
+                return self.fields[at + 1]
+        return None
+
+    def meta(self) -> Meta | None:
+        """Return what the engine wrote on an earlier pass."""
+        raw = self.field(META)
+        try:
+            return None if raw is None else _meta.decode(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+
+    @property
+    def id(self) -> str:
+        """The job's id, by the rule that the engines follow."""
+        if self.done is not None:
+            return self.done.id
+        if self.record is not None:
+            return self.record.id
+        meta = self.meta()
+        if meta is not None:
+            return meta.id
+        own = self.field(b"id")
+        return own.decode("utf-8", "replace") if own else f"{self.lane[:1]}-{self.entry}"
+
+    @property
+    def type(self) -> str:
+        """The job's type, or ``other``."""
+        if self.done is not None:
+            return self.done.type
+        if self.record is not None:
+            return self.record.type
+        named = (self.field(b"type") or b"").decode("ascii", "replace")
+        return named if TYPE_NAME.fullmatch(named) else "other"
+
+    def size_bytes(self) -> int:
+        """Count the bytes of its fields."""
+        return sum(map(len, self.fields)) or (len(self.done.result) if self.done else 0)
+
+    def holds(self, text: bytes) -> bool:
+        """Tell whether the lower-case text stands anywhere within it."""
+        if any(text in part.lower() for part in self.fields):
+            return True
+        if self.record is not None:
+            error = self.record.error
+            told = f"{self.record.id}\n{error.kind}\n{error.message}\n{self.record.rule}"
+            return text in told.lower().encode()
+        if self.done is not None:
+            return text in self.done.id.lower().encode() or text in self.done.result.lower()
+        return text in self.id.lower().encode()
+
+    def unable(self) -> str:
+        """Say why a dead job cannot be brought back; empty where it can."""
+        if self.record is None:
+            return "no engine wrote this entry"
+        if self.record.cut:
+            return "its body was too large to keep"
+        if self.record.reason == "trimmed" or not self.fields:
+            return "its body was trimmed away before it ran"
+        return ""
+
+    def row(self) -> JobRow:
+        """Return it as it stands in a list."""
+        meta = self.meta()
+        common: dict[str, Any] = {
+            "id": self.id,
+            "type": self.type,
+            "queue": self.queue,
+            "lane": self.lane,
+            "state": self.state,
+            "entry": self.entry,
+            "at_ms": self.at_ms,
+            "size_bytes": self.size_bytes(),
+        }
+        if self.done is not None:
+            run_ms = self.done.run_us / 1000
+            return JobRow(**common, enqueued_ms=0, attempts=0, note=self.done.engine, run_ms=run_ms)
+        if self.state == "dead":
+            return _dead_row(common, self.record)
+        enqueued_ms = meta.enqueued_ms if meta else entry_ms(self.entry.encode() or b"0")
+        last = meta.history[-1].error if meta and meta.history else None
+        note = self.consumer or (meta.why if meta and self.state == "delayed" else "")
+        return JobRow(
+            **common,
+            enqueued_ms=enqueued_ms,
+            attempts=meta.attempts if meta else 0,
+            note=note,
+            error=error_line(last),
+        )
+
+    def times(self) -> tuple[int, int]:
+        """Return (due, expires) in Unix ms as the wire's fields say; 0 for none or unreadable."""
+        try:
+            enqueued_ms = entry_ms(self.entry.encode() or b"0")
+            envelope = parse(self.fields, entry_ms=enqueued_ms, limits=Limits())
+        except (Malformed, ValueError):
+            return 0, 0
+        return envelope.due_ms, envelope.expires_ms
+
+
+def _dead_row(common: dict[str, Any], record: DeadRecord | None) -> JobRow:
+    if record is None:
+        return JobRow(**common, enqueued_ms=0, attempts=0, note="unreadable")
+    return JobRow(
+        **common,
+        enqueued_ms=record.enqueued_ms,
+        attempts=record.attempts,
+        note=record.reason,
+        error=record.rule or error_line(record.error),
+        fingerprint=record.fingerprint,
+    )
+
+
+def error_line(error: ErrorRecord | None) -> str:
+    """Shorten an error to one line."""
+    if error is None:
+        return ""
+    line = f"{error.kind}: {error.message}" if error.message else error.kind
+    return line.split("\n", 1)[0][:ERROR_CHARS_MAX]
+
+
+def dead_entry(queue: str, entry: bytes, fields: Sequence[bytes]) -> Found:
+    """Read one entry of the dead stream."""
+    record = None
+    own = list(fields)
+    if len(own) > 1 and own[0] == DEAD:
+        try:
+            record = _dead.decode(own[1])
+            own = own[2:]
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass
+    return Found(
+        queue=queue,
+        state="dead",
+        lane=record.lane if record else "",
+        entry=entry.decode(),
+        fields=own,
+        at_ms=record.died_ms if record else entry_ms(entry),
+        position=entry.decode(),
+        record=record,
+    )
+
+
+def packed_entry(packed: bytes) -> tuple[str, list[bytes]]:
+    """Read a job with the name of its lane, as the delayed set and held streams keep it."""
+    try:
+        lane, *fields = unpack(packed)
+    except (Malformed, ValueError):
+        return "normal", [b"packed", packed]
+    return lane.decode("utf-8", "replace"), fields
+
+
+def raw_fields(fields: Sequence[bytes]) -> list[RawField]:
+    """Show fields as text where they are text."""
+    return [
+        _raw_field(fields[at].decode("utf-8", "backslashreplace"), fields[at + 1])
+        for at in range(0, len(fields) - 1, 2)
+    ]
+
+
+def _raw_field(name: str, value: bytes) -> RawField:
+    try:
+        return RawField(name=name, value=value.decode())
+    except UnicodeDecodeError:
+        return RawField(name=name, value=base64.b64encode(value).decode(), encoding="base64")
+
+
+def as_json(raw: bytes | None) -> Any:
+    """Decode JSON of strangers to what can be encoded again, or None."""
+    if not raw:
+        return None
+    try:
+        value = orjson.loads(raw)
+        orjson.dumps([[[[value]]]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        return None
+    return value

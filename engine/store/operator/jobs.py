@@ -1,0 +1,213 @@
+"""Jobs, one by one: pages of a state, and one job wherever it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.errors import EngineError
+from engine.store.operator.entry import INITIALS, Found, as_json, dead_entry
+from engine.store.operator.link import OperatorLink, entry_ms
+from engine.store.operator.sources import Wanted, delivered_of, read
+from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from schemas.job import JobState
+from schemas.rules import LANES
+
+NAMELESS = re.compile(r"([a-z])-(\d{1,20}-\d{1,20})")
+ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
+SEARCH_MAX = 100_000
+"""Entries of one state that a search looks at, if not told otherwise."""
+
+FLOW: tuple[JobState, ...] = ("delayed", "waiting", "active", "held", "dead", "done")
+"""The order in which a job is looked for: the way that jobs move, so that none slips by."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Which jobs are meant.
+
+    Attributes:
+        type: The job's type; empty for all.
+        id: The job's id; empty for all.
+        text: Text anywhere within the job, whatever its case.
+        lanes: Lanes.
+        newest: The newest first.
+        limit: Most jobs to return.
+        search_max: Most jobs to look at.
+        cursor: Where an earlier page ended.
+    """
+
+    type: str = ""
+    id: str = ""
+    text: str = ""
+    lanes: Sequence[str] = LANES
+    newest: bool = True
+    limit: int = 50
+    search_max: int = SEARCH_MAX
+    cursor: str = ""
+
+
+class Page(msgspec.Struct):
+    """Jobs that a query found, how many it looked at, and where the next page begins."""
+
+    jobs: list[Found]
+    searched: int
+    cursor: str
+
+
+class JobReader:
+    """Reads single jobs of all states."""
+
+    def __init__(self, link: OperatorLink) -> None:
+        self._link = link
+
+    async def browse(
+        self, queue: str, state: JobState, query: Query, *, types: Sequence[str] = ()
+    ) -> Page:
+        """
+        Return the jobs of one state that fit a query.
+
+        Args:
+            queue: The queue.
+            state: The state.
+            query: Which jobs.
+            types: Types whose held streams are read.
+
+        Raises:
+            EngineError: The cursor is none that an earlier page gave.
+        """
+        wanted = Wanted(
+            keys=QueueKeys(queue),
+            lanes=query.lanes,
+            types=types,
+            newest=query.newest,
+            position=query.cursor,
+        )
+        try:
+            return await self._collect(state, wanted, query)
+        except ValueError:
+            raise EngineError(f"{query.cursor!r} is no cursor of this list") from None
+
+    async def _collect(self, state: JobState, wanted: Wanted, query: Query) -> Page:
+        page = Page([], 0, "")
+        text = query.text.lower().encode()
+        async for chunk in read(self._link, state, wanted):
+            for found in chunk:
+                if len(page.jobs) == query.limit or page.searched == query.search_max:
+                    # There is more; `cursor` names the last one looked at.
+                    return page
+                page.searched += 1
+                page.cursor = found.position
+                if _fits(found, query, text):
+                    page.jobs.append(found)
+        page.cursor = ""
+        return page
+
+    async def find(
+        self,
+        queue: str,
+        job_id: str,
+        *,
+        types: Sequence[str] = (),
+        search_max: int = SEARCH_MAX,
+        every: bool = False,
+    ) -> Page:
+        """
+        Look for a job by id in all states.
+
+        Args:
+            queue: The queue.
+            job_id: Its id, or the entry id of a dead letter.
+            types: Types whose held streams are read.
+            search_max: Most entries of one state to look at.
+            every: Go on after the first one; producers may use an id twice.
+        """
+        page = Page([], 0, "")
+        direct = await self._direct(queue, job_id)
+        if direct is not None and not every:
+            return Page([direct], 1, "")
+        query = Query(id=job_id, search_max=search_max, limit=20)
+        for state in FLOW:
+            part = await self.browse(queue, state, query, types=types)
+            page.searched += part.searched
+            page.jobs += part.jobs
+            page.cursor = page.cursor or part.cursor
+            if page.jobs and not every:
+                break
+        return page
+
+    async def _direct(self, queue: str, job_id: str) -> Found | None:
+        """Look where an id points that the engine gave: at an entry of a lane or dead stream."""
+        keys = QueueKeys(queue)
+        if ENTRY.fullmatch(job_id):
+            entries = await self._link.one(b"XRANGE", keys.dead, job_id, job_id)
+            return dead_entry(queue, *entries[0]) if entries else None
+        named = NAMELESS.fullmatch(job_id)
+        if named is None or named[1] not in INITIALS:
+            return None
+        found = await self.at(queue, INITIALS[named[1]], named[2])
+        return found if found is not None and found.id == job_id else None
+
+    async def at(self, queue: str, lane: str, entry: str) -> Found | None:
+        """Read one entry of a lane, waiting or active."""
+        key = QueueKeys(queue).lane(lane)
+        entries, rows, groups, clock = await self._link.many(
+            [
+                (b"XRANGE", key, entry, entry),
+                (b"XPENDING", key, GROUP, entry, entry, 1),
+                (b"XINFO", b"GROUPS", key),
+                (b"TIME",),
+            ]
+        )
+        if not entries:
+            return None
+        found = Found(
+            queue=queue,
+            state="waiting",
+            lane=lane,
+            entry=entry,
+            fields=entries[0][1],
+            at_ms=entry_ms(entry.encode()),
+            position="",
+        )
+        if rows and rows[0][1] != RELEASED.encode():
+            found.state = "active"
+            found.consumer = rows[0][1].decode()
+            found.at_ms = int(clock[0]) * 1000 - rows[0][2]
+            found.deliveries = rows[0][3]
+        elif not rows and _before(entry, delivered_of(groups)):
+            # It was settled between the two reads.
+            return None
+        return found
+
+    async def progress(self, queue: str, job_id: str) -> object:
+        """Return a running job's last report, or None."""
+        return as_json(await self._link.one(b"HGET", QueueKeys(queue).progress, job_id))
+
+    async def result(self, found: Found) -> object:
+        """Return what a done job's handler returned, or None."""
+        return as_json(found.done.result) if found.done else None
+
+    async def done_kept(self, queue: str) -> int:
+        """Count finished jobs that can still be looked at."""
+        return int(await self._link.one(b"HGET", QueueKeys(queue).stats, b"done_kept") or 0)
+
+
+def _fits(found: Found, query: Query, text: bytes) -> bool:
+    return (
+        (not query.type or found.type == query.type)
+        and (not query.id or found.id == query.id)
+        and (not text or found.holds(text))
+    )
+
+
+def _before(entry: str, other: str) -> bool:
+    def order(name: str) -> tuple[int, ...]:
+        return tuple(map(int, name.split("-")))
+
+    return order(entry) <= order(other)
+
+
+__all__ = ["ENTRY", "FLOW", "JobReader", "Page", "Query"]

@@ -1,0 +1,287 @@
+"""Queues, engines and the server at a glance; and what operators set for a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.store.link import Command
+from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
+from engine.store.operator.link import OperatorLink, entry_ms, pairs, time_ms
+from engine.store.operator.sources import delivered_of
+from engine.wire.keys import AUDIT, ENGINES, GROUP, RELEASED, QueueKeys
+from schemas.rules import LANES
+from schemas.stats import (
+    Audited,
+    Beat,
+    EngineStats,
+    HeldType,
+    LaneStats,
+    PausedBy,
+    QueueStats,
+    Server,
+)
+
+STALE_MS = 10_000
+"""Silence after which an engine is not counted as live."""
+
+RECENT_MINUTES = 5
+OUTCOMES = ("done", "retried", "snoozed", "dead", "lost")
+
+_beat = msgspec.json.Decoder(Beat)
+_paused = msgspec.json.Decoder(PausedBy)
+
+
+class QueueReader:
+    """Counts what queues hold, and lists who serves them."""
+
+    def __init__(self, link: OperatorLink) -> None:
+        self._link = link
+
+    async def engines(self) -> list[EngineStats]:
+        """List the engines that were heard of within the last minute, by name."""
+        clock, flat = await self._link.many([(b"TIME",), (b"HGETALL", ENGINES)])
+        now_ms = time_ms(clock)
+        found = []
+        for raw in pairs(flat).values():
+            try:
+                beat = _beat.decode(raw)
+            except msgspec.MsgspecError:
+                continue
+            silent_ms = max(0, now_ms - beat.beat_ms)
+            found.append(EngineStats(beat=beat, silent_ms=silent_ms, live=silent_ms <= STALE_MS))
+        return sorted(found, key=lambda engine: engine.beat.name)
+
+    async def overview(
+        self, queues: Sequence[str], types: Mapping[str, Sequence[str]], engines: list[EngineStats]
+    ) -> list[QueueStats]:
+        """
+        Count what queues hold, in two round trips.
+
+        Args:
+            queues: The queues.
+            types: Types per queue that are known from elsewhere; their held streams are counted.
+            engines: The answer of :meth:`engines`.
+        """
+        if not queues:
+            return []
+        commands: list[Command] = [(b"TIME",)]
+        for queue in queues:
+            commands += _counting(QueueKeys(queue))
+        clock, *replies = await self._link.many(commands)
+        now_ms = time_ms(clock)
+        per_queue = len(replies) // len(queues)
+        counts = [
+            _Counts(queue, replies[at * per_queue : (at + 1) * per_queue], now_ms)
+            for at, queue in enumerate(queues)
+        ]
+        details: list[Command] = []
+        for count in counts:
+            served = {name for engine in engines for name in _types(engine, count.keys.queue)}
+            count.types = sorted(count.held_types() | served | {*types.get(count.keys.queue, ())})
+            details += count.details()
+        answers = await self._link.many(details)
+        found = []
+        for count in counts:
+            wanted = len(count.details())
+            found.append(count.stats(answers[:wanted], engines))
+            answers = answers[wanted:]
+        return found
+
+    async def held_types(self, queue: str, types: Sequence[str]) -> list[str]:
+        """Return the types of a queue that have, or may have, a held stream."""
+        flat, totals = await self._link.many(
+            [(b"HGETALL", QueueKeys(queue).control), (b"HKEYS", QueueKeys(queue).stats)]
+        )
+        return sorted({*types} | _held(pairs(flat)) | _counted(totals or ()))
+
+    async def server(self) -> Server:
+        """Ask the server how it is."""
+        info, clock = await self._link.many([(b"INFO",), (b"TIME",)])
+        found = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        name = "valkey" if "valkey_version" in found else "redis"
+        return Server(
+            version=f"{name} {found.get(f'{name}_version', '?')}",
+            time_ms=time_ms(clock),
+            memory_bytes=int(found.get("used_memory", 0)),
+            memory_bytes_max=int(found.get("maxmemory", 0)),
+            eviction=found.get("maxmemory_policy", ""),
+            aof=found.get("aof_enabled") == "1",
+            role=found.get("role", ""),
+        )
+
+    async def check_write(self) -> None:
+        """
+        Do a write that changes nothing.
+
+        Raises:
+            StoreError: The server takes no writes.
+        """
+        # Trimming a stream that is short enough changes nothing, yet is refused like any write.
+        await self._link.one(b"XTRIM", AUDIT, b"MAXLEN", b"~", AUDIT_MAX)
+
+    async def audit(self, count: int) -> list[Audited]:
+        """Return the latest changes that people made, the newest first."""
+        found = []
+        for _, fields in await self._link.one(b"XREVRANGE", AUDIT, "+", "-", b"COUNT", count):
+            told = {name.decode(): value.decode() for name, value in pairs(fields).items()}
+            told["detail"] = msgspec.json.decode(told.get("detail") or "{}")
+            found.append(msgspec.convert(told, Audited, strict=False))
+        return found
+
+
+def _counting(keys: QueueKeys) -> list[Command]:
+    commands: list[Command] = []
+    for lane in LANES:
+        key = keys.lane(lane)
+        commands += [
+            (b"XLEN", key),
+            (b"XPENDING", key, GROUP),
+            (b"XINFO", b"GROUPS", key),
+            (b"XPENDING", key, GROUP, "-", "+", 1, RELEASED),
+        ]
+    return [
+        *commands,
+        (b"ZCARD", keys.delayed),
+        (b"XLEN", keys.dead),
+        (b"HGETALL", keys.control),
+        (b"HGETALL", keys.stats),
+    ]
+
+
+class _Counts:
+    """One queue's first answers, and what is to be asked next."""
+
+    def __init__(self, queue: str, replies: list[Any], now_ms: int) -> None:
+        self.keys = QueueKeys(queue)
+        self.now_ms = now_ms
+        self.types: list[str] = []
+        self.lanes = {lane: replies[4 * at : 4 * at + 4] for at, lane in enumerate(LANES)}
+        self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
+        self.control, self.counters = pairs(replies[-2]), pairs(replies[-1])
+
+    def held_types(self) -> set[str]:
+        return _held(self.control) | _counted(self.counters)
+
+    def minutes(self) -> list[tuple[str, list[str]]]:
+        """Name the counters of the last minutes, by the key that holds them."""
+        names = [name.decode() for name in self.counters if b":" in name]
+        by_key: dict[str, list[str]] = {}
+        for back in range(RECENT_MINUTES):
+            at_ms = self.now_ms - back * 60_000
+            fields = by_key.setdefault(self.keys.minutes(at_ms), [])
+            fields += [f"{at_ms // 60_000}:{name}" for name in names]
+        return [(key, fields) for key, fields in by_key.items() if fields]
+
+    def details(self) -> list[Command]:
+        commands: list[Command] = [(b"ZCOUNT", self.keys.delayed, "-inf", self.now_ms)]
+        for lane, (_, _, groups, _) in self.lanes.items():
+            low = f"({delivered_of(groups)}"
+            commands.append((b"XRANGE", self.keys.lane(lane), low, "+", b"COUNT", 1))
+        commands += [(b"XLEN", self.keys.held(name)) for name in self.types]
+        commands += [(b"HMGET", key, *fields) for key, fields in self.minutes()]
+        return commands
+
+    def stats(self, answers: list[Any], engines: list[EngineStats]) -> QueueStats:
+        overdue, *rest = answers
+        lanes = {lane: self._lane(lane, reply) for lane, reply in zip(LANES, rest, strict=False)}
+        held = rest[len(LANES) : len(LANES) + len(self.types)]
+        recent = rest[len(LANES) + len(self.types) :]
+        concurrency = self.control.get(b"concurrency", b"")
+        return QueueStats(
+            queue=self.keys.queue,
+            paused=self.control.get(b"paused") == b"1",
+            paused_by=self._paused_by(),
+            concurrency=int(concurrency) if concurrency.isdigit() else None,
+            lanes=lanes,
+            waiting=sum(lane.waiting for lane in lanes.values()),
+            active=sum(lane.active for lane in lanes.values()),
+            delayed=self.delayed,
+            overdue=overdue or 0,
+            held=self._held(held),
+            dead=self.dead,
+            done_kept=int(self.counters.get(b"done_kept", 0)),
+            oldest_ms=max(lane.oldest_ms for lane in lanes.values()),
+            totals=self._totals(),
+            recent=self._recent(recent),
+            engines=[
+                engine.beat.name
+                for engine in engines
+                if engine.live and self.keys.queue in engine.beat.queues
+            ],
+        )
+
+    def _lane(self, lane: str, first: list[Any] | None) -> LaneStats:
+        length, summary, _, back = self.lanes[lane]
+        consumers = dict((summary and summary[3]) or [])
+        handed_back = int(consumers.get(RELEASED.encode(), 0))
+        # Two reads may straddle a settlement, so neither difference may go below zero.
+        active = max(0, (summary[0] if summary else 0) - handed_back)
+        oldest = [entry_ms(entries[0][0]) for entries in (first, back) if entries]
+        return LaneStats(
+            waiting=max(0, (length or 0) - active),
+            active=active,
+            oldest_ms=max([0, *(self.now_ms - at_ms for at_ms in oldest)]),
+        )
+
+    def _paused_by(self) -> PausedBy | None:
+        try:
+            return _paused.decode(self.control[b"paused_by"])
+        except (KeyError, msgspec.MsgspecError):
+            return None
+
+    def _held(self, counts: list[Any]) -> list[HeldType]:
+        found = []
+        for name, jobs in zip(self.types, counts, strict=True):
+            raw = self.control.get(f"{HOLD}{name}".encode())
+            hold = read_hold(raw)
+            if raw is not None or jobs:
+                found.append(
+                    HeldType(
+                        type=name,
+                        jobs=jobs or 0,
+                        held=raw is not None,
+                        reason=hold.reason,
+                        since_ms=hold.since_ms,
+                        by=hold.by,
+                    )
+                )
+        return found
+
+    def _totals(self) -> dict[str, dict[str, int]]:
+        totals: dict[str, dict[str, int]] = {outcome: {} for outcome in OUTCOMES}
+        for name, count in self.counters.items():
+            outcome, colon, job_type = name.decode("utf-8", "replace").partition(":")
+            if colon and outcome in totals:
+                totals[outcome][job_type] = int(count)
+        return totals
+
+    def _recent(self, answers: list[Any]) -> dict[str, int]:
+        recent = dict.fromkeys(OUTCOMES, 0)
+        for (_, fields), counts in zip(self.minutes(), answers, strict=True):
+            for field, count in zip(fields, counts or (), strict=False):
+                outcome = field.split(":")[1]
+                if outcome in recent:
+                    recent[outcome] += int(count or 0)
+        return recent
+
+
+def _held(control: Mapping[bytes, bytes]) -> set[str]:
+    prefix = HOLD.encode()
+    return {
+        name.removeprefix(prefix).decode("utf-8", "replace")
+        for name in control
+        if name.startswith(prefix)
+    }
+
+
+def _counted(counters: Mapping[bytes, bytes] | Sequence[bytes]) -> set[str]:
+    names = (name.decode("utf-8", "replace").partition(":")[2] for name in counters)
+    return {name for name in names if name}
+
+
+def _types(engine: EngineStats, queue: str) -> list[str]:
+    load = engine.beat.queues.get(queue)
+    return load.types if load else []
