@@ -26,7 +26,7 @@ REDIS_SERVERS = ("valkey", "redis62", "redis70", "redis82")
 """Names of the servers for :func:`redis_binary`: Valkey 9.1 and Redis 6.2, 7.0, 8.2."""
 
 
-class NotInstalled(Exception):  # noqa: N818 - a reason to skip, not a failure
+class NotInstalled(Exception):
     """The server asked for is not on this machine."""
 
 
