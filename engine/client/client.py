@@ -1,0 +1,308 @@
+"""The producer for programs with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from engine.client.jobs import (
+    Enqueued,
+    EnqueueReport,
+    EnqueueStopped,
+    JobRefused,
+    Judge,
+    NewJob,
+    Refusal,
+    count,
+    enqueued,
+)
+from engine.clock import Clock, SystemClock
+from engine.errors import EnqueueError
+from engine.registry import Registry
+from engine.store.batches import Outgoing
+from engine.store.producer import Producer
+from engine.wire.codec import Limits
+from schemas.rules import DATA_BYTES_MAX
+
+OUTSTANDING_MAX = 4_000
+"""Jobs of one ``enqueue_many`` that may be on their way."""
+
+REPORT_EVERY = 500
+LOOP_TURN_JOBS = 250
+
+Progress = Callable[[EnqueueReport], None]
+
+
+class Client:
+    """
+    Enqueues jobs over one connection; an async context manager, or ``await client.close()``.
+
+    Calls of one loop turn travel together, as one script call per queue. A call whose reply gets
+    lost is made again without doubling a job. A client belongs to the event loop of its first
+    call.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        registry: Job types whose queues and payloads are known.
+        queues: Queues of further types, by type.
+        give_up_s: How long a job is tried for while the server is away, at most 300 s.
+        timeout_s: Time after which a silent server counts as gone.
+        data_bytes_max: Largest payload that the engines accept.
+        reply_patterns: Further stream keys that the engines accept for ``reply``.
+        clock: Gives time and chance.
+
+    Raises:
+        SettingsError: The URL cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        registry: Registry | None = None,
+        queues: Mapping[str, str] | None = None,
+        give_up_s: float = 10.0,
+        timeout_s: float = 5.0,
+        data_bytes_max: int = DATA_BYTES_MAX,
+        reply_patterns: tuple[str, ...] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._producer = Producer(url, clock=self._clock, give_up_s=give_up_s, timeout_s=timeout_s)
+        limits = Limits(data_bytes_max=data_bytes_max, reply_patterns=reply_patterns)
+        self._judge = Judge(registry, queues, limits)
+        self._is_closed = False
+
+    async def enqueue(
+        self,
+        job_type: str,
+        payload: Any,
+        *,
+        queue: str | None = None,
+        lane: str = "normal",
+        id: str | None = None,  # noqa: A002 - the name of the wire
+        delay_ms: int | None = None,
+        at: datetime | int | None = None,
+        ttl_ms: int | None = None,
+        expires: datetime | int | None = None,
+        attempts: int | None = None,
+        version: int | None = None,
+        reply: str | None = None,
+        traceparent: str | None = None,
+        key: str | None = None,
+        unique: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Enqueued:
+        """
+        Enqueue one job; :class:`NewJob` describes the arguments.
+
+        A caller that is cancelled does not know whether the job was accepted.
+
+        Raises:
+            JobRefused: It breaks a rule; nothing was sent. Also a ``ValueError``.
+            EnqueueUnsure: No reply came in ``give_up_s``; it may have been accepted or not.
+            EnqueueError: It was not accepted.
+        """
+        return await self._enqueue(
+            NewJob(
+                job_type,
+                payload,
+                queue=queue,
+                lane=lane,
+                id=id,
+                delay_ms=delay_ms,
+                at=at,
+                ttl_ms=ttl_ms,
+                expires=expires,
+                attempts=attempts,
+                version=version,
+                reply=reply,
+                traceparent=traceparent,
+                key=key,
+                unique=unique,
+                headers=headers,
+            )
+        )
+
+    async def enqueue_many(
+        self,
+        jobs: Iterable[NewJob] | AsyncIterable[NewJob],
+        *,
+        on_progress: Progress | None = None,
+    ) -> EnqueueReport:
+        """
+        Enqueue many jobs in bounded memory.
+
+        Jobs that break a rule are reported and do not stop the rest.
+
+        Args:
+            jobs: The jobs; an iterator that waits should be an asynchronous one.
+            on_progress: Called with the report so far every few hundred jobs, and at the end.
+
+        Raises:
+            EnqueueStopped: The server was given up; the error carries the report.
+        """
+        report = EnqueueReport()
+        async with contextlib.aclosing(self.enqueue_each(jobs)) as results:
+            async for result in results:
+                count(report, result)
+                if on_progress and (report.accepted + report.refused) % REPORT_EVERY == 0:
+                    on_progress(report)
+        if on_progress:
+            on_progress(report)
+        return report
+
+    async def enqueue_each(
+        self, jobs: Iterable[NewJob] | AsyncIterable[NewJob]
+    ) -> AsyncGenerator[Enqueued | Refusal, None]:
+        """
+        Enqueue many jobs and yield what became of each, in their order.
+
+        Jobs that were read before the generator is closed are still sent.
+
+        Raises:
+            EnqueueStopped: The server was given up; what is known was yielded before.
+        """
+        flow = _Flow()
+        report = EnqueueReport()
+        stopped: EnqueueError | None = None
+        reader = asyncio.get_running_loop().create_task(self._read(jobs, flow))
+        try:
+            async for place, step in flow.steps():
+                result = await _result(place, step)
+                count(report, result)
+                if stopped is None and (report.unsent or report.unsure):
+                    assert isinstance(result, Refusal)
+                    stopped = result.error
+                    reader.cancel()
+                yield result
+        finally:
+            reader.cancel()
+            await asyncio.wait({reader})
+        if stopped is not None:
+            raise EnqueueStopped(str(stopped), report) from stopped
+        if not reader.cancelled():
+            # An error of the iterator that gave the jobs.
+            reader.result()
+
+    async def close(self) -> None:
+        """Wait for what is on its way, at most ``give_up_s`` and one timeout, and disconnect."""
+        self._is_closed = True
+        await self._producer.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _enqueue(self, job: NewJob) -> Enqueued:
+        queue, sent, future = await self._submit(job)
+        return enqueued(queue, sent.lane, job.id, await future)
+
+    async def _submit(self, job: NewJob) -> tuple[str, Outgoing, asyncio.Future[str]]:
+        if self._is_closed:
+            raise EnqueueError("the client is closed")
+        queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
+        await self._producer.room()
+        return queue, sent, self._producer.submit(queue, sent)
+
+    async def _read(self, jobs: Iterable[NewJob] | AsyncIterable[NewJob], flow: _Flow) -> None:
+        try:
+            async for job in _each(jobs):
+                await flow.room()
+                try:
+                    queue, sent, future = await self._submit(job)
+                except JobRefused as error:
+                    flow.add(error)
+                else:
+                    flow.add(_OnItsWay(queue, sent.lane, job.id, future))
+        finally:
+            flow.end()
+
+
+class _OnItsWay(msgspec.Struct):
+    """A job whose entry id is awaited; its fields are not kept."""
+
+    queue: str
+    lane: str
+    own_id: str | None
+    future: asyncio.Future[str]
+
+
+_Step = _OnItsWay | EnqueueError
+
+
+class _Flow:
+    """The jobs of one call between their reading and their results, a bounded number."""
+
+    def __init__(self) -> None:
+        self._steps: deque[_Step] = deque()
+        self._is_over = False
+        self._more = asyncio.Event()
+        self._less = asyncio.Event()
+
+    async def room(self) -> None:
+        while len(self._steps) >= OUTSTANDING_MAX:
+            self._less.clear()
+            await self._less.wait()
+
+    def add(self, step: _Step) -> None:
+        self._steps.append(step)
+        self._more.set()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._more.set()
+
+    async def steps(self) -> AsyncGenerator[tuple[int, _Step], None]:
+        place = 0
+        while True:
+            while self._steps:
+                yield place, self._steps.popleft()
+                place += 1
+                self._less.set()
+            if self._is_over:
+                return
+            self._more.clear()
+            await self._more.wait()
+
+
+async def _result(place: int, step: _Step) -> Enqueued | Refusal:
+    if isinstance(step, EnqueueError):
+        return Refusal(place, step)
+    try:
+        entry = await step.future
+    except EnqueueError as error:
+        return Refusal(place, error)
+    return enqueued(step.queue, step.lane, step.own_id, entry)
+
+
+async def _each(jobs: Iterable[NewJob] | AsyncIterable[NewJob]) -> AsyncGenerator[NewJob, None]:
+    """Go through either kind of iterable, giving the loop its turn now and then."""
+    number = 0
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+            number += 1
+            if number % LOOP_TURN_JOBS == 0:
+                # An asynchronous iterator need not ever wait.
+                await asyncio.sleep(0)
+        return
+    for job in jobs:
+        yield job
+        number += 1
+        if number % LOOP_TURN_JOBS == 0:
+            await asyncio.sleep(0)

@@ -1,0 +1,150 @@
+"""
+Batches of jobs on their way to the server, and the rules for sending one again.
+
+A channel is a name under which the server remembers the last batch, so a batch whose reply got
+lost is sent again under its number and answered from memory: it is written once.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.clock import Clock
+from engine.errors import EnqueueError, StoreError, StoreRefused, StoreUnavailable
+from engine.store.link import Argument
+from engine.wire.keys import QueueKeys
+from engine.wire.packing import pack_lists
+
+PRODUCER_NAME = "streamlane-producer"
+"""What CLIENT LIST shows."""
+
+BATCH_JOBS_MAX = 500
+BATCH_BYTES_MAX = 1_048_576
+"""Bounds of one script call; one job that is larger goes alone."""
+
+MEMORY_MS = 600_000
+GIVE_UP_S_MAX = MEMORY_MS / 1_000 / 2
+"""The memory outlives every resend."""
+
+BACKOFF_S = 0.05
+BACKOFF_S_MAX = 2.0
+
+_PASSING = frozenset({"oom", "readonly", "misconf", "noreplicas"})
+"""Refusals that end without anybody changing the producer."""
+
+
+class EnqueueUnsure(EnqueueError):
+    """No reply came in time: the jobs may have been accepted, or not."""
+
+
+class NotSent(StoreUnavailable):
+    """No connection could be made, so nothing was sent."""
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """
+    One job on its way.
+
+    Attributes:
+        lane: The lane.
+        fields: Names and values in turn.
+        ordered: Whether it has an ordering key.
+        size: Bytes that it adds to a batch.
+    """
+
+    lane: str
+    fields: list[bytes]
+    ordered: bool
+    size: int
+
+
+def outgoing(lane: str, fields: list[bytes], *, ordered: bool) -> Outgoing:
+    """Measure one job."""
+    size = sum(map(len, fields)) + 5 * len(fields) + 11
+    return Outgoing(lane=lane, fields=fields, ordered=ordered, size=size)
+
+
+class Channel:
+    """
+    A name under which the server remembers a producer's last batch.
+
+    Args:
+        keys: The queue's keys.
+    """
+
+    def __init__(self, keys: QueueKeys) -> None:
+        self._keys = keys
+        self._process = 0
+        self._number = 0
+        self._memory = ""
+
+    def command(self, jobs: Sequence[Outgoing]) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments that append a new batch; the same ones send it again."""
+        if self._process != os.getpid():
+            # A forked child must not go on under its parent's name: its batches would be
+            # answered from the parent's memory and be lost.
+            self._process = os.getpid()
+            self._memory = self._keys.producer(uuid.uuid4().hex)
+            self._number = 0
+        self._number += 1
+        lanes = list(dict.fromkeys(job.lane for job in jobs))
+        # In Lua the first key is the memory, and counting begins at 1.
+        places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
+        packed = pack_lists([[places[job.lane], *job.fields] for job in jobs])
+        keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
+        return keys, [self._number, MEMORY_MS, packed]
+
+
+class Tries:
+    """
+    When a batch is sent again, and what is said once it is given up.
+
+    Args:
+        clock: Gives time and chance.
+        deadline: Monotonic seconds after which a failed try was the last one.
+    """
+
+    def __init__(self, clock: Clock, deadline: float) -> None:
+        self._clock = clock
+        self._deadline = deadline
+        self._count = 0
+        self._is_unsure = False
+
+    def delay_s(self, error: StoreError) -> float:
+        """
+        Seconds until the next try.
+
+        Raises:
+            EnqueueUnsure: There is none, and an earlier one may have reached the server.
+            EnqueueError: There is none, and nothing was written.
+        """
+        kind = error.kind if isinstance(error, StoreUnavailable | StoreRefused) else "other"
+        if kind in {"connection", "timeout"} and not isinstance(error, NotSent):
+            self._is_unsure = True
+        self._count += 1
+        if isinstance(error, StoreUnavailable) or kind in _PASSING:
+            bound = min(BACKOFF_S_MAX, BACKOFF_S * (1 << min(self._count, 10)))
+            delay_s = bound * (0.1 + 0.9 * self._clock.draw())
+            if self._clock.monotonic() + delay_s < self._deadline:
+                return delay_s
+        tries = "1 try" if self._count == 1 else f"{self._count} tries"
+        if self._is_unsure:
+            raise EnqueueUnsure(
+                f"no reply after {tries}, so it may have been accepted or not ({error})"
+            ) from error
+        raise EnqueueError(f"not accepted after {tries}, nothing was written ({error})") from error
+
+
+def check_give_up(give_up_s: float) -> None:
+    """
+    Check how long a job may be tried for.
+
+    Raises:
+        ValueError: The server's memory of a batch would not outlive its last try.
+    """
+    if not 0 <= give_up_s <= GIVE_UP_S_MAX:
+        raise ValueError(f"give_up_s must be from 0 to {GIVE_UP_S_MAX:.0f}, not {give_up_s}")
