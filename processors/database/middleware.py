@@ -20,7 +20,7 @@ from processors.errors import (
     Refused,
     StatementTimeout,
 )
-from processors.rules.backoff import jittered_ms
+from processors.rules.pauses import jittered_ms
 from processors.rules.sqlstate import Meaning, meaning
 
 log = structlog.get_logger("processors.database")

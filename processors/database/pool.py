@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 import orjson
+import structlog
 
 from processors.errors import ConfigurationError, DatabaseUnavailable, StatementTimeout
 from processors.settings import ProcessorSettings
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 else:
     BaseConnection = asyncpg.Connection
 
+log = structlog.get_logger("processors.database")
+
+ClientErrors = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 CLOSE_S_MAX = 5.0
 
 
@@ -66,7 +70,7 @@ class Database:
             with translated(connection):
                 yield connection
         finally:
-            await self._pool.release(connection, timeout=self._wait_s)
+            await self._release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -108,6 +112,14 @@ class Database:
         except asyncpg.InterfaceError as error:
             raise DatabaseUnavailable("pool", str(error)) from error
 
+    async def _release(self, connection: Connection) -> None:
+        """Give a connection back; whatever its end, the work on it has ended already."""
+        try:
+            await self._pool.release(connection, timeout=self._wait_s)
+        except (*ClientErrors, asyncpg.PostgresError, OSError) as error:
+            # A lost connection has left the pool by itself; any other is closed by the failure.
+            log.debug("connection_dropped", error=type(error).__name__)
+
 
 @contextmanager
 def translated(connection: Connection) -> Iterator[None]:
@@ -118,10 +130,18 @@ def translated(connection: Connection) -> Iterator[None]:
         raise StatementTimeout("a statement was given up by the client's time limit") from error
     except OSError as error:
         raise DatabaseUnavailable("lost", str(error)) from error
-    except asyncpg.InterfaceError as error:
-        if connection.is_closed():
+    except ClientErrors as error:
+        if _is_lost(connection):
             raise DatabaseUnavailable("lost", str(error)) from error
         raise
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool took it back when the server hung up.
+        return True
 
 
 async def open_database(url: str, settings: ProcessorSettings) -> Database:

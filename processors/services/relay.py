@@ -28,7 +28,7 @@ from processors.database import outbox
 from processors.database.outbox import Event
 from processors.database.pool import Database
 from processors.errors import DatabaseError
-from processors.rules.backoff import LogGate, reconnect_delay_s
+from processors.rules.pauses import LogGate, reconnect_delay_s
 from processors.settings import ProcessorSettings
 
 log = structlog.get_logger("processors.relay")

@@ -54,10 +54,11 @@ async def test_states_advance_and_never_go_back(world: World) -> None:
     assert event["channel"] == ("user", str(ada))
     assert event["conversationId"] == str(conversation_id)
     assert event["userId"] == str(bob)
+    counts = {"recipients": 2, "delivered": 1}
     assert event["receipts"] == [
-        {"messageId": str(one), "seq": 1, "state": "read", "recipients": 2, "delivered": 1, "read": 1},
-        {"messageId": str(two), "seq": 2, "state": "delivered", "recipients": 2, "delivered": 1, "read": 0},
-    ]  # fmt: skip
+        dict(counts, messageId=str(one), seq=1, state="read", read=1),
+        dict(counts, messageId=str(two), seq=2, state="delivered", read=0),
+    ]
 
 
 async def test_only_the_recipient_may_confirm(world: World) -> None:
@@ -115,12 +116,12 @@ async def test_read_watermark_moves_forward_within_the_conversation(world: World
     conversation_id, (ada, bob) = await world.conversation(2)
     await sent(world, conversation_id, ada, 800)
 
-    marks = [
-        (await confirm(world, bob, conversation_id=conversation_id, read_up_to_seq=seq)).read_up_to_seq
+    results = [
+        await confirm(world, bob, conversation_id=conversation_id, read_up_to_seq=seq)
         for seq in (5, 3, 5, 10**9)
-    ]  # fmt: skip
+    ]
 
-    assert marks == [5, 5, 5, 800]
+    assert [result.read_up_to_seq for result in results] == [5, 5, 5, 800]
     moved = await events(world, "watermark.advanced")
     assert [event["readUpToSeq"] for event in moved] == [5, 800]
     assert moved[0]["channel"] == ("conversation", str(conversation_id))
@@ -221,7 +222,8 @@ async def test_overlapping_batches_keep_counters_exact(world: World) -> None:
     assert wrong == []
     assert await world.value("SELECT min(n_delivered) FROM messages") == 5
     assert await world.value("SELECT min(n_read) FROM messages WHERE seq <= 30") == 5
-    assert await world.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0  # fmt: skip
+    statistics = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await world.value(statistics) == 0
 
 
 STEPS = st.lists(

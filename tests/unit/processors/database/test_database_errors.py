@@ -1,0 +1,104 @@
+"""The middleware that turns errors of PostgreSQL into the engine's signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from engine import Cancel, Hold, Job, Retry, Snooze
+from processors.database.middleware import database_errors
+from processors.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    Refused,
+    StatementTimeout,
+)
+
+translate = database_errors(snooze_ms=2_000, draw=lambda: 0.25)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """As much of a job as the middleware reads."""
+
+    id: str = "j1"
+    type: str = "send-message"
+
+
+JOB: Job = Attempt()  # type: ignore[assignment]
+
+
+def raising(error: BaseException) -> Any:
+    async def handle() -> None:
+        raise error
+
+    return handle
+
+
+TABLE = [
+    (DatabaseUnavailable("connect", "refused"), Snooze),
+    (asyncpg.ConnectionDoesNotExistError("gone"), Snooze),
+    (asyncpg.CannotConnectNowError("starting up"), Snooze),
+    (asyncpg.AdminShutdownError("bye"), Snooze),
+    (asyncpg.TooManyConnectionsError("full"), Snooze),
+    (asyncpg.DiskFullError("full"), Snooze),
+    (StatementTimeout("slow"), Retry),
+    (asyncpg.QueryCanceledError("slow"), Retry),
+    (asyncpg.SerializationError("again"), Retry),
+    (asyncpg.DeadlockDetectedError("again"), Retry),
+    (asyncpg.LockNotAvailableError("busy"), Retry),
+    (asyncpg.StringDataRightTruncationError("long"), Cancel),
+    (asyncpg.PostgresSyntaxError("what"), Cancel),
+    (asyncpg.exceptions.DataError("not a number"), Cancel),
+    (Refused("not-a-member", "no"), Cancel),
+    (asyncpg.UndefinedTableError("no table"), Hold),
+    (asyncpg.InvalidPasswordError("wrong"), Hold),
+    (ConfigurationError("postgres_url"), Hold),
+]
+
+
+@pytest.mark.parametrize(("error", "signal"), TABLE, ids=repr)
+async def test_signal(error: Exception, signal: type[Exception]) -> None:
+    with pytest.raises(signal) as raised:
+        await translate(JOB, None, raising(error))
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.UniqueViolationError("twice"), asyncpg.InterfaceError("misuse"), KeyError("bug"),
+     TimeoutError(), ConnectionResetError(), Retry(5), Snooze(5)],
+)  # fmt: skip
+async def test_what_no_rule_names_passes_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        await translate(JOB, None, raising(error))
+    assert raised.value is error
+
+
+async def test_outage_delay_is_spread() -> None:
+    delays = []
+    for draw in (0.0, 0.5, 0.999):
+        spread = database_errors(snooze_ms=2_000, draw=lambda draw=draw: draw)  # type: ignore[misc]
+        with pytest.raises(Snooze) as raised:
+            await spread(JOB, None, raising(DatabaseUnavailable("pool", "none free")))
+        delays.append(raised.value.after_ms)
+    assert delays == [1_000, 2_000, 2_998]
+
+
+async def test_what_is_gone_leaves_nothing_to_do() -> None:
+    result = await translate(JOB, None, raising(asyncpg.ForeignKeyViolationError("gone")))
+
+    assert result == {"superseded": True}
+
+
+async def test_reason_names_the_sqlstate_and_no_values() -> None:
+    error = asyncpg.InvalidTextRepresentationError("bad input\nDETAIL: secret")
+
+    with pytest.raises(Cancel) as raised:
+        await translate(JOB, None, raising(error))
+
+    assert "22P02" in raised.value.reason
+    assert "secret" not in raised.value.reason
