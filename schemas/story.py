@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from schemas.job import AttemptRecord, ErrorRecord, JobState
+from schemas.job import ErrorRecord, JobState
 from schemas.stats import View
 
 
@@ -84,6 +84,17 @@ class RawField(View, frozen=True, kw_only=True):
     encoding: Literal["utf-8", "base64"] = "utf-8"
 
 
+class Attempt(View, frozen=True, kw_only=True):
+    """One finished attempt; see :class:`schemas.job.AttemptRecord`."""
+
+    number: int
+    at_ms: int
+    run_ms: int
+    engine: str
+    outcome: str
+    error: ErrorRecord | None = None
+
+
 class Burial(View, frozen=True, kw_only=True):
     """
     What the engine wrote down about a death.
@@ -138,7 +149,7 @@ class JobStory(View, frozen=True, kw_only=True):
     lost: int = 0
     snoozes: int = 0
     redrives: int = 0
-    history: tuple[AttemptRecord, ...] = ()
+    history: list[Attempt] = []
     progress: Any = None
     result: Any = None
     dead: Burial | None = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from engine.admin.explain import Explainer
 from engine.store.operator import Found, OperatorStore
 from engine.store.operator.entry import as_json, raw_fields
-from schemas.job import DeadRecord
+from schemas.job import AttemptRecord, DeadRecord
 from schemas.stats import QueueStats
-from schemas.story import Burial, JobStory
+from schemas.story import Attempt, Burial, JobStory
 
 
 async def tell(
@@ -29,7 +33,7 @@ async def tell(
         lost=record.lost if record else meta.lost if meta else 0,
         snoozes=meta.snoozes if meta else 0,
         redrives=record.redrives if record else meta.redrives if meta else 0,
-        history=record.history if record else meta.history if meta else (),
+        history=_attempts(record.history if record else meta.history if meta else ()),
         progress=progress,
         result=as_json(done.result) if done else None,
         dead=_burial(found, record) if record else None,
@@ -48,3 +52,7 @@ def _burial(found: Found, record: DeadRecord) -> Burial:
         sha256=record.sha256,
         unable=found.unable(),
     )
+
+
+def _attempts(history: Sequence[AttemptRecord]) -> list[Attempt]:
+    return [Attempt(**msgspec.structs.asdict(record)) for record in history]

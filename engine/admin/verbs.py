@@ -28,7 +28,7 @@ from schemas.stats import (
     QueueStats,
     Server,
 )
-from schemas.story import JobPage, JobSearch
+from schemas.story import JobPage, JobSearch, JobStory
 
 CONCURRENCY_MAX = 10_000
 
@@ -151,6 +151,24 @@ class Admin:
         if not search.found:
             raise NotFound(_nowhere(search, [each.queue for each in stats]))
         return search
+
+    async def dead_show(self, queue: str, job_id: str) -> JobStory:
+        """
+        Tell one dead letter's whole story.
+
+        Args:
+            queue: The queue.
+            job_id: The job's id or the dead letter's entry id.
+
+        Raises:
+            NotFound: There is none.
+        """
+        stats = await self.queue(queue)
+        async for part in self._store.dead.matching(queue, DeadFilter(ids=(job_id,)), newest=True):
+            for found in part.jobs:
+                explainer = Explainer(await self.engines(), await self._store.now_ms())
+                return await tell(self._store, found, stats, explainer)
+        raise NotFound(f"no dead letter {job_id} in queue {queue}, which has {stats.dead}")
 
     async def dead_groups(self, queue: str) -> list[DeadGroup]:
         """List the groups of a queue's dead letters, the largest first."""

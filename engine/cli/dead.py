@@ -1,0 +1,287 @@
+"""``dead list``, ``show``, ``analyse``, ``retry`` and ``discard``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from engine.admin import Admin
+from engine.cli.frame import Frame, filters, json_option, note, queue_argument
+from engine.cli.jobs import print_page, print_story
+from engine.cli.output import Cell, age, print_json, print_table
+from engine.errors import NotFound
+from schemas.stats import BulkResult, DeadAnalysis, DeadFilter
+
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+
+
+@click.group(invoke_without_command=False)
+def dead() -> None:
+    """Look at dead letters, bring them back, or drop them."""
+
+
+@dead.command("list")
+@queue_argument
+@ids_argument
+@filters
+@click.option("--oldest", is_flag=True, help="The oldest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@click.pass_obj
+def list_(
+    frame: Frame,
+    /,
+    *,
+    queue: str,
+    ids: tuple[str, ...],
+    oldest: bool,
+    limit: int,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """
+    List dead letters, the newest first.
+
+    \b
+    Examples:
+      python -m engine dead list message-delivery --since 1h
+      python -m engine dead list message-delivery --reason malformed --json
+    """  # noqa: D301 - click reads \b
+    wanted = _filter(ids, **chosen)
+    page = frame.operate(
+        lambda admin: admin.dead_list(queue, wanted, limit=limit, newest=not oldest), known=False
+    )
+    if as_json:
+        print_json(page)
+    else:
+        print_page(page)
+
+
+@dead.command()
+@queue_argument
+@click.argument("job_id", metavar="ID")
+@json_option
+@click.pass_obj
+def show(frame: Frame, queue: str, job_id: str, as_json: bool) -> None:
+    """
+    Tell one dead letter's whole story, by job id or entry id.
+
+    \b
+    Example:
+      python -m engine dead show message-delivery n-1763769600000-0
+    """  # noqa: D301 - click reads \b
+    story = frame.operate(lambda admin: admin.dead_show(queue, job_id), known=False)
+    if as_json:
+        print_json(story)
+    else:
+        print_story(story)
+
+
+@dead.command()
+@click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@json_option
+@click.pass_obj
+def analyse(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
+    """
+    Show what dead letters have in common, the largest groups first.
+
+    \b
+    Examples:
+      python -m engine dead analyse
+      python -m engine dead analyse message-delivery
+      python -m engine dead retry message-delivery --fingerprint 0123456789ab
+    """  # noqa: D301 - click reads \b
+
+    async def gather(admin: Admin) -> list[DeadAnalysis]:
+        found = [stats.queue for stats in await admin.queues(names)]
+        return [await admin.dead_analysis(queue) for queue in found]
+
+    analyses = frame.operate(gather, known=not names)
+    analyses.sort(key=lambda analysis: -analysis.dead)
+    if as_json:
+        print_json(analyses)
+        return
+    for analysis in analyses:
+        _print_analysis(analysis)
+
+
+def _print_analysis(analysis: DeadAnalysis) -> None:
+    click.echo(f"{analysis.queue}: {analysis.dead} dead in {len(analysis.groups)} groups")
+    if not analysis.groups:
+        return
+    rows: list[list[Cell]] = [
+        [
+            group.fingerprint,
+            (str(group.jobs), "red"),
+            group.type,
+            group.reason,
+            age(group.first_ms),
+            age(group.last_ms),
+            f"{group.kind}: {group.message}",
+            group.sample,
+        ]
+        for group in analysis.groups
+    ]
+    print_table(
+        ["FINGERPRINT", ">JOBS", "TYPE", "REASON", "FIRST", "LAST", "ERROR", "SAMPLE"], rows
+    )
+
+
+def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what retry and discard have in common."""
+    options: list[Callable[..., Any]] = [
+        queue_argument,
+        ids_argument,
+        filters,
+        click.option("--all", "every", is_flag=True, help="All of the queue's dead letters."),
+        click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done."),
+        click.option("--limit", type=click.IntRange(1), help="Most jobs."),
+        click.option("--rate", type=click.FloatRange(0, min_open=True), help="Jobs per second."),
+        click.option("--why", default="", help="Reason for the audit stream."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+        json_option,
+        click.pass_obj,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dead.command()
+@bulk_options
+def retry(frame: Frame, queue: str, ids: tuple[str, ...], **options: Any) -> int:
+    """
+    Bring dead letters back to their lanes, as if they were enqueued now.
+
+    Attempts and ttl count anew. Each comes back once, whoever else retries it.
+
+    \b
+    Examples:
+      python -m engine dead retry message-delivery n-1763769600000-0
+      python -m engine dead retry message-delivery --fingerprint 0123456789ab --dry-run
+      python -m engine dead retry message-delivery --all --rate 20
+    """  # noqa: D301 - click reads \b
+    return _bulk(frame, "retry", queue, ids, **options)
+
+
+@dead.command()
+@bulk_options
+def discard(frame: Frame, queue: str, ids: tuple[str, ...], **options: Any) -> int:
+    """
+    Drop dead letters for good.
+
+    Asks first on a terminal; elsewhere it wants --yes.
+
+    \b
+    Examples:
+      python -m engine dead discard message-delivery --reason malformed --dry-run
+      python -m engine dead discard message-delivery --before 30d --yes
+    """  # noqa: D301 - click reads \b
+    return _bulk(frame, "discard", queue, ids, **options)
+
+
+Verb = Callable[..., Coroutine[Any, Any, BulkResult]]
+
+
+def _bulk(
+    frame: Frame,
+    action: str,
+    queue: str,
+    ids: tuple[str, ...],
+    *,
+    every: bool,
+    dry_run: bool,
+    limit: int | None,
+    rate: float | None,
+    why: str,
+    yes: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> int:
+    wanted = _filter(ids, **chosen)
+    if (wanted != DeadFilter()) == every:
+        raise click.UsageError("say which: ids, a filter, or --all")
+
+    def verb(admin: Admin) -> Verb:
+        verbs: dict[str, Verb] = {"retry": admin.retry_dead, "discard": admin.discard_dead}
+        return verbs[action]
+
+    def plan() -> BulkResult:
+        return frame.operate(
+            lambda admin: verb(admin)(queue, wanted, dry_run=True, limit=limit or 0), known=False
+        )
+
+    asks = action == "discard" and not dry_run and not yes
+    if asks and not sys.stdin.isatty():
+        raise click.UsageError("discard drops jobs for good: say --yes, or try --dry-run")
+    shows_bar = not dry_run and sys.stderr.isatty()
+    planned = plan() if dry_run or asks or shows_bar else None
+    if dry_run and planned is not None:
+        return _print_result(planned, ids, as_json)
+    if asks and planned is not None:
+        click.confirm(f"Drop {planned.changed} dead letters of {queue}?", abort=True, err=True)
+    with _bar(planned.changed if planned and shows_bar else 0) as progress:
+        result = frame.operate(
+            lambda admin: verb(admin)(
+                queue, wanted, limit=limit or 0, rate=rate or 0, progress=progress, reason=why
+            ),
+            known=False,
+        )
+    return _print_result(result, ids, as_json)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[BulkResult], None] | None]:
+    """Show a progress bar on stderr, where that is a terminal."""
+    if not total:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("jobs", total=total)
+        yield lambda result: bar.update(task, completed=result.changed)
+
+
+def _print_result(result: BulkResult, ids: tuple[str, ...], as_json: bool) -> int:
+    if as_json:
+        print_json(result)
+    else:
+        verbs = {"retry": "brought back", "discard": "dropped"}
+        would = "would be " if result.dry_run else ""
+        click.echo(f"{result.changed} of {result.matched} {would}{verbs[result.action]}")
+    for why, count in result.unable.items():
+        note(f"{count} cannot be brought back: {why}")
+    if result.gone:
+        note(f"{result.gone} were taken by somebody else meanwhile")
+    if not result.complete:
+        note("a limit ended it; there are more")
+    if ids and not result.matched:
+        raise NotFound(f"no dead letter {', '.join(ids)} in queue {result.queue}")
+    return 1 if ids and not result.changed and not result.gone else 0
+
+
+def _filter(
+    ids: tuple[str, ...],
+    *,
+    job_type: str,
+    reason: str,
+    fingerprint: str,
+    text: str,
+    since: int | None,
+    before: int | None,
+) -> DeadFilter:
+    return DeadFilter(
+        ids=ids,
+        type=job_type,
+        reason=reason,
+        fingerprint=fingerprint,
+        text=text,
+        after_ms=since or 0,
+        before_ms=before or 0,
+    )

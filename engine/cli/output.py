@@ -1,0 +1,138 @@
+"""How answers are printed: tables for people, aligned text for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+import orjson
+
+from engine.admin.explain import span
+from engine.clock import SystemClock
+
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
+
+Cell = str | tuple[str, str]
+"""Text, or text and its style."""
+
+
+def print_json(value: Any) -> None:
+    """Print structs as camelCase JSON; indented on a terminal."""
+    option = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
+    click.echo(orjson.dumps(msgspec.to_builtins(value), option=option))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """
+    Print rows under headings.
+
+    Args:
+        columns: Headings; a ``>`` before one puts its column to the right.
+        rows: As many cells each as there are columns.
+    """
+    names = [column.lstrip(">") for column in columns]
+    right = [column.startswith(">") for column in columns]
+    if sys.stdout.isatty():
+        _print_rich(names, right, rows)
+        return
+    cells = [names, *([clean(_text(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(names))]
+    for row in cells:
+        parts = [
+            text.rjust(width) if is_right else text.ljust(width)
+            for text, width, is_right in zip(row, widths, right, strict=True)
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def _print_rich(names: list[str], right: list[bool], rows: Sequence[Sequence[Cell]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, is_right in zip(names, right, strict=True):
+        table.add_column(name, justify="right" if is_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(_text(cell)), style=_style(cell)) for cell in row))
+    Console().print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, Cell]]) -> None:
+    """Print names and values, one a line; empty values are left out."""
+    shown = [(name, cell) for name, cell in pairs if _text(cell)]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, cell in shown:
+        value = clean(_text(cell))
+        if sys.stdout.isatty() and _style(cell):
+            value = click.style(value, fg=_style(cell))
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def clean(text: str) -> str:
+    """Take the power over the terminal from text that strangers wrote."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def clean_lines(text: str) -> list[str]:
+    """Clean text of several lines."""
+    return [clean(line.expandtabs(4)) for line in text.split("\n")]
+
+
+def age(at_ms: int, now_ms: int | None = None) -> str:
+    """Write how long ago, or in how long, a moment is."""
+    if not at_ms:
+        return ""
+    now = SystemClock().now_ms() if now_ms is None else now_ms
+    return f"{span(now - at_ms)} ago" if at_ms <= now else f"in {span(at_ms - now)}"
+
+
+def clock_time(at_ms: int) -> str:
+    """Write a moment in UTC, to the ms."""
+    if not 0 < at_ms < 253_402_300_800_000:
+        return str(at_ms) if at_ms else ""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", " UTC")
+
+
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 1024:.1f} KiB" if count < 1_048_576 else f"{count / 1_048_576:.1f} MiB"
+
+
+def moment_ms(text: str) -> int:
+    """
+    Read a moment: a duration back from now, or ISO 8601 (UTC where it names no zone).
+
+    Raises:
+        ValueError: It is neither.
+    """
+    duration = _DURATION.fullmatch(text.strip())
+    if duration:
+        back = float(duration[1]) * _UNITS[duration[2]]
+        return max(0, SystemClock().now_ms() - round(back))
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _style(cell: Cell) -> str:
+    return "" if isinstance(cell, str) else cell[1]

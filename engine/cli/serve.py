@@ -1,0 +1,168 @@
+"""``run`` and ``dev``: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.frame import Frame
+from engine.errors import EngineError, SettingsError
+from engine.registry import App
+from engine.settings import EngineSettings, http_address
+
+queues_option = click.option("--queues", help="Queues to serve, as a,b; else all of the app.")
+concurrency_option = click.option(
+    "--concurrency", type=click.IntRange(1, 10_000), help="Jobs of one queue at a time."
+)
+app_option = click.option("--app", help="The handlers, as module:object.")
+
+
+@click.command()
+@queues_option
+@concurrency_option
+@click.option("--processes", type=click.IntRange(1, 256), help="Engine processes, one per core.")
+@click.option("--burst", is_flag=True, help="End once nothing waits and nothing runs.")
+@app_option
+@click.pass_obj
+def run(
+    frame: Frame,
+    /,
+    *,
+    queues: str | None,
+    concurrency: int | None,
+    processes: int | None,
+    burst: bool,
+    app: str | None,
+) -> int:
+    """
+    Run the daemon until SIGTERM or Ctrl-C, which drain it.
+
+    \b
+    Examples:
+      python -m engine run
+      python -m engine run --queues message-delivery,indexing --concurrency 50
+      python -m engine run --processes 4
+      python -m engine run --app shop.jobs:registry --burst
+    """  # noqa: D301 - click reads \b
+    loaded = frame.load(
+        queues=_names(queues), concurrency=concurrency, processes=processes, app=app
+    )
+    from engine.runtime.loading import load_app
+
+    if loaded.settings.processes > 1:
+        from engine.runtime.supervisor import supervise
+
+        return supervise(loaded.settings, burst=burst)
+    return _serve(loaded.settings, load_app(loaded.settings), burst=burst)
+
+
+@click.command()
+@queues_option
+@concurrency_option
+@app_option
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".dev"),
+    show_default=True,
+    help="Where the servers keep their data.",
+)
+@click.option("--no-seed", is_flag=True, help="Put no demo data in place.")
+@click.pass_obj
+def dev(
+    frame: Frame,
+    /,
+    *,
+    queues: str | None,
+    concurrency: int | None,
+    app: str | None,
+    data: Path,
+    no_seed: bool,
+) -> int:
+    """
+    Try everything out: embedded Valkey and PostgreSQL, migrations, engine, page.
+
+    Prints the URLs of all of them when it is up. Data stay in the directory
+    over Ctrl-C, which drains, and over kill -9. Needs the extra `embedded`.
+
+    \b
+    Example:
+      python -m engine dev
+    """  # noqa: D301 - click reads \b
+    from engine.embedded import EmbeddedError, EmbeddedServers
+
+    # What is wrong with the settings is told before any server is started.
+    frame.load(queues=_names(queues), concurrency=concurrency, app=app)
+    try:
+        with EmbeddedServers(data) as servers:
+            loaded = frame.load(
+                queues=_names(queues),
+                concurrency=concurrency,
+                app=app,
+                redis_url=servers.redis_url,
+                postgres_url=servers.postgres_url,
+                processes=1,
+                http=_page_address(frame),
+            )
+            return _serve_dev(loaded.settings, seed=not no_seed)
+    except EmbeddedError as error:
+        raise EngineError(str(error)) from error
+
+
+def _serve(
+    settings: EngineSettings,
+    app: App,
+    *,
+    burst: bool = False,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
+    from engine.runtime import serve
+
+    return serve(settings, app, burst=burst, on_ready=on_ready)
+
+
+def _serve_dev(settings: EngineSettings, *, seed: bool) -> int:
+    from engine.cli.setup import run_migrations
+    from engine.runtime.loading import load_app
+
+    app = load_app(settings)
+    run_migrations(app)
+    hints = asyncio.run(_seed(app)) if seed else []
+
+    def ready(address: str) -> None:
+        for line in (
+            f"redis {settings.redis_url}",
+            f"postgres {settings.postgres_url}",
+            f"page http://{address}/",
+            f"metrics http://{address}/metrics",
+            *hints,
+        ):
+            click.echo(line)
+
+    return _serve(settings, app, on_ready=ready)
+
+
+async def _seed(app: App) -> list[str]:
+    return await app.seed() if app.seed is not None else []
+
+
+def _page_address(frame: Frame) -> str:
+    """Return where the page is served: as set, or at any free port when that one is in use."""
+    from engine.embedded.process import port_is_free
+
+    address = frame.settings.http or "127.0.0.1:8787"
+    try:
+        host, port = http_address(address)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return address if port == 0 or port_is_free(port) else f"{host}:0"
+
+
+def _names(text: str | None) -> Any:
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
