@@ -1,0 +1,128 @@
+"""The scripts declare what they touch, and one queue's keys share one slot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from engine.store.scripts import script
+from engine.wire.keys import slot_tag
+from schemas.rules import LANES
+from tests.support.jobs import AT_MS, dead, done, fields, packed, settlement
+from tests.support.monitor import recorded
+from tests.support.rigs import KEYS, QUEUE, ServerRig
+from tests.support.servers import RedisTestServer, StartRedis
+
+STORE_SCRIPTS = [
+    "promote",
+    "reclaim",
+    "recover",
+    "renew",
+    "retire",
+    "settle",
+    "trim",
+    "unhold",
+    "waiting",
+]
+
+
+async def exercise(rig: ServerRig) -> None:
+    """Call every verb in a way that takes every branch that touches a key."""
+    store, other = rig.store("a"), rig.store("b")
+    for one in (store, other):
+        await one.open(QUEUE)
+    for lane in LANES:
+        for _ in range(4):
+            await rig.add(lane, fields())
+    ended, released, stranded, trimmed = (await store.fetch(QUEUE, {"low": 4})).leases
+    await store.settle(
+        QUEUE,
+        settlement(
+            [ended],
+            lane="low",
+            released=[released],
+            done=[done("j1")],
+            retries=[(await rig.now_ms() - 5, packed())],
+            dead=[dead("j2")],
+            aside=[("pack", packed()), ("post", packed("low"))],
+            stats={"done:pack": 1},
+            events=[b"{}"],
+            replies=[(f"mq:{{{QUEUE}}}:reply:x", [b"a", b"b"])],
+            finished=["j1"],
+        ),
+    )
+    await asyncio.to_thread(store.renew, QUEUE, "low", {stranded.entry: 1, b"1-1": 1})
+    await store.recover(QUEUE, {"low": {trimmed.entry}})
+    await rig.delete("low", trimmed.entry)
+    await other.reclaim(QUEUE, idle_ms_min=0, count=10)
+    await rig.delay(AT_MS, b"junk")
+    await store.promote(QUEUE, count=10)
+    await store.hold(QUEUE, "post", "no key")
+    await store.unhold(QUEUE, ["pack", "post"], count=10)
+    await store.wait(QUEUE, LANES, 1, 10)
+    await store.report(QUEUE, {"j1": b"{}"}, [b"{}"])
+    await store.trim(QUEUE, done_jobs_max=1, done_age_ms_max=1)
+    await store.gauges(QUEUE, ["pack", "post"])
+    await store.retire(QUEUE, idle_ms_min=0)
+    await store.leave("a", [QUEUE])
+
+
+def wait_until_ready(server: RedisTestServer) -> None:
+    """A new cluster node refuses commands for a moment, and tells nobody when that is over."""
+    for _ in range(500):
+        if "cluster_state:ok" in str(server.call("CLUSTER", "INFO")):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the cluster node did not become ready")
+
+
+@pytest.mark.servers
+async def test_scripts_touch_only_keys_that_they_declare(redis_url: str) -> None:
+    rig = ServerRig("valkey", redis_url)
+
+    with recorded(redis_url) as recording:
+        await exercise(rig)
+    await rig.close()
+
+    assert recording.undeclared == set()
+    missing = {name for name in STORE_SCRIPTS if script(name).sha.decode() not in recording.ran}
+    assert missing == set()
+
+
+@pytest.mark.servers
+async def test_a_recording_sees_what_was_not_declared(redis_url: str) -> None:
+    """The check above would be worth nothing if it could not fail."""
+    rig = ServerRig("valkey", redis_url)
+
+    with recorded(redis_url) as recording:
+        await rig.call("EVAL", "return redis.call('SET', 'hidden', ARGV[1])", 1, "shown", "x")
+    await rig.close()
+
+    assert [key for _, _, key in recording.undeclared] == ["hidden"]
+
+
+@pytest.mark.servers
+async def test_a_queue_lives_on_a_cluster_node(start_redis: StartRedis) -> None:
+    """A cluster refuses every command and script whose keys lie in more than one slot."""
+    server = start_redis(config={"cluster-enabled": "yes"})
+    server.call("CLUSTER", "ADDSLOTS", *range(16_384))
+    await asyncio.to_thread(wait_until_ready, server)
+    rig = ServerRig("valkey", server.url)
+    with pytest.raises(Exception, match="same slot"):
+        await rig.call("EXISTS", "mq:{a}:normal", "mq:{b}:normal")
+
+    await exercise(rig)
+
+    await rig.close()
+
+
+def test_all_keys_of_a_queue_carry_its_tag() -> None:
+    named = [getattr(KEYS, name) for name in KEYS.__slots__ if name not in {"queue", "lanes"}]
+    by_lane = [
+        make(lane) for lane in LANES for make in (KEYS.lane, KEYS.ready, KEYS.busy, KEYS.parked)
+    ]
+    others = [KEYS.held("pack"), KEYS.minutes(AT_MS), KEYS.producer("p1")]
+
+    assert {slot_tag(key) for key in (*named, *by_lane, *others)} == {QUEUE}
