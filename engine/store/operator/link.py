@@ -23,7 +23,7 @@ class Pace:
     """How many entries the next read may ask for, so that large ones do not add up."""
 
     def __init__(self) -> None:
-        self.count = 32
+        self.count = 16
 
     def note(self, entries: int, size: int) -> None:
         """Learn from a read: how many entries it brought and how many bytes they had."""
