@@ -10,6 +10,7 @@ from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.backoff import retry_delay_ms
 from engine.core.policy import TypePolicy
+from schemas.rules import DELAY_MS_MAX
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     enqueued_ms: int
 
 
-def decide(  # noqa: C901 - one case per outcome, each a line or two
+def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
     job: JobFacts, outcome: was.Outcome, policy: TypePolicy, *, now_ms: int, draw: float
 ) -> to.Decision:
     """
@@ -54,7 +55,7 @@ def decide(  # noqa: C901 - one case per outcome, each a line or two
             return _retry_or_give_up(job, outcome, policy, now_ms=now_ms, draw=draw)
         case was.Snoozed(after_ms=after_ms):
             # The handler chose to wait, so the attempt is given back.
-            return to.RetryAt(at_ms=now_ms + after_ms, attempts=unspent, why="snooze")
+            return to.RetryAt(at_ms=now_ms + _bounded(after_ms), attempts=unspent, why="snooze")
         case was.Cancelled():
             return to.DeadLetter(reason="cancelled", attempts=job.attempt)
         case was.Held():
@@ -94,7 +95,13 @@ def _retry_or_give_up(
         reason = "timeout" if isinstance(outcome, was.TimedOut) else "exhausted"
         return to.DeadLetter(reason=reason, attempts=job.attempt)
     if isinstance(outcome, was.Retried) and outcome.after_ms is not None:
-        delay_ms = outcome.after_ms
+        delay_ms = _bounded(outcome.after_ms)
     else:
         delay_ms = retry_delay_ms(job.attempt, policy.retry, draw)
     return to.RetryAt(at_ms=now_ms + delay_ms, attempts=job.attempt, why="backoff")
+
+
+def _bounded(after_ms: float) -> int:
+    """A handler's own delay; what is no number, or beyond any that a producer may ask, is cut."""
+    # In this order the comparison with NaN leaves 0.
+    return int(min(DELAY_MS_MAX, max(0, after_ms)))

@@ -55,7 +55,7 @@ class LanePlan:
         return counts
 
     def _round(self, want: dict[str, int], counts: dict[str, int], budget: int) -> int:
-        """Give each wanting lane its share of the budget, or all it wants; return what was given."""
+        """Give each wanting lane its share, or all it wants; return what was given."""
         total = sum(self.weights[lane] for lane in want)
         for lane in want:
             self.credit[lane] += budget * self.weights[lane] / total

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from engine.errors import Malformed
-from schemas import rules
 from engine.wire.keys import is_reply_key
+from schemas import rules
 from schemas.job import Meta
 
 META = b"_engine"
@@ -29,9 +29,12 @@ DEAD = b"_dead"
 _KNOWN = frozenset(
     b"type data id delay at ttl expires attempts v reply traceparent key unique _engine".split()
 )
-_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _PATH = re.compile(r"`(\$[^`]*)`$")
+_META_BYTES_MAX = 524_288
+_META_NUMBER_MAX = 2**53
 _meta_decoder = msgspec.json.Decoder(Meta)
 _meta_encoder = msgspec.json.Encoder()
 
@@ -96,6 +99,8 @@ def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope
     Raises:
         Malformed: A rule of the wire is broken.
     """
+    if len(fields) % 2:
+        raise Malformed("fields-odd", detail="a field has no value")
     if len(fields) > 2 * rules.FIELDS_MAX:
         raise Malformed("fields-too-many", detail=f"{len(fields) // 2}, over {rules.FIELDS_MAX}")
     found = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -166,6 +171,9 @@ def payload_decoder(payload_type: Any) -> Callable[[bytes], Any]:
             raise Malformed("data-nesting", detail="nested too deeply") from None
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             raise Malformed("data-json", detail=str(error)[:200]) from None
+        except Exception as error:  # noqa: BLE001 - a check of the payload's own may raise anything
+            detail = f"{type(error).__name__}: {error}"[:300]
+            raise Malformed("data-schema", path="$", detail=detail) from None
 
     return decoder
 
@@ -173,16 +181,30 @@ def payload_decoder(payload_type: Any) -> Callable[[bytes], Any]:
 def _misfit(message: str) -> Malformed:
     found = _PATH.search(message)
     path = found.group(1) if found else "$"
-    return Malformed("data-schema", path=path, detail=message.split(" - at ")[0][:300])
+    return Malformed("data-schema", path=path, detail=message.partition(" - at ")[0][:300])
 
 
 def _meta(raw: bytes | None) -> Meta | None:
     if raw is None:
         return None
+    if len(raw) > _META_BYTES_MAX:
+        raise _not_ours(f"{len(raw)} bytes, over {_META_BYTES_MAX}")
     try:
-        return _meta_decoder.decode(raw)
+        meta = _meta_decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise Malformed("engine-field", detail=f"`_engine` is the engine's own: {error}") from None
+        raise _not_ours(str(error)[:200]) from None
+    numbers = [meta.enqueued_ms, meta.attempts, meta.lost, meta.snoozes, meta.redrives]
+    for attempt in meta.history:
+        numbers += (attempt.number, attempt.at_ms, attempt.run_ms)
+    if not all(0 <= number <= _META_NUMBER_MAX for number in numbers):
+        raise _not_ours("a number is out of range")
+    if not _is_name(meta.id):
+        raise _not_ours("the id is not one")
+    return meta
+
+
+def _not_ours(detail: str) -> Malformed:
+    return Malformed("engine-field", detail=f"`_engine` is the engine's own: {detail}")
 
 
 def _type(raw: bytes | None) -> str:
@@ -213,13 +235,17 @@ def _name(found: dict[bytes, bytes], field: bytes) -> str:
         name = raw.decode()
     except UnicodeDecodeError:
         name = ""
-    # isprintable() refuses controls and unassigned code points, but counts the space as printable.
-    if not 1 <= len(name) <= rules.ID_CHARS_MAX or not name.isprintable() or " " in name:
+    if not _is_name(name):
         raise Malformed(
             f"{field.decode()}-name",
             detail=f"must be 1 to {rules.ID_CHARS_MAX} printable characters without spaces",
         )
     return name
+
+
+def _is_name(name: str) -> bool:
+    # isprintable() refuses controls and unassigned code points, but counts the space as printable.
+    return 1 <= len(name) <= rules.ID_CHARS_MAX and name.isprintable() and " " not in name
 
 
 def _number(found: dict[bytes, bytes], field: bytes, least: int, most: int) -> int:

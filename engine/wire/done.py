@@ -42,7 +42,7 @@ class DoneJob(msgspec.Struct, frozen=True, kw_only=True):
     result: bytes = b""
 
 
-def encode_done(
+def encode_done(  # noqa: PLR0917 - the columns in their order
     job_type: str,
     lane: str,
     engine: str,
@@ -71,8 +71,8 @@ def decode_done(entry: bytes, fields: Sequence[bytes]) -> list[DoneJob]:
     Raises:
         Malformed: The entry was not written by an engine.
     """
-    found = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
+        found = dict(zip(fields[::2], fields[1::2], strict=True))
         ids = found[b"ids"].decode().split(" ")
         us = array("I")
         us.frombytes(found[b"us"])

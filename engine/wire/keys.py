@@ -86,7 +86,7 @@ class QueueKeys:
         return f"mq:{{{self.queue}}}:stats:{now_ms // 3_600_000}"
 
     def producer(self, name: str) -> str:
-        """string with TTL: the last batch that a producer sent, with the ids it was given."""
+        """String with TTL: the last batch that a producer sent, with the ids it was given."""
         return f"{self.producers}:{name}"
 
     # The next three belong to ordering keys; only queues that use them have these keys.
