@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine.cli.frame import Frame
+from engine.clock import SystemClock
 from engine.errors import EngineError, SettingsError
 from engine.registry import App
 from engine.settings import EngineSettings, http_address
@@ -120,9 +121,15 @@ def _serve(
     burst: bool = False,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
+    from engine.cli.side import http_side
+    from engine.logs import flush, set_up
     from engine.runtime import serve
 
-    return serve(settings, app, burst=burst, on_ready=on_ready)
+    set_up(log_format=settings.log_format, log_level=settings.log_level, clock=SystemClock())
+    try:
+        return serve(settings, app, burst=burst, side=http_side, on_ready=on_ready)
+    finally:
+        flush()
 
 
 def _serve_dev(settings: EngineSettings, *, seed: bool) -> int:

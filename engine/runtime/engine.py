@@ -8,7 +8,7 @@ engine loudly: leases cover what it held, and whoever runs it starts another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from engine.clock import Clock
@@ -47,11 +47,20 @@ class Engine:
         store: Where the queues live.
         clock: Time and chance.
         name: Its name, fresh for each process start.
+        on_started: Called once it serves its queues.
     """
 
     def __init__(
-        self, settings: EngineSettings, app: App, store: Store, clock: Clock, *, name: str
+        self,
+        settings: EngineSettings,
+        app: App,
+        store: Store,
+        clock: Clock,
+        *,
+        name: str,
+        on_started: Callable[[], None] | None = None,
     ) -> None:
+        self._on_started = on_started
         self.settings = settings
         self.app = app
         self.name = name
@@ -114,6 +123,8 @@ class Engine:
                 renewer.start()
                 self._start_tasks(services, burst=burst)
                 self.state = "running"
+                if self._on_started is not None:
+                    self._on_started()
                 log.info("engine_started", engine=self.name, queues=list(self.runners))
                 await self._stop.wait()
                 return await self._drain()
@@ -131,16 +142,14 @@ class Engine:
         task.add_done_callback(self._task_ended)
         return task
 
-    async def reasons(self) -> list[str]:
-        """Say what keeps the engine from being ready; empty if nothing does."""
-        found = self.vitals.reasons()
-        if self.app.ready is not None and self._services is not None:
-            try:
-                said = await self.app.ready(self._services)
-            except Exception as error:  # noqa: BLE001 - the app's own check may raise anything
-                said = f"{type(error).__name__}: {error}"
-            found += [said] if said else []
-        return found
+    async def app_reason(self) -> str:
+        """Ask the app what keeps it from working; an empty string if nothing does."""
+        if self.app.ready is None or self._services is None:
+            return ""
+        try:
+            return await self.app.ready(self._services)
+        except Exception as error:  # noqa: BLE001 - the app's own check may raise anything
+            return f"{type(error).__name__}: {error}"
 
     def _assemble(self, services: Any) -> None:
         registry, settings = self.app.registry, self.settings
@@ -270,7 +279,7 @@ class Engine:
         drains.append(self.spawn(self._hooks.drain()))
         left = await _within(drains, max(0.1, began + grace - self._clock.monotonic()))
         if self._fault is not None:
-            log.critical("engine_failed", engine=self.name, error=repr(self._fault))
+            log.error("engine_failed", engine=self.name, error=repr(self._fault))
             return EXIT_BUG
         if left:
             log.warning("engine_unfinished", engine=self.name, unsettled=self.unsettled())
@@ -305,7 +314,7 @@ class Engine:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("engine_bug", engine=self.name, exc_info=error)
+            log.error("engine_bug", engine=self.name, exc_info=error)
             self._fault = self._fault or error
             self.stop()
 

@@ -37,7 +37,7 @@ def serve(
     app: App,
     *,
     burst: bool = False,
-    side: Callable[[Engine], Side] | None = None,
+    side: Callable[[Engine], Side | None] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
     """
@@ -86,7 +86,7 @@ async def _run(
     app: App,
     *,
     burst: bool,
-    side: Callable[[Engine], Side] | None,
+    side: Callable[[Engine], Side | None] | None,
     on_ready: Callable[[str], None] | None,
 ) -> int:
     name = settings.name or f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}"
@@ -103,7 +103,12 @@ async def _run(
             events_max=settings.events_max,
         ),
     )
-    engine = Engine(settings, app, store, clock, name=name)
+
+    def started() -> None:
+        if on_ready is not None:
+            on_ready(engine.vitals.http)
+
+    engine = Engine(settings, app, store, clock, name=name, on_started=started)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
@@ -111,8 +116,6 @@ async def _run(
     try:
         if beside is not None:
             engine.vitals.http = await beside.start()
-        if on_ready is not None:
-            on_ready(engine.vitals.http)
         return await engine.run(burst=burst)
     finally:
         if beside is not None:

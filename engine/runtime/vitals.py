@@ -25,7 +25,7 @@ from schemas.stats import Beat
 
 TICK_S = 0.05
 BEAT_S = 2.0
-OBSERVE_S = 5.0
+OBSERVE_S = 2.0
 LAG_WINDOW = round(5.0 / TICK_S)
 MEMORY_SHARE_MAX = 0.9
 
@@ -43,6 +43,7 @@ class Patient(Protocol):
     def runners(self) -> Mapping[str, QueueRunner]: ...
     @property
     def state(self) -> str: ...
+    async def app_reason(self) -> str: ...
 
 
 class Vitals:
@@ -68,6 +69,7 @@ class Vitals:
         self._server: ServerState | None = None
         self._lags: deque[float] = deque([0.0], LAG_WINDOW)
         self._started_ms = clock.now_ms()
+        self._app_reason = ""
         self.http = ""
         self.ticked = clock.monotonic()
 
@@ -95,6 +97,7 @@ class Vitals:
     async def observe(self) -> None:
         """Watch the server for restarts, clock steps and a full memory."""
         while True:
+            self._app_reason = await self._engine.app_reason()
             await self._clock.sleep(OBSERVE_S)
             try:
                 await self.look_at_server()
@@ -119,6 +122,8 @@ class Vitals:
             found.append(f"the engine is {self._engine.state}")
         if self._outage.reason:
             found.append(f"redis: {self._outage.reason}")
+        if self._app_reason:
+            found.append(self._app_reason)
         server = self._server
         if server is not None and not server.writable:
             found.append("redis: the server is a read-only replica")

@@ -1,0 +1,61 @@
+"""Puts the HTTP side beside an engine: the one place where page, admin and runtime meet."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+from prometheus_client import CollectorRegistry
+
+from engine import __version__
+from engine.admin import Admin
+from engine.admin.contracts import job_schemas
+from engine.clock import SystemClock
+from engine.dashboard import HttpServer, HttpState
+from engine.runtime import Engine
+from engine.telemetry import EngineCollector
+
+
+class HttpSide:
+    """
+    The HTTP side of one engine.
+
+    Args:
+        engine: The engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        settings, registry = engine.settings, engine.app.registry
+        self._admin = Admin(
+            settings.redis_url,
+            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            types={queue: list(registry.in_queue(queue)) for queue in registry.queues()},
+        )
+        metrics = CollectorRegistry(auto_describe=False)
+        metrics.register(EngineCollector(engine.meters, __version__))
+        self._server = HttpServer(
+            HttpState(
+                address=settings.http,
+                token=settings.http_token,
+                reads=self._admin,
+                metrics=metrics,
+                ready=engine.vitals.reasons,
+                schemas=job_schemas(registry),
+                clock=SystemClock(),
+                engine=engine.name,
+                version=__version__,
+                backlog_age_ms_max=settings.backlog_age_ms_max,
+            )
+        )
+
+    async def start(self) -> str:
+        return await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        self._admin.close()
+
+
+def http_side(engine: Engine) -> HttpSide | None:
+    """Build the HTTP side, unless the settings want none."""
+    return HttpSide(engine) if engine.settings.http else None
