@@ -70,7 +70,7 @@ class Explainer:
         for held in stats.held:
             if held.type == found.type and held.held:
                 return (
-                    f"type {held.type} is held since {self._ago(held.since_ms)}: {held.reason}; "
+                    f"type {held.type} was held {self._ago(held.since_ms)}: {held.reason}; "
                     f"release with `resume {stats.queue} --type {held.type}`"
                 )
         served = self._unserved(found, stats)

@@ -54,15 +54,30 @@ class Frame:
         """The settings as they are without a command's own options."""
         return self.load().settings
 
-    def app(self) -> App | None:
-        """Load the app where that works; else a note on stderr says why not."""
+    def arguments(self) -> list[str]:
+        """Return the global options as they were given, for another process."""
+        config = ["--config", str(self.config)] if self.config else []
+        return config + (["--redis-url", self.redis_url] if self.redis_url else [])
+
+    def app(self, name: str | None = None) -> App:
+        """
+        Load the app that the settings name, or the one given.
+
+        Raises:
+            RegistryError: It cannot be found, fails to load, or is something else.
+        """
         from engine.runtime.loading import load_app
 
+        return load_app(self.load(app=name).settings)
+
+    def types(self) -> dict[str, list[str]]:
+        """Return the app's types by queue; where it does not load, a note on stderr says why."""
         try:
-            return load_app(self.settings)
+            registry = self.app().registry
         except RegistryError as error:
             note(f"only queues of running engines are known, since {error}")
-            return None
+            return {}
+        return {queue: list(registry.in_queue(queue)) for queue in registry.queues()}
 
     def operate(self, verb: Callable[[Admin], Awaitable[Result]], *, known: bool = True) -> Result:
         """
@@ -73,13 +88,7 @@ class Frame:
             known: Whether the queues of the app have to be known.
         """
         settings = self.settings
-        app = self.app() if known else None
-        registry = app.registry if app else None
-        types = (
-            {queue: list(registry.in_queue(queue)) for queue in registry.queues()}
-            if (registry)
-            else {}
-        )
+        types = self.types() if known else {}
 
         async def call() -> Result:
             async with Admin(settings.redis_url, who=whoami(), types=types) as admin:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
+import msgspec
 
 from engine.cli.frame import Frame, json_option
-from engine.cli.output import clean, print_json
+from engine.cli.output import clean, print_json, styled
+from engine.errors import RegistryError
 from schemas.stats import Finding, Health
 
 UNHEALTHY = 1
@@ -31,13 +35,17 @@ def health(frame: Frame, names: tuple[str, ...], as_json: bool) -> int:
     """  # noqa: D301 - click reads \b
     settings = frame.settings
     queues = names or settings.queues
+    unknown: list[Finding] = []
     if not queues:
-        app = frame.app()
-        queues = tuple(app.registry.queues()) if app else ()
+        try:
+            queues = tuple(frame.app().registry.queues())
+        except RegistryError as error:
+            unknown.append(_unknown(error))
     report = frame.operate(
         lambda admin: admin.health(queues, backlog_age_ms_max=settings.backlog_age_ms_max),
         known=False,
     )
+    report = msgspec.structs.replace(report, findings=[*report.findings, *unknown])
     if as_json:
         print_json(report)
     else:
@@ -57,6 +65,17 @@ def _print_report(report: Health) -> None:
         click.echo(f"well enough: {len(report.queues)} queues, warnings only")
 
 
+def _unknown(error: RegistryError) -> Finding:
+    return Finding(
+        check="app",
+        severity="warning",
+        queue="",
+        message=f"only queues of running engines were looked at, since {error}",
+        action="name queues as arguments, or set ENGINE_QUEUES",
+    )
+
+
 def _line(finding: Finding) -> str:
     colour = "red" if finding.severity == "error" else "yellow"
-    return f"{click.style(finding.severity, fg=colour)}: {clean(finding.message)}"
+    severity = styled(finding.severity, colour) if sys.stdout.isatty() else finding.severity
+    return f"{severity}: {clean(finding.message)}"

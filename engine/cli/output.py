@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +21,9 @@ from engine.clock import SystemClock
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 
+GAP = 2
+LAST_WIDTH_MIN = 24
+
 Cell = str | tuple[str, str]
 """Text, or text and its style."""
 
@@ -30,7 +36,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """
-    Print rows under headings.
+    Print rows under headings, aligned; on a terminal the last column is wrapped to its width.
 
     Args:
         columns: Headings; a ``>`` before one puts its column to the right.
@@ -38,31 +44,34 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """
     names = [column.lstrip(">") for column in columns]
     right = [column.startswith(">") for column in columns]
-    if sys.stdout.isatty():
-        _print_rich(names, right, rows)
-        return
-    cells = [names, *([clean(_text(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(names))]
-    for row in cells:
-        parts = [
-            text.rjust(width) if is_right else text.ljust(width)
-            for text, width, is_right in zip(row, widths, right, strict=True)
-        ]
-        click.echo("  ".join(parts).rstrip())
+    cells = [[clean(_text(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    indent = sum(widths[:-1]) + GAP * (len(widths) - 1)
+    is_terminal = sys.stdout.isatty()
+    room = max(LAST_WIDTH_MIN, terminal_width() - indent) if is_terminal else 0
+    styles = [[_style(cell) for cell in row] for row in rows]
+    for texts, colours in zip([names, *cells], [["bold"] * len(names), *styles], strict=True):
+        first, *more = textwrap.wrap(texts[-1], room) or [""] if room else [texts[-1]]
+        parts = []
+        for at, text in enumerate([*texts[:-1], first]):
+            spaces = " " * (widths[at] - len(text))
+            shown = styled(text, colours[at]) if is_terminal else text
+            parts.append(spaces + shown if right[at] else shown + spaces)
+        click.echo((" " * GAP).join(parts).rstrip())
+        for line in more:
+            click.echo(" " * indent + line)
 
 
-def _print_rich(names: list[str], right: list[bool], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def styled(text: str, style: str) -> str:
+    """Colour text for a terminal, unless NO_COLOR is set."""
+    if not style or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, bold=True) if style == "bold" else click.style(text, fg=style)
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, is_right in zip(names, right, strict=True):
-        table.add_column(name, justify="right" if is_right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(clean(_text(cell)), style=_style(cell)) for cell in row))
-    Console().print(table)
+
+def terminal_width() -> int:
+    """Return how many columns the terminal has."""
+    return shutil.get_terminal_size().columns
 
 
 def print_pairs(pairs: Sequence[tuple[str, Cell]]) -> None:
@@ -71,8 +80,8 @@ def print_pairs(pairs: Sequence[tuple[str, Cell]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, cell in shown:
         value = clean(_text(cell))
-        if sys.stdout.isatty() and _style(cell):
-            value = click.style(value, fg=_style(cell))
+        if sys.stdout.isatty():
+            value = styled(value, _style(cell))
         click.echo(f"{name.ljust(width)}  {value}")
 
 

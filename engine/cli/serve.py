@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from engine.cli.frame import Frame
 from engine.clock import SystemClock
-from engine.errors import EngineError, SettingsError
+from engine.errors import SettingsError
 from engine.registry import App
 from engine.settings import EngineSettings, http_address
 
@@ -52,13 +53,13 @@ def run(
     loaded = frame.load(
         queues=_names(queues), concurrency=concurrency, processes=processes, app=app
     )
-    from engine.runtime.loading import load_app
-
-    if loaded.settings.processes > 1:
-        from engine.runtime.supervisor import supervise
-
-        return supervise(loaded.settings, burst=burst)
-    return _serve(loaded.settings, load_app(loaded.settings), burst=burst)
+    settings = loaded.settings
+    # What is wrong with the app is told once, by this process.
+    found = frame.app(app)
+    if settings.processes == 1:
+        return _serve(settings, found, burst=burst)
+    given = {"--queues": queues, "--concurrency": concurrency, "--app": app}
+    return _supervise(settings, [*frame.arguments(), "run", *_options(given)], burst=burst)
 
 
 @click.command()
@@ -94,24 +95,21 @@ def dev(
     Example:
       python -m engine dev
     """  # noqa: D301 - click reads \b
-    from engine.embedded import EmbeddedError, EmbeddedServers
+    from engine.embedded import EmbeddedServers
 
     # What is wrong with the settings is told before any server is started.
     frame.load(queues=_names(queues), concurrency=concurrency, app=app)
-    try:
-        with EmbeddedServers(data) as servers:
-            loaded = frame.load(
-                queues=_names(queues),
-                concurrency=concurrency,
-                app=app,
-                redis_url=servers.redis_url,
-                postgres_url=servers.postgres_url,
-                processes=1,
-                http=_page_address(frame),
-            )
-            return _serve_dev(loaded.settings, seed=not no_seed)
-    except EmbeddedError as error:
-        raise EngineError(str(error)) from error
+    with EmbeddedServers(data) as servers:
+        loaded = frame.load(
+            queues=_names(queues),
+            concurrency=concurrency,
+            app=app,
+            redis_url=servers.redis_url,
+            postgres_url=servers.postgres_url,
+            processes=1,
+            http=_page_address(frame),
+        )
+        return _serve_dev(loaded.settings, seed=not no_seed)
 
 
 def _serve(
@@ -122,12 +120,26 @@ def _serve(
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
     from engine.cli.side import http_side
-    from engine.logs import flush, set_up
     from engine.runtime import serve
+
+    with _logs(settings):
+        return serve(settings, app, burst=burst, side=http_side, on_ready=on_ready)
+
+
+def _supervise(settings: EngineSettings, arguments: list[str], *, burst: bool) -> int:
+    from engine.runtime.supervisor import supervise
+
+    with _logs(settings):
+        return supervise(settings, [*arguments, *(["--burst"] if burst else [])], burst=burst)
+
+
+@contextmanager
+def _logs(settings: EngineSettings) -> Iterator[None]:
+    from engine.logs import flush, set_up
 
     set_up(log_format=settings.log_format, log_level=settings.log_level, clock=SystemClock())
     try:
-        return serve(settings, app, burst=burst, side=http_side, on_ready=on_ready)
+        yield
     finally:
         flush()
 
@@ -167,6 +179,12 @@ def _page_address(frame: Frame) -> str:
     except ValueError as error:
         raise SettingsError(str(error)) from None
     return address if port == 0 or port_is_free(port) else f"{host}:0"
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    """Write options as they were given."""
+    told = [(name, str(value)) for name, value in given.items() if value is not None]
+    return [part for pair in told for part in pair]
 
 
 def _names(text: str | None) -> Any:

@@ -69,8 +69,11 @@ def settings(frame: Frame, as_json: bool) -> None:
     help="Write one TYPE.json each into this directory; made when missing.",
 )
 @click.option("--app", help="The handlers, as module:object; wins over ENGINE_APP.")
+@click.option("--json", "_", is_flag=True, help="As it does anyway.")
 @click.pass_obj
-def schema(frame: Frame, types: tuple[str, ...], output: Path | None, app: str | None) -> None:
+def schema(
+    frame: Frame, types: tuple[str, ...], output: Path | None, app: str | None, _: bool
+) -> None:
     """
     Print JSON Schemas of the field `data` of job types, for producers.
 
@@ -83,7 +86,7 @@ def schema(frame: Frame, types: tuple[str, ...], output: Path | None, app: str |
     """  # noqa: D301 - click reads \b
     from engine.admin.contracts import job_schemas
 
-    found = job_schemas(_app(frame, app).registry)
+    found = job_schemas(frame.app(app).registry)
     for name in types:
         if name not in found:
             raise NotFound(f"no job type {name}; there are {', '.join(found) or 'none'}")
@@ -116,7 +119,7 @@ def migrate(frame: Frame, app: str | None, as_json: bool) -> None:
     Example:
       ENGINE_POSTGRES_URL=postgresql://… python -m engine migrate
     """  # noqa: D301 - click reads \b
-    applied = run_migrations(_app(frame, app))
+    applied = run_migrations(frame.app(app))
     if as_json:
         print_json(Migrated(applied=applied))
         return
@@ -146,9 +149,3 @@ def run_migrations(app: App) -> list[str]:
 async def _call(app: App) -> list[str]:
     assert app.migrate is not None
     return await app.migrate()
-
-
-def _app(frame: Frame, app: str | None) -> App:
-    from engine.runtime.loading import load_app
-
-    return load_app(frame.load(app=app).settings)

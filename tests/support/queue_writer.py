@@ -1,4 +1,4 @@
-"""Writes what engines write, in the fixed formats, so that operators' tools have something to see."""
+"""Writes what engines write, in the fixed formats, for operators' tools to look at."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class QueueWriter:
     """
 
     def __init__(self, url: str, queue: str = QUEUE) -> None:
-        self.redis = redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
+        self.redis: Any = redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
         # Raw replies: pairs of names and values in their order, repeated ones included.
         self.redis.response_callbacks.clear()
         self.keys = QueueKeys(queue)

@@ -37,9 +37,7 @@ async def test_a_nameless_job_is_found_while_it_waits_and_runs(
     assert running.progress == {"percent": 40, "atMs": 1}
 
 
-async def test_the_same_entry_id_in_two_lanes_is_two_jobs(
-    admin: Admin, queue: QueueWriter
-) -> None:
+async def test_the_same_entry_id_in_two_lanes_is_two_jobs(admin: Admin, queue: QueueWriter) -> None:
     queue.enqueue(lane="high", entry="5-1")
     queue.enqueue(lane="normal", entry="5-1")
 
@@ -49,9 +47,7 @@ async def test_the_same_entry_id_in_two_lanes_is_two_jobs(
 
 async def test_a_retried_job_is_found_by_its_first_id(admin: Admin, queue: QueueWriter) -> None:
     error = ErrorRecord(kind="KeyError", message="'x'")
-    attempt = AttemptRecord(
-        number=1, at_ms=5, run_ms=7, engine="e1", outcome="failed", error=error
-    )
+    attempt = AttemptRecord(number=1, at_ms=5, run_ms=7, engine="e1", outcome="failed", error=error)
     meta = Meta(id="n-1-1", enqueued_ms=1, attempts=1, why="backoff", history=(attempt,))
     queue.delay(queue.now_ms() + 38_000, meta)
 
@@ -126,9 +122,7 @@ async def test_every_job_of_an_id_is_found_on_request(admin: Admin, queue: Queue
     assert [story.job.state for story in search.found] == ["waiting", "done"]
 
 
-async def test_bytes_that_are_no_text_are_shown_as_base64(
-    admin: Admin, queue: QueueWriter
-) -> None:
+async def test_bytes_that_are_no_text_are_shown_as_base64(admin: Admin, queue: QueueWriter) -> None:
     queue.enqueue([b"type", b"x\xff", b"data", b"\x00\xfe", b"id", b"odd"])
 
     story = await find(admin, "odd")
@@ -207,9 +201,7 @@ def fill(queue: QueueWriter, state: JobState) -> set[str]:
         queue.deliver(3, lane="normal")
         (first, *_), *_ = queue.call("XPENDING", queue.keys.lane("normal"), "engine", "-", "+", 1)
         queue.hand_back(first.decode())
-        running = queue.call(
-            "XPENDING", queue.keys.lane("normal"), "engine", "-", "+", 9, "e1-ab"
-        )
+        running = queue.call("XPENDING", queue.keys.lane("normal"), "engine", "-", "+", 9, "e1-ab")
         bodies = dict(queue.lane("normal"))
         ids -= {bodies[row[0].decode()][5].decode() for row in running}
     if state == "done":

@@ -72,9 +72,7 @@ async def test_a_lane_without_its_group_is_all_waiting(admin: Admin, redis_url: 
     assert (await admin.queue(QUEUE)).waiting == 1
 
 
-async def test_queues_of_the_app_and_of_engines_are_known(
-    admin: Admin, queue: QueueWriter
-) -> None:
+async def test_queues_of_the_app_and_of_engines_are_known(admin: Admin, queue: QueueWriter) -> None:
     other = msgspec.json.decode(b'{"running":0,"buffered":0,"concurrency":1,"types":["x"]}')
     queue.beat("e2", queues={"elsewhere": other})
 
