@@ -38,7 +38,7 @@ class Streamlane(common.Adapter):
 
     def work(self, rec):
         from engine import App, Exponential, Registry
-        from engine.cli.serve import http_side
+        from engine.cli.side import http_side
         from engine.runtime import serve
         from engine.settings import load_engine
 
@@ -49,14 +49,6 @@ class Streamlane(common.Adapter):
         async def run(job, payload: dict):
             await handler(payload)
 
-        if self.workload == "noop":
-            noop = rec.noop
-
-            @registry.job("noop", queue=QUEUE)
-            async def run_noop(job, payload: dict):
-                noop(payload)
-
-            registry.types["job"] = registry.types["noop"]
         settings = load_engine(
             {
                 "ENGINE_REDIS_URL": self.url,
@@ -65,7 +57,7 @@ class Streamlane(common.Adapter):
                 "ENGINE_LOG_LEVEL": "error",
             }
         ).settings
-        serve(settings, App(registry), side=lambda engine: http_side(engine))
+        serve(settings, App(registry), side=http_side)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ This is the only place where exceptions become outcomes.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.core import outcome as was
@@ -32,6 +32,7 @@ class Admission:
         unknown: Stands in for all others.
         limits: What this engine accepts.
         reporter: Where the jobs' progress goes.
+        now_ms: Unix time in ms.
     """
 
     def __init__(
@@ -41,14 +42,16 @@ class Admission:
         *,
         limits: Limits,
         reporter: Reporter,
+        now_ms: Callable[[], int],
     ) -> None:
+        self._now_ms = now_ms
         self.types = dict(types)
         self.unknown = unknown
         self._limits = limits
         self._reporter = reporter
         self._by_bytes = {name.encode(): bound for name, bound in types.items()}
 
-    def admit(self, lease: Lease, now_ms: int) -> tuple[LiveJob, Any, was.Outcome | None]:
+    def admit(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
         """
         Judge one entry.
 
@@ -71,9 +74,9 @@ class Admission:
                 except Malformed as error:
                     return job, None, _broken(error)
                 return job, payload, was.Vanished() if lease.deliveries > 1 else None
-        return self._admit_any(lease, now_ms)
+        return self._admit_any(lease)
 
-    def _admit_any(self, lease: Lease, now_ms: int) -> tuple[LiveJob, Any, was.Outcome | None]:
+    def _admit_any(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
         job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
         try:
             envelope = parse(lease.fields, entry_ms=job.entry_ms, limits=self._limits)
@@ -82,7 +85,7 @@ class Admission:
             job.attempt = envelope.meta.attempts + 1 if envelope.meta else 1
             job.attempts_max = envelope.attempts or job.bound.attempts_max
             self._check_reply(job)
-            waits = _not_now(job, envelope, now_ms)
+            waits = _not_now(job, envelope, self._now_ms())
             if waits is not None:
                 return job, None, waits
             payload = job.bound.decode(envelope.data)

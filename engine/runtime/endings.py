@@ -103,17 +103,14 @@ def settlement_of(
     at_ms: int,
 ) -> Settlement:
     """Build one settlement from everything that ended in one lane."""
+    leases = [each.job.lease for each in successes]
     settlement = Settlement(
         lane=lane,
         sequence=sequence,
         held=held,
-        ended=[each.job.lease.entry for each in successes],
+        ended=[lease.entry for lease in leases],
         released=[],
-        deliveries={
-            each.job.lease.entry: each.job.lease.deliveries
-            for each in successes
-            if each.job.lease.deliveries != 1
-        },
+        deliveries={lease.entry: lease.deliveries for lease in leases if lease.deliveries != 1},
         done=[],
         retries=[],
         dead=[],
@@ -131,27 +128,39 @@ def settlement_of(
 
 
 def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Success]) -> None:
-    for bound in {each.job.bound for each in successes}:
-        ours = [each for each in successes if each.job.bound is bound]
+    initial = settlement.lane[0].encode() + b"-"
+    bounds = {each.job.bound for each in successes}
+    for bound in bounds:
+        ours = (
+            successes
+            if len(bounds) == 1
+            else [each for each in successes if each.job.bound is bound]
+        )
+        results = [each.result for each in ours]
         settlement.done.append(
             encode_done(
                 bound.name,
                 settlement.lane,
                 engine,
-                [each.job.id.encode() for each in ours],
+                [
+                    # The id of a bare job, as LiveJob.id builds it.
+                    initial + job.lease.entry if job.envelope is None else job.id.encode()
+                    for job in [each.job for each in ours]
+                ],
                 array("I", [each.run_us for each in ours]),
-                [each.result for each in ours] if any(each.result for each in ours) else None,
+                results if any(results) else None,
             )
         )
         settlement.stats[f"done:{bound.name}"] = len(ours)
         if bound.events:
             settlement.events += [_event("done", each.job, at_ms=settlement.at_ms) for each in ours]
     for each in successes:
-        if each.job.reported:
-            settlement.finished.append(each.job.id)
-        if each.job.envelope is not None and each.job.envelope.reply:
+        job = each.job
+        if job.reported:
+            settlement.finished.append(job.id)
+        if job.envelope is not None and job.envelope.reply:
             fields = [b"outcome", b"done", b"result", each.result or b"null"]
-            settlement.replies.append(_reply(each.job, fields))
+            settlement.replies.append(_reply(job, fields))
 
 
 def _add_ending(settlement: Settlement, engine: str, ending: Ending) -> None:

@@ -167,11 +167,16 @@ class Fetcher:
     def _take(self, leases: list[Lease]) -> None:
         failpoint("K1")
         self._note_size(leases)
+        if leases[0].batch is leases[-1].batch:
+            self._hand_over(leases[0].batch.lane, leases)
+            return
         for lane in LANES:
-            ours = [lease for lease in leases if lease.batch.lane == lane]
-            if ours:
-                self._settler.took(lane, len(ours))
-                self._workers.put(ours, first=lane == STRICT)
+            self._hand_over(lane, [lease for lease in leases if lease.batch.lane == lane])
+
+    def _hand_over(self, lane: str, leases: list[Lease]) -> None:
+        if leases:
+            self._settler.took(lane, len(leases))
+            self._workers.put(leases, first=lane == STRICT)
 
     def take_over(self, leases: list[Lease]) -> None:
         """Run jobs that came another way than by reading: reclaimed or recovered ones."""

@@ -101,6 +101,7 @@ class QueueRunner:
                 data_bytes_max=settings.data_bytes_max, reply_patterns=settings.reply_patterns
             ),
             reporter=self.reporter,
+            now_ms=clock.now_ms,
         )
         self.settler = Settler(
             store,

@@ -174,7 +174,7 @@ class Workers:
 
     async def _work(self, worker: Worker) -> None:  # noqa: C901 - the hot loop, kept in one frame
         todo, settler, monotonic = self.todo, self._settler, self._clock.monotonic
-        now_ms, admit = self._clock.now_ms, self._admission.admit
+        admit = self._admission.admit
         worker.now = monotonic()
         while True:
             if not todo or not self.open or self.active > self.limit:
@@ -185,7 +185,7 @@ class Workers:
             if lease.lost or worker.now - lease.batch.since > self._start_age_s:
                 self._forgo(lease)
                 continue
-            job, payload, outcome = admit(lease, now_ms())
+            job, payload, outcome = admit(lease)
             if outcome is not None and not self._goes_on(job, outcome):
                 continue
             bound = job.bound
