@@ -18,8 +18,13 @@ def job_schema(job_type: JobType) -> dict[str, Any]:
         "title": job_type.name,
         "x-queue": job_type.queue,
         "x-version": job_type.version,
-        **msgspec.json.schema(job_type.payload),
+        **msgspec.json.schema(job_type.payload, schema_hook=_custom),
     }
+
+
+def _custom(kind: type) -> dict[str, Any]:
+    """Say nothing but the name of a type that has no JSON Schema, such as ``object``."""
+    return {"title": kind.__name__}
 
 
 def job_schemas(registry: Registry) -> dict[str, dict[str, Any]]:
