@@ -23,6 +23,7 @@ NOW_MS = 1_763_769_600_000
 DAY_MS = 86_400_000
 LIMITS = Limits()
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+NEGATIVE_ATTEMPT = b'{"number":-1,"at_ms":1,"run_ms":1,"engine":"e","outcome":"failed"}'
 JOB = {b"type": b"send-message", b"data": b"{}"}
 
 
@@ -188,8 +189,7 @@ def test_a_malformed_entry_breaks_a_rule_with_a_name(fields: list[bytes], rule: 
         b'{"id":"","enqueued_ms":1}',
         b'{"id":"a b","enqueued_ms":1}',
         b'{"id":"a\\u0000","enqueued_ms":1}',
-        b'{"id":"x","enqueued_ms":1,"history":[{"number":-1,"at_ms":1,"run_ms":1,"engine":"",'
-        + b'"outcome":""}]}',
+        b'{"id":"x","enqueued_ms":1,"history":[%s]}' % NEGATIVE_ATTEMPT,
         b'{"id":"x","enqueued_ms":1,"why":"' + b"x" * 524_288 + b'"}',
     ],
 )
