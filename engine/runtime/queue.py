@@ -84,40 +84,53 @@ class QueueRunner:
     ) -> None:
         self.queue = queue
         self._shared = shared
-        settings, store, clock = shared.settings, shared.store, shared.clock
-        types = {
-            name: BoundType(
-                found,
-                call_of(found, services, registry.middleware, shared.pools),
-                meter.of(name),
-            )
-            for name, found in registry.in_queue(queue).items()
-        }
-        self.reporter = QueueReporter(store, queue, clock)
-        self._admission = Admission(
+        self._meter = meter
+        settings = shared.settings
+        self._concurrency = settings.queue_concurrency.get(queue, settings.concurrency)
+        self.reporter = QueueReporter(shared.store, queue, shared.clock)
+        self._admission = self._build_admission(registry, services)
+        self.settler = self._build_settler()
+        self.workers = self._build_workers()
+        self.workers.limit = self._concurrency
+        self.fetcher = self._build_fetcher()
+        self.upkeep = self._build_upkeep()
+
+    def _build_admission(self, registry: Registry, services: Any) -> Admission:
+        shared, settings = self._shared, self._shared.settings
+        types = {}
+        for name, found in registry.in_queue(self.queue).items():
+            call = call_of(found, services, registry.middleware, shared.pools)
+            types[name] = BoundType(found, call, self._meter.of(name))
+        return Admission(
             types,
-            unknown_type(queue, meter),
+            unknown_type(self.queue, self._meter),
             limits=Limits(
                 data_bytes_max=settings.data_bytes_max, reply_patterns=settings.reply_patterns
             ),
             reporter=self.reporter,
-            now_ms=clock.now_ms,
+            now_ms=shared.clock.now_ms,
         )
-        self.settler = Settler(
-            store,
-            queue,
+
+    def _build_settler(self) -> Settler:
+        shared = self._shared
+        return Settler(
+            shared.store,
+            self.queue,
             LANES,
             engine=shared.name,
-            clock=clock,
-            meter=meter,
+            clock=shared.clock,
+            meter=self._meter,
             outage=shared.outage,
             spawn=shared.spawn,
             on_settled=self._settled,
         )
-        self.workers = Workers(
+
+    def _build_workers(self) -> Workers:
+        shared, settings = self._shared, self._shared.settings
+        return Workers(
             self._admission,
             self.settler,
-            clock,
+            shared.clock,
             times=LeaseTimes(lease_ms=settings.lease_ms, renew_ms=settings.renew_ms),
             cancel_grace_s=settings.cancel_grace_ms / 1e3,
             spawn=shared.spawn,
@@ -126,14 +139,15 @@ class QueueRunner:
             on_stuck=shared.on_stuck,
             on_started=self.reporter.started,
         )
-        concurrency = settings.queue_concurrency.get(queue, settings.concurrency)
-        self.workers.limit = concurrency
-        self.fetcher = Fetcher(
-            store,
-            queue,
+
+    def _build_fetcher(self) -> Fetcher:
+        shared, settings = self._shared, self._shared.settings
+        return Fetcher(
+            shared.store,
+            self.queue,
             self.workers,
             self.settler,
-            clock,
+            shared.clock,
             outage=shared.outage,
             weights=settings.weights,
             prefetch_max=settings.prefetch_max,
@@ -141,19 +155,22 @@ class QueueRunner:
             block_ms=settings.block_ms,
             stopping=shared.stopping,
         )
-        self.upkeep = Upkeep(
-            store,
-            queue,
+
+    def _build_upkeep(self) -> Upkeep:
+        shared, settings = self._shared, self._shared.settings
+        return Upkeep(
+            shared.store,
+            self.queue,
             self._admission,
             self.workers,
             self.fetcher,
             self.settler,
             self.reporter,
-            clock,
-            meter=meter,
+            shared.clock,
+            meter=self._meter,
             outage=shared.outage,
             gate=shared.gate,
-            concurrency=concurrency,
+            concurrency=self._concurrency,
             reclaim_ms=settings.reclaim_ms,
             done_jobs_max=settings.done_jobs_max,
             done_age_ms_max=settings.done_age_ms_max,

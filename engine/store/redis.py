@@ -21,20 +21,17 @@ from engine.errors import StoreRefused
 from engine.store import connection
 from engine.store.base import (
     Batch,
-    Control,
     Fetched,
-    Gauges,
     Lease,
-    Promoted,
     Reclaimed,
-    ServerState,
     Settlement,
 )
-from engine.store.encoding import beats_to_forget, read_control, server_state, settle_arguments
+from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
-from engine.wire.keys import ENGINES, GROUP, QueueKeys
+from engine.store.upkeep import UpkeepVerbs
+from engine.wire.keys import GROUP, QueueKeys
 from schemas.rules import LANES
 
 
@@ -59,7 +56,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore:
+class RedisStore(UpkeepVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 
@@ -80,15 +77,18 @@ class RedisStore:
         monotonic: Callable[[], float],
         settings: StoreSettings,
     ) -> None:
-        self.consumer = consumer
+        super().__init__(
+            Link(pool, timeout_s=settings.timeout_s),
+            consumer=consumer,
+            events_max=settings.events_max,
+            progress_ttl_s=settings.progress_ttl_s,
+        )
         self._pool = pool
         self._renewer = renewer
         self._monotonic = monotonic
         self._settings = settings
-        self._keys: dict[str, QueueKeys] = {}
         self._fetching: dict[str, Link] = {}
         self._settling: dict[str, Link] = {}
-        self._upkeep = Link(pool, timeout_s=settings.timeout_s)
         self._cursors: dict[str, dict[str, bytes]] = {}
 
     @classmethod
@@ -123,7 +123,7 @@ class RedisStore:
         )
 
     async def open(self, queue: str) -> None:
-        keys = self._queue(queue)
+        keys = self.keys_of(queue)
         expected = {
             b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
             b"zset": [keys.delayed],
@@ -145,7 +145,7 @@ class RedisStore:
         checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
 
     async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
-        keys, link = self._queue(queue), self._fetching[queue]
+        keys, link = self.keys_of(queue), self._link(self._fetching, queue)
         reads = [self._read(keys, [lane], count) for lane, count in counts.items()]
         count_left = evalsha(script("waiting"), list(keys.lanes.values()), GROUP)
         replies = await link.call(*reads, count_left)
@@ -159,18 +159,20 @@ class RedisStore:
     async def wait(
         self, queue: str, lanes: Sequence[str], count: int, block_ms: int
     ) -> list[Lease]:
-        keys = self._queue(queue)
+        keys = self.keys_of(queue)
         command = self._read(keys, lanes, count, block_ms)
-        return self._leases(keys, await self._fetching[queue].call(command))
+        return self._leases(keys, await self._link(self._fetching, queue).call(command))
 
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
-        keys = self._queue(queue)
+        keys = self.keys_of(queue)
         names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings)
-        lost: list[bytes] = await self._settling[queue].run(script("settle"), names, *arguments)
+        lost: list[bytes] = await self._link(self._settling, queue).run(
+            script("settle"), names, *arguments
+        )
         return lost
 
     def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
-        key = self._queue(queue).lane(lane)
+        key = self.keys_of(queue).lane(lane)
         wanted = script("renew")
         flat = [part for entry in entries.items() for part in entry]
         arguments: list[Any] = [1, key, GROUP, self.consumer, *flat]
@@ -186,7 +188,7 @@ class RedisStore:
         return lost
 
     async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
-        keys = self._queue(queue)
+        keys = self.keys_of(queue)
         cursors = self._cursors.setdefault(queue, dict.fromkeys(LANES, b"0-0"))
         found = Reclaimed([], [])
         for lane in LANES:
@@ -208,7 +210,7 @@ class RedisStore:
         return found
 
     async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
-        keys = self._queue(queue)
+        keys = self.keys_of(queue)
         leases: list[Lease] = []
         for lane in LANES:
             known = in_hand.get(lane, set())
@@ -223,146 +225,16 @@ class RedisStore:
             leases += self._owned(lane, taken)
         return leases
 
-    async def promote(self, queue: str, *, count: int) -> Promoted:
-        keys = self._queue(queue)
-        names = [keys.delayed, *keys.lanes.values()]
-        moved, next_ms = await self._upkeep.run(script("promote"), names, count, *LANES)
-        return Promoted(moved, None if next_ms < 0 else next_ms)
-
-    async def control(self, queue: str) -> Control:
-        return read_control(await self._upkeep.one(b"HGETALL", self._queue(queue).control))
-
-    async def hold(self, queue: str, job_type: str, reason: str) -> bool:
-        state = await self.server()
-        record = {"reason": reason, "since_ms": int(state.time_ms), "by": self.consumer}
-        return bool(
-            await self._upkeep.one(
-                b"HSETNX",
-                self._queue(queue).control,
-                f"hold:{job_type}",
-                msgspec.json.encode(record),
-            )
-        )
-
-    async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
-        keys = self._queue(queue)
-        names = [keys.control, *keys.lanes.values(), *(keys.held(name) for name in types)]
-        moved: int = await self._upkeep.run(script("unhold"), names, count, *LANES, *types)
-        return moved
-
-    async def report(
-        self, queue: str, progress: Mapping[str, bytes], events: Sequence[bytes]
-    ) -> None:
-        keys = self._queue(queue)
-        commands: list[tuple[Argument, ...]] = [
-            (b"XADD", keys.events, b"MAXLEN", b"~", self._settings.events_max, b"*", b"event", line)
-            for line in events
-        ]
-        if progress:
-            flat = [part for pair in progress.items() for part in pair]
-            commands.append((b"HSET", keys.progress, *flat))
-            commands.append((b"EXPIRE", keys.progress, self._settings.progress_ttl_s))
-        if commands:
-            checked(await self._upkeep.call(*commands))
-
-    async def trim(self, queue: str, *, done_jobs_max: int, done_age_ms_max: int) -> int:
-        keys = self._queue(queue)
-        dropped: int = await self._upkeep.run(
-            script("trim"), [keys.done, keys.stats], done_jobs_max, done_age_ms_max, 500
-        )
-        return dropped
-
-    async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
-        keys = self._queue(queue)
-        lanes = list(keys.lanes.values())
-        waiting = await self._upkeep.run(script("waiting"), lanes, GROUP)
-        replies = checked(
-            await self._upkeep.call(
-                *((b"XLEN", lane) for lane in lanes),
-                (b"ZCARD", keys.delayed),
-                (b"XLEN", keys.dead),
-                (b"TIME",),
-                *((b"XINFO", b"GROUPS", lane) for lane in lanes),
-                *((b"XLEN", keys.held(name)) for name in types),
-            )
-        )
-        lengths = replies[:4]
-        delayed, dead, (seconds, micros) = replies[4:7]
-        oldest = await self._oldest(keys, waiting, replies[7:11])
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
-        return Gauges(
-            waiting=dict(zip(LANES, waiting, strict=True)),
-            active={
-                lane: max(0, length - left)
-                for lane, length, left in zip(LANES, lengths, waiting, strict=True)
-            },
-            delayed=delayed,
-            held={name: n for name, n in zip(types, replies[11:], strict=True) if n},
-            dead=dead,
-            oldest_ms=max(0, now_ms - oldest) if oldest else 0,
-        )
-
-    async def server(self) -> ServerState:
-        replies = checked(await self._upkeep.call((b"INFO",), (b"TIME",)))
-        return server_state(*replies)
-
-    async def beat(self, name: str, beat: bytes) -> None:
-        set_, all_, clock = checked(
-            await self._upkeep.call(
-                (b"HSET", ENGINES, name, beat), (b"HGETALL", ENGINES), (b"TIME",)
-            )
-        )
-        del set_
-        gone = beats_to_forget(all_, now_ms=int(clock[0]) * 1000)
-        if gone:
-            await self._upkeep.one(b"HDEL", ENGINES, *gone)
-
-    async def leave(self, name: str, queues: Sequence[str]) -> None:
-        await self._upkeep.one(b"HDEL", ENGINES, name)
-        for queue in queues:
-            await self._retire(queue, idle_ms_min=0, only=self.consumer)
-
-    async def retire(self, queue: str, *, idle_ms_min: int) -> int:
-        return await self._retire(queue, idle_ms_min=idle_ms_min, only="")
-
     async def close(self) -> None:
         for link in (self._upkeep, *self._fetching.values(), *self._settling.values()):
             link.drop()
         await asyncio.to_thread(self._renewer.close)
 
-    async def _retire(self, queue: str, *, idle_ms_min: int, only: str) -> int:
-        keys = self._queue(queue)
-        deleted = 0
-        for lane in LANES:
-            names = [keys.lane(lane), keys.settled]
-            deleted += await self._upkeep.run(
-                script("retire"), names, GROUP, idle_ms_min, lane, only
-            )
-        return deleted
-
-    async def _oldest(self, keys: QueueKeys, waiting: Sequence[int], groups: Sequence[Any]) -> int:
-        """Unix ms of the oldest entry that waits in any lane; 0 without one."""
-        after = []
-        for lane, left, group in zip(keys.lanes.values(), waiting, groups, strict=True):
-            if left > 0:
-                ours = next(info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
-                after.append(
-                    (b"XRANGE", lane, b"(" + ours[b"last-delivered-id"], b"+", b"COUNT", 1)
-                )
-        if not after:
-            return 0
-        replies = checked(await self._upkeep.call(*after))
-        times = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
-        return min(times, default=0)
-
-    def _queue(self, queue: str) -> QueueKeys:
-        keys = self._keys.get(queue)
-        if keys is None:
-            keys = self._keys[queue] = QueueKeys(queue)
-            timeout_s = self._settings.timeout_s
-            self._fetching[queue] = Link(self._pool, timeout_s=timeout_s)
-            self._settling[queue] = Link(self._pool, timeout_s=timeout_s)
-        return keys
+    def _link(self, links: dict[str, Link], queue: str) -> Link:
+        link = links.get(queue)
+        if link is None:
+            link = links[queue] = Link(self._pool, timeout_s=self._settings.timeout_s)
+        return link
 
     def _read(
         self, keys: QueueKeys, lanes: Sequence[str], count: int, block_ms: int = 0
@@ -395,7 +267,3 @@ class RedisStore:
     def _owned(self, lane: str, taken: Sequence[Any]) -> list[Lease]:
         batch = Batch(lane=lane, since=self._monotonic())
         return [Lease(batch, entry, fields, count) for entry, fields, count in taken]
-
-
-def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

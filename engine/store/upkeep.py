@@ -1,0 +1,172 @@
+"""What an engine asks of its queues beside fetching and settling, over a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.store.base import Control, Gauges, Promoted, ServerState
+from engine.store.encoding import beats_to_forget, read_control, server_state
+from engine.store.link import Argument, Link, checked
+from engine.store.scripts import script
+from engine.wire.keys import ENGINES, GROUP, QueueKeys
+from schemas.rules import LANES
+
+
+class UpkeepVerbs:
+    """
+    The verbs of :class:`engine.store.base.Store` that keep queues in order.
+
+    Args:
+        link: The connection that they share.
+        consumer: This engine's name in the groups.
+        events_max: Entries kept in an events stream.
+        progress_ttl_s: How long progress is kept after the last report of a queue.
+    """
+
+    def __init__(self, link: Link, *, consumer: str, events_max: int, progress_ttl_s: int) -> None:
+        self.consumer = consumer
+        self._upkeep = link
+        self._events_max = events_max
+        self._progress_ttl_s = progress_ttl_s
+        self._keys: dict[str, QueueKeys] = {}
+
+    def keys_of(self, queue: str) -> QueueKeys:
+        """The keys of one queue."""
+        keys = self._keys.get(queue)
+        if keys is None:
+            keys = self._keys[queue] = QueueKeys(queue)
+        return keys
+
+    async def promote(self, queue: str, *, count: int) -> Promoted:
+        keys = self.keys_of(queue)
+        names = [keys.delayed, *keys.lanes.values()]
+        moved, next_ms = await self._upkeep.run(script("promote"), names, count, *LANES)
+        return Promoted(moved, None if next_ms < 0 else next_ms)
+
+    async def control(self, queue: str) -> Control:
+        return read_control(await self._upkeep.one(b"HGETALL", self.keys_of(queue).control))
+
+    async def hold(self, queue: str, job_type: str, reason: str) -> bool:
+        state = await self.server()
+        record = {"reason": reason, "since_ms": int(state.time_ms), "by": self.consumer}
+        return bool(
+            await self._upkeep.one(
+                b"HSETNX",
+                self.keys_of(queue).control,
+                f"hold:{job_type}",
+                msgspec.json.encode(record),
+            )
+        )
+
+    async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
+        keys = self.keys_of(queue)
+        names = [keys.control, *keys.lanes.values(), *(keys.held(name) for name in types)]
+        moved: int = await self._upkeep.run(script("unhold"), names, count, *LANES, *types)
+        return moved
+
+    async def report(
+        self, queue: str, progress: Mapping[str, bytes], events: Sequence[bytes]
+    ) -> None:
+        keys = self.keys_of(queue)
+        commands: list[tuple[Argument, ...]] = [
+            (b"XADD", keys.events, b"MAXLEN", b"~", self._events_max, b"*", b"event", line)
+            for line in events
+        ]
+        if progress:
+            flat = [part for pair in progress.items() for part in pair]
+            commands.append((b"HSET", keys.progress, *flat))
+            commands.append((b"EXPIRE", keys.progress, self._progress_ttl_s))
+        if commands:
+            checked(await self._upkeep.call(*commands))
+
+    async def trim(self, queue: str, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        keys = self.keys_of(queue)
+        dropped: int = await self._upkeep.run(
+            script("trim"), [keys.done, keys.stats], done_jobs_max, done_age_ms_max, 500
+        )
+        return dropped
+
+    async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
+        keys = self.keys_of(queue)
+        lanes = list(keys.lanes.values())
+        waiting = await self._upkeep.run(script("waiting"), lanes, GROUP)
+        replies = checked(
+            await self._upkeep.call(
+                *((b"XLEN", lane) for lane in lanes),
+                (b"ZCARD", keys.delayed),
+                (b"XLEN", keys.dead),
+                (b"TIME",),
+                *((b"XINFO", b"GROUPS", lane) for lane in lanes),
+                *((b"XLEN", keys.held(name)) for name in types),
+            )
+        )
+        lengths = replies[:4]
+        delayed, dead, (seconds, micros) = replies[4:7]
+        oldest = await self._oldest(keys, waiting, replies[7:11])
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        return Gauges(
+            waiting=dict(zip(LANES, waiting, strict=True)),
+            active={
+                lane: max(0, length - left)
+                for lane, length, left in zip(LANES, lengths, waiting, strict=True)
+            },
+            delayed=delayed,
+            held={name: n for name, n in zip(types, replies[11:], strict=True) if n},
+            dead=dead,
+            oldest_ms=max(0, now_ms - oldest) if oldest else 0,
+        )
+
+    async def server(self) -> ServerState:
+        replies = checked(await self._upkeep.call((b"INFO",), (b"TIME",)))
+        return server_state(*replies)
+
+    async def beat(self, name: str, beat: bytes) -> None:
+        set_, all_, clock = checked(
+            await self._upkeep.call(
+                (b"HSET", ENGINES, name, beat), (b"HGETALL", ENGINES), (b"TIME",)
+            )
+        )
+        del set_
+        gone = beats_to_forget(all_, now_ms=int(clock[0]) * 1000)
+        if gone:
+            await self._upkeep.one(b"HDEL", ENGINES, *gone)
+
+    async def leave(self, name: str, queues: Sequence[str]) -> None:
+        await self._upkeep.one(b"HDEL", ENGINES, name)
+        for queue in queues:
+            await self._retire(queue, idle_ms_min=0, only=self.consumer)
+
+    async def retire(self, queue: str, *, idle_ms_min: int) -> int:
+        return await self._retire(queue, idle_ms_min=idle_ms_min, only="")
+
+    async def _retire(self, queue: str, *, idle_ms_min: int, only: str) -> int:
+        keys = self.keys_of(queue)
+        deleted = 0
+        for lane in LANES:
+            names = [keys.lane(lane), keys.settled]
+            deleted += await self._upkeep.run(
+                script("retire"), names, GROUP, idle_ms_min, lane, only
+            )
+        return deleted
+
+    async def _oldest(self, keys: QueueKeys, waiting: Sequence[int], groups: Sequence[Any]) -> int:
+        """Unix ms of the oldest entry that waits in any lane; 0 without one."""
+        after = []
+        for lane, left, group in zip(keys.lanes.values(), waiting, groups, strict=True):
+            if left > 0:
+                ours = next(info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
+                after.append(
+                    (b"XRANGE", lane, b"(" + ours[b"last-delivered-id"], b"+", b"COUNT", 1)
+                )
+        if not after:
+            return 0
+        replies = checked(await self._upkeep.call(*after))
+        times = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
+        return min(times, default=0)
+
+
+def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
