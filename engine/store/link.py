@@ -83,7 +83,7 @@ class Link:
     def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
-        self._connection: Any = None
+        self._writer: Any = None
         self._replies: _Replies | None = None
         self._transport: asyncio.Transport | None = None
         self._connecting = asyncio.Lock()
@@ -137,7 +137,7 @@ class Link:
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
-        self._connection = None
+        self._writer = None
 
     async def _connect(self) -> _Replies:
         async with self._connecting:
@@ -149,10 +149,11 @@ class Link:
                 await connection.connect()
             except (RedisError, OSError, TimeoutError) as error:
                 raise fault(error) from None
-            # Handshake done: from here on the bytes are ours. The connection object is kept,
-            # since its finaliser would close the transport.
-            self._transport = connection._writer.transport  # noqa: SLF001 - has no public name
-            self._connection = connection
+            # Handshake done: from here on the bytes are ours. The stream objects have no public
+            # names; the writer is kept, since its finaliser would close the transport.
+            self._writer = connection._writer  # noqa: SLF001
+            connection._writer = connection._reader = None  # noqa: SLF001
+            self._transport = self._writer.transport
             self._replies = _Replies()
             assert self._transport is not None
             self._transport.set_protocol(self._replies)
