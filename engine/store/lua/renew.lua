@@ -16,8 +16,10 @@ for i = 3, #ARGV, 2 do
     lost[#lost + 1] = id
   end
 end
-if #mine > 0 then
-  mine[#mine + 1] = 'JUSTID'
-  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(mine))
+-- Lua's stack takes some thousands of values at once, hence the steps.
+for first = 1, #mine, 1000 do
+  local some = { unpack(mine, first, math.min(first + 999, #mine)) }
+  some[#some + 1] = 'JUSTID'
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(some))
 end
 return lost

@@ -73,10 +73,12 @@ if #lost > 0 then
 end
 
 -- XACK and XDEL come first: a server that is out of memory lets a script go on once it has written.
+-- Lua's stack takes some thousands of values at once, hence the steps.
 local ended = tonumber(ARGV[13])
-if ended > 0 then
-  redis.call('XACK', lane, group, unpack(ARGV, 14, 13 + ended))
-  redis.call('XDEL', lane, unpack(ARGV, 14, 13 + ended))
+for first = 14, 13 + ended, 1000 do
+  local last = math.min(first + 999, 13 + ended)
+  redis.call('XACK', lane, group, unpack(ARGV, first, last))
+  redis.call('XDEL', lane, unpack(ARGV, first, last))
 end
 local idle, released = rest[8] and rest[8][4], rest[8] and rest[8][5]
 for i = 14 + ended, #ARGV do
@@ -105,8 +107,8 @@ end
 
 if #rest > 0 then
   local retries = rest[2]
-  if #retries > 0 then
-    redis.call('ZADD', KEYS[2], unpack(retries))
+  for first = 1, #retries, 1000 do
+    redis.call('ZADD', KEYS[2], unpack(retries, first, math.min(first + 999, #retries)))
   end
   local dead = rest[3]
   for i = 1, #dead, 3 do
@@ -136,8 +138,8 @@ if #rest > 0 then
   for i = 1, #replies, 2 do
     redis.pcall('XADD', KEYS[10 + tonumber(replies[i])], '*', unpack(cmsgpack.unpack(replies[i + 1])))
   end
-  if #rest[7] > 0 then
-    redis.call('HDEL', KEYS[10], unpack(rest[7]))
+  for first = 1, #rest[7], 1000 do
+    redis.call('HDEL', KEYS[10], unpack(rest[7], first, math.min(first + 999, #rest[7])))
   end
 end
 redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])

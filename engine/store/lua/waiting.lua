@@ -21,6 +21,7 @@ for i, lane in ipairs(KEYS) do
   if not pending then
     return redis.error_reply('NOGROUP lane ' .. lane .. ' has no group')
   end
-  counts[i] = redis.call('XLEN', lane) - pending
+  -- Less than none where leased entries were deleted from their stream.
+  counts[i] = math.max(0, redis.call('XLEN', lane) - pending)
 end
 return counts
