@@ -232,7 +232,7 @@ class Admin:
         now_ms = await self._store.now_ms()
         by = msgspec.json.encode(PausedBy(who=self._who, reason=reason, at_ms=now_ms)).decode()
         fields = {"paused": "1", "paused_by": by}
-        before = await self._store.control.set(_queue(queue), fields, keep=True)
+        before = await self._store.control.set(_queue(queue), fields, keep="1")
         return await self._changed(queue, "pause", before, "1", reason=reason)
 
     async def resume(self, queue: str, *, reason: str = "") -> Change:
@@ -255,7 +255,7 @@ class Admin:
         now_ms = await self._store.now_ms()
         hold = {"reason": reason, "since_ms": now_ms, "by": self._who}
         fields = {f"hold:{job_type}": msgspec.json.encode(hold).decode()}
-        before = await self._store.control.set(_queue(queue), fields, keep=True)
+        before = await self._store.control.set(_queue(queue), fields, keep="*")
         return await self._changed(queue, "hold", before, job_type, of=job_type, reason=reason)
 
     async def release(self, queue: str, job_type: str, *, reason: str = "") -> Change:
@@ -304,7 +304,7 @@ class Admin:
     async def _changed(
         self, queue: str, what: str, before: str, after: str, *, of: str = "", reason: str
     ) -> Change:
-        same = bool(before) if what in {"pause", "hold"} else before == after
+        same = bool(before) if what == "hold" else before == after
         if not same:
             detail = {"before": before, "after": after} | ({"type": of} if of else {})
             await self._record(queue, what, detail, reason)

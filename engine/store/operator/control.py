@@ -28,22 +28,20 @@ class ControlWriter:
     def __init__(self, link: OperatorLink) -> None:
         self._link = link
 
-    async def set(self, queue: str, fields: Mapping[str, str], *, keep: bool = False) -> str:
+    async def set(self, queue: str, fields: Mapping[str, str], *, keep: str = "") -> str:
         """
         Set fields of a queue's control hash; an empty value takes one away.
 
         Args:
             queue: The queue.
             fields: Names and values; the first one decides for ``keep``.
-            keep: Change nothing where the first field is set already.
+            keep: Change nothing where the first field holds this already; ``*`` for anything.
 
         Returns:
             What the first field held before.
         """
         flat = [part for pair in fields.items() for part in pair]
-        before: bytes = await self._link.script(
-            "control", [QueueKeys(queue).control], 1 if keep else 0, *flat
-        )
+        before: bytes = await self._link.script("control", [QueueKeys(queue).control], keep, *flat)
         return before.decode("utf-8", "replace")
 
     async def record(
