@@ -15,7 +15,7 @@ import orjson
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.fingerprint import fingerprint
-from engine.runtime.jobs import ENTRY_BYTES_KEPT_MAX, LiveJob
+from engine.runtime.jobs import LiveJob
 from engine.store.base import Dead, Settlement
 from engine.wire.codec import DEAD, META, with_meta, without
 from engine.wire.done import US_MAX, encode_done
@@ -24,6 +24,8 @@ from schemas.job import AttemptRecord, DeadRecord, ErrorRecord, Meta
 
 HISTORY_MAX = 10
 RESULT_BYTES_MAX = 65_536
+FIELDS_KEPT_MAX = 2_000
+"""A dead letter keeps so many names and values; Lua's stack bounds what one XADD can take."""
 _NO_ERROR = ErrorRecord(kind="")
 _json = msgspec.json.Encoder().encode
 
@@ -101,8 +103,22 @@ def settlement_of(
     endings: Sequence[Ending],
     lost: dict[str, int],
     at_ms: int,
+    kept_bytes_max: int,
 ) -> Settlement:
-    """Build one settlement from everything that ended in one lane."""
+    """
+    Build one settlement from everything that ended in one lane.
+
+    Args:
+        lane: The lane.
+        engine: This engine's name.
+        sequence: The settlement's number.
+        held: Entries of the lane that this engine holds.
+        successes: Jobs that are done.
+        endings: All other ends.
+        lost: Deliveries per type that were found lost with their engines.
+        at_ms: Unix ms.
+        kept_bytes_max: A dead letter larger than this leaves a hash in place of its fields.
+    """
     leases = [each.job.lease for each in successes]
     settlement = Settlement(
         lane=lane,
@@ -123,7 +139,7 @@ def settlement_of(
     )
     _add_successes(settlement, engine, successes)
     for ending in endings:
-        _add_ending(settlement, engine, ending)
+        _add_ending(settlement, engine, ending, kept_bytes_max)
     return settlement
 
 
@@ -163,7 +179,7 @@ def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Succ
             settlement.replies.append(_reply(job, fields))
 
 
-def _add_ending(settlement: Settlement, engine: str, ending: Ending) -> None:
+def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> None:
     job, decision = ending.job, ending.decision
     lease = job.lease
     if lease.deliveries != 1:
@@ -186,7 +202,7 @@ def _add_ending(settlement: Settlement, engine: str, ending: Ending) -> None:
             settlement.aside.append((job.bound.name, _packed(job, meta)))
             counted = "snoozed" if isinstance(ending.outcome, was.Held) else ""
         case to.DeadLetter():
-            _add_death(settlement, engine, ending, decision)
+            _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
             counted = "dead"
         case _:
             raise AssertionError(f"{decision} does not end a lease")
@@ -240,18 +256,17 @@ def _error(outcome: was.Outcome) -> ErrorRecord:
 
 
 def _add_death(
-    settlement: Settlement, engine: str, ending: Ending, decision: to.DeadLetter
+    settlement: Settlement, record: DeadRecord, ending: Ending, kept_bytes_max: int
 ) -> None:
     job = ending.job
-    record = _death(ending, engine, decision)
     fields = job.lease.fields
     size = sum(map(len, fields))
-    if size > ENTRY_BYTES_KEPT_MAX:
+    if size > kept_bytes_max or len(fields) > FIELDS_KEPT_MAX:
         record = msgspec.structs.replace(
             record, cut=size, sha256=hashlib.sha256(b"\0".join(fields)).hexdigest()
         )
         fields = []
-    elif decision.reason != "malformed":
+    elif record.reason != "malformed":
         fields = without(fields, META)
     sample = {
         "id": record.id,
@@ -262,7 +277,7 @@ def _add_death(
     }
     settlement.dead.append(Dead([DEAD, _json(record), *fields], record.fingerprint, _json(sample)))
     if job.envelope is not None and job.envelope.reply:
-        reason, error = decision.reason.encode(), record.error.message.encode()
+        reason, error = record.reason.encode(), record.error.message.encode()
         told = [b"outcome", b"dead", b"reason", reason, b"error", error]
         settlement.replies.append(_reply(job, told))
 

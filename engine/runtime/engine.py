@@ -76,7 +76,7 @@ class Engine:
             on_change=self._notes.store_changed,
         )
         self._gate = ReclaimGate(settings.lease_ms)
-        self._pools = Pools(settings.process_workers)
+        self._pools = Pools(settings.process_workers, on_stuck=self._stuck)
         self._hooks = Hooks(
             app.registry.done_hooks, app.registry.dead_hooks, on_error=self._notes.hook_failed
         )
@@ -168,6 +168,7 @@ class Engine:
             clock=self._clock,
             outage=self._outage,
             gate=self._gate,
+            look_at_server=self.vitals.look_lately,
             pools=self._pools,
             hooks=self._hooks,
             spawn=self.spawn,
@@ -209,6 +210,9 @@ class Engine:
             try:
                 await self.vitals.look_at_server()
                 await self._store.open(todo[0])
+                # Before the first fetch: a pause outlives the engines that it stopped.
+                upkeep = self.runners[todo[0]].upkeep
+                upkeep.apply(await self._store.control(todo[0]))
                 todo.pop(0)
                 tries = 0
             except StoreError as error:
@@ -238,7 +242,7 @@ class Engine:
                 *(runner.fetcher.run(once=True) for runner in self.runners.values())
             )
             for runner in self.runners.values():
-                while runner.workers.active or runner.workers.todo:
+                while runner.workers.active or (runner.workers.open and runner.workers.todo):
                     await self._clock.sleep(0.01)
                 await runner.settler.drain()
             if not any(await self._promoted_or_waiting()):
@@ -246,7 +250,10 @@ class Engine:
 
     async def _promoted_or_waiting(self) -> list[bool]:
         found = []
-        for queue in self.runners:
+        for queue, runner in self.runners.items():
+            if not runner.workers.open:
+                # What a paused queue holds is not for this run.
+                continue
             moved = (await self._store.promote(queue, count=256)).moved
             fetched = await self._store.fetch(queue, {})
             found.append(bool(moved or any(fetched.waiting.values())))

@@ -26,6 +26,8 @@ UNSETTLED_MAX = 4_096
 """Jobs that may wait for their settlement before fetching stops, as when the server is away."""
 
 READ_MAX = 1_000
+LOST_MAX = 100
+LOST_ALWAYS = 8
 SLIVER = 4
 """While settlements are under way, a read waits until a quarter of the capacity is free."""
 
@@ -103,6 +105,18 @@ class Fetcher:
         workers = self._workers
         return workers.limit + self._buffer - workers.active - len(workers.todo)
 
+    def room_for_lost(self) -> int:
+        """
+        Jobs to take over from engines that are gone.
+
+        A busy engine has no room by its own measure, yet must take some, or lost jobs would wait
+        until the backlog is gone.
+        """
+        free = self.free()
+        if free > 0:
+            return min(free, LOST_MAX)
+        return LOST_ALWAYS if free > -4 * LOST_ALWAYS else 0
+
     async def run(self, *, once: bool = False) -> None:
         """
         Read until the engine stops.
@@ -113,6 +127,8 @@ class Fetcher:
         tries = 0
         while not self._stopping():
             count = self._ready()
+            if count == 0 and once and not self._workers.open:
+                return
             if count == 0:
                 self._room.clear()
                 await self._room.wait()

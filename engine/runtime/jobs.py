@@ -13,7 +13,6 @@ from engine.registry import JobType
 from engine.store.base import Lease
 from engine.telemetry import OTHER, QueueMeter, TypeMeter
 from engine.wire.codec import Envelope, payload_decoder
-from schemas.rules import DATA_BYTES_MAX
 
 Call = Callable[["LiveJob", Any], Coroutine[Any, Any, Any]]
 
@@ -54,7 +53,8 @@ class BoundType:
         self.queue = job_type.queue
         self.call = call
         self.decode = payload_decoder(job_type.payload)
-        self.timeout_s = job_type.timeout_s
+        # The pool kills at the limit: its clock starts when a process takes the job up.
+        self.timeout_s = job_type.timeout_s if job_type.pool != "process" else float("inf")
         self.policy = job_type.policy
         self.attempts_max = job_type.policy.retry.attempts_max
         self.version = job_type.version
@@ -196,7 +196,3 @@ class LiveJob(msgspec.Struct, gc=False):
         """
         self.reported = True
         self.reporter.progressed(self, min(100.0, max(0.0, float(percent))), message[:200])
-
-
-ENTRY_BYTES_KEPT_MAX = DATA_BYTES_MAX + 65_536
-"""What of an entry is kept beside a dead letter; a larger one leaves its hash."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -31,6 +31,9 @@ from engine.wire.codec import Limits
 from schemas.rules import LANES
 from schemas.stats import QueueLoad
 
+ENVELOPE_BYTES_MAX = 65_536
+"""What an entry may hold beside its payload, to be kept whole."""
+
 
 class Shared(msgspec.Struct, kw_only=True):
     """
@@ -43,6 +46,7 @@ class Shared(msgspec.Struct, kw_only=True):
         clock: Time and chance.
         outage: The state of the way to the store.
         gate: Says which idle times to believe.
+        look_at_server: Tells the gate of the server's run id and clock, if it has not been lately.
         pools: For CPU-heavy handlers.
         hooks: Called when jobs have ended.
         spawn: Runs a coroutine as a task that the engine owns.
@@ -58,6 +62,7 @@ class Shared(msgspec.Struct, kw_only=True):
     clock: Clock
     outage: Outage
     gate: ReclaimGate
+    look_at_server: Callable[[], Awaitable[None]]
     pools: Pools
     hooks: Hooks
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -121,6 +126,7 @@ class QueueRunner:
             clock=shared.clock,
             meter=self._meter,
             outage=shared.outage,
+            kept_bytes_max=shared.settings.data_bytes_max + ENVELOPE_BYTES_MAX,
             spawn=shared.spawn,
             on_settled=self._settled,
         )
@@ -170,6 +176,7 @@ class QueueRunner:
             meter=self._meter,
             outage=shared.outage,
             gate=shared.gate,
+            look_at_server=shared.look_at_server,
             concurrency=self._concurrency,
             reclaim_ms=settings.reclaim_ms,
             done_jobs_max=settings.done_jobs_max,

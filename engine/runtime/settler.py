@@ -76,6 +76,7 @@ class Settler:
         clock: Time and chance.
         meter: Counts what was confirmed.
         outage: Says when to try again.
+        kept_bytes_max: Largest entry that is kept whole when its job is dead.
         spawn: Runs a coroutine in the engine's task group.
         on_settled: Called with what the store confirmed.
     """
@@ -90,6 +91,7 @@ class Settler:
         clock: Clock,
         meter: QueueMeter,
         outage: Outage,
+        kept_bytes_max: int,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_settled: Callable[[Settled], None],
     ) -> None:
@@ -100,6 +102,7 @@ class Settler:
         self._clock = clock
         self._meter = meter
         self._outage = outage
+        self._kept_bytes_max = kept_bytes_max
         self._spawn = spawn
         self._on_settled = on_settled
         self._armed = False
@@ -202,6 +205,7 @@ class Settler:
                 endings=endings,
                 lost=vanished,
                 at_ms=self._clock.now_ms(),
+                kept_bytes_max=self._kept_bytes_max,
             )
             gone = set(await self._persist(settlement))
             if not gone:

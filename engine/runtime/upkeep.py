@@ -51,6 +51,7 @@ class Upkeep:
         meter: Kept current.
         outage: Told of failures.
         gate: Says from which idle time on leases may be taken over.
+        look_at_server: Tells the gate of restarts and clock steps.
         concurrency: Jobs at a time where operators set nothing.
         reclaim_ms: Pause between two looks for lost jobs.
         done_jobs_max: Finished jobs to keep.
@@ -72,6 +73,7 @@ class Upkeep:
         meter: QueueMeter,
         outage: Outage,
         gate: ReclaimGate,
+        look_at_server: Callable[[], Awaitable[None]],
         concurrency: int,
         reclaim_ms: int,
         done_jobs_max: int,
@@ -89,6 +91,7 @@ class Upkeep:
         self._meter = meter
         self._outage = outage
         self._gate = gate
+        self._look_at_server = look_at_server
         self._concurrency = concurrency
         self._reclaim_s = reclaim_ms / 1e3
         self._done_jobs_max = done_jobs_max
@@ -220,19 +223,23 @@ class Upkeep:
     async def _reclaim(self) -> None:
         if not self._workers.open or self._stopping():
             return
-        room = min(100, self._fetcher.free())
-        if room <= 0:
-            return
+        # Idle times lie after a restart and after a step of the clock: look before believing them.
+        await self._look_at_server()
         idle_ms_min = self._gate.idle_ms_min(self._clock.monotonic() * 1e3)
-        async with self._fetcher.taking:
-            try:
-                found = await self._store.reclaim(self._queue, idle_ms_min=idle_ms_min, count=room)
-            except StoreError:
-                self._fetcher.in_doubt = True
-                raise
-            if found.leases:
-                failpoint("K9")
-            self._take_over(found)
+        while (room := self._fetcher.room_for_lost()) > 0:
+            async with self._fetcher.taking:
+                try:
+                    found = await self._store.reclaim(
+                        self._queue, idle_ms_min=idle_ms_min, count=room
+                    )
+                except StoreError:
+                    self._fetcher.in_doubt = True
+                    raise
+                if found.leases:
+                    failpoint("K9")
+                self._take_over(found)
+            if len(found.leases) < room:
+                return
 
     def _take_over(self, found: Reclaimed) -> None:
         fresh = [lease for lease in found.leases if lease.deliveries > 1]

@@ -26,6 +26,7 @@ from schemas.stats import Beat
 TICK_S = 0.05
 BEAT_S = 2.0
 OBSERVE_S = 2.0
+LOOK_S = 0.2
 LAG_WINDOW = round(5.0 / TICK_S)
 MEMORY_SHARE_MAX = 0.9
 
@@ -69,6 +70,7 @@ class Vitals:
         self._server: ServerState | None = None
         self._lags: deque[float] = deque([0.0], LAG_WINDOW)
         self._started_ms = clock.now_ms()
+        self._looked = float("-inf")
         self._app_reason = ""
         self.http = ""
         self.ticked = clock.monotonic()
@@ -105,8 +107,14 @@ class Vitals:
                 self._gate.close(self._clock.monotonic() * 1e3)
                 self._outage.note(error)
 
+    async def look_lately(self) -> None:
+        """Take note of the server's state unless that was done within the last instant."""
+        if self._clock.monotonic() - self._looked >= LOOK_S:
+            await self.look_at_server()
+
     async def look_at_server(self) -> None:
         """Take note of the server's state."""
+        self._looked = self._clock.monotonic()
         self._server = await self._store.server()
         self._gate.observe(
             run_id=self._server.run_id,
