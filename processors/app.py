@@ -60,7 +60,10 @@ def build(engine_settings: EngineSettings) -> App:
             "the messaging processors need PostgreSQL: set ENGINE_POSTGRES_URL, "
             "for example to postgresql://user:password@localhost:5432/streamlane"
         )
-    own = settings.from_env(os.environ)
+    try:
+        own = settings.from_env(os.environ)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
     async def migrate() -> list[str]:
         return await migrations.migrate(url)

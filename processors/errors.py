@@ -25,7 +25,7 @@ class MigrationError(ProcessorError):
     """The migrations on disk do not fit those that the database has."""
 
 
-class Refused(ProcessorError):  # noqa: N818 - names what happened
+class Refused(ProcessorError):
     """
     A job asks for what the rules of messaging do not allow; trying again changes nothing.
 
@@ -44,7 +44,7 @@ class DatabaseError(ProcessorError):
     """PostgreSQL did not do what was asked."""
 
 
-class DatabaseUnavailable(DatabaseError):  # noqa: N818
+class DatabaseUnavailable(DatabaseError):
     """
     PostgreSQL cannot be reached or has no connection free; what was asked may or may not be done.
 
@@ -57,5 +57,5 @@ class DatabaseUnavailable(DatabaseError):  # noqa: N818
         self.kind = kind
 
 
-class StatementTimeout(DatabaseError):  # noqa: N818
+class StatementTimeout(DatabaseError):
     """A statement did not end within the client's limit and was given up."""

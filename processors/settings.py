@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from processors.errors import ConfigurationError
-
 PREFIX = "PROCESSORS_"
 
 FIELD_PATH = re.compile(r"`\$\.(\w+)`")
@@ -64,7 +62,7 @@ def from_env(environ: Mapping[str, str]) -> ProcessorSettings:
     Read and check the settings.
 
     Raises:
-        ConfigurationError: A variable is unknown, no number, out of range or contradicts another.
+        ValueError: A variable is unknown, no number, out of range or contradicts another.
     """
     values: dict[str, Any] = {}
     for name, text in environ.items():
@@ -73,10 +71,10 @@ def from_env(environ: Mapping[str, str]) -> ProcessorSettings:
         field = name.removeprefix(PREFIX).lower()
         if field not in ProcessorSettings.__struct_fields__:
             known = ", ".join(PREFIX + each.upper() for each in ProcessorSettings.__struct_fields__)
-            raise ConfigurationError(f"{name} is no setting; there are {known}")
+            raise ValueError(f"{name} is no setting; there are {known}")
         values[field] = text
     try:
         return msgspec.convert(values, ProcessorSettings, strict=False)
     except msgspec.ValidationError as error:
         text = FIELD_PATH.sub(lambda path: PREFIX + path[1].upper(), str(error))
-        raise ConfigurationError(f"processor settings: {text}") from error
+        raise ValueError(f"processor settings: {text}") from error

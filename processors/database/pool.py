@@ -96,13 +96,16 @@ class Database:
     async def close(self) -> None:
         """Close all connections, those still at work after a short while by force."""
         try:
-            await asyncio.wait_for(self._pool.close(), CLOSE_S_MAX)
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
     async def _acquire(self) -> Connection:
         try:
-            return await self._pool.acquire(timeout=self._wait_s)
+            # The pool's own time limit can lose a cancellation that comes with the connection.
+            async with asyncio.timeout(self._wait_s):
+                return await self._pool.acquire()
         except TimeoutError as error:
             raise DatabaseUnavailable("pool", f"no connection within {self._wait_s:g} s") from error
         except OSError as error:

@@ -14,6 +14,7 @@ number counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -43,12 +44,17 @@ Outage = (RedisError, OSError, TimeoutError, DatabaseError, asyncpg.PostgresErro
 
 
 def connect(url: str) -> redis.asyncio.Redis:
-    """Make a client that never repeats a command by itself: a second PUBLISH would be seen."""
+    """
+    Make a client that never repeats a command by itself: a second PUBLISH would be seen.
+
+    It has no time limit of its own for commands: redis-py would keep it with ``asyncio.wait_for``,
+    which on Python 3.11 can lose a cancellation. Callers bring one.
+    """
     return redis.asyncio.Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
-        socket_timeout=SOCKET_S_MAX,
+        socket_timeout=None,
         socket_connect_timeout=SOCKET_S_MAX,
         client_name="streamlane-relay",
     )
@@ -123,7 +129,7 @@ class OutboxRelay:
         return len(events)
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with asyncio.timeout(SOCKET_S_MAX), self._client.pipeline(transaction=False) as pipe:
             for event in events:
                 pipe.publish(event.channel, event.payload)
             await pipe.execute()
@@ -135,10 +141,10 @@ class OutboxRelay:
             log.debug("outbox_release_failed", error=type(error).__name__, events=len(events))
 
     async def _rest(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._bell.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not wait_for, which on Python 3.11 loses a cancellation that comes with the bell.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
 
     async def _wait_out(self, error: BaseException) -> None:
         self._failures += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from processors.errors import ConfigurationError
 from processors.settings import ProcessorSettings, from_env
 
 
@@ -27,7 +26,7 @@ def test_variables_set_fields() -> None:
     ],
 )
 def test_faults_are_named(variables: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ValueError, match=said):
         from_env(variables)
 
 
