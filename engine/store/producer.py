@@ -43,13 +43,6 @@ CHANNELS = 3
 class _ProducerLink(Link):
     """A link that tells whether a failed call can have reached the server."""
 
-    def drop(self) -> None:
-        connection = self._connection
-        super().drop()
-        if connection is not None:
-            # Its transport is closed; else the finaliser would complain that it is open.
-            connection._reader = connection._writer = None  # noqa: SLF001 - has no public name
-
     async def _connect(self) -> Any:
         try:
             return await super()._connect()
@@ -113,8 +106,9 @@ class _Outbox:
         except EnqueueError as error:
             _fail(batch, error)
             self._give_up_expired(error)
-        except BaseException:
-            _fail(batch, EnqueueUnsure("the client was closed before a reply came"))
+        except BaseException as error:
+            # The task was cancelled, or this module is at fault.
+            _fail(batch, EnqueueUnsure(f"no reply was read ({type(error).__name__})"))
             raise
         else:
             for waiting, entry in zip(batch, entries, strict=True):
