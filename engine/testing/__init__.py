@@ -1,5 +1,16 @@
 """
-For tests: a manual clock, a store in memory, signals to wait for.
+For tests, ours and those of people who write handlers.
+
+One handler, or a whole engine, in memory::
+
+    result = await run_handler(registry, "pack", {"weight": 3})
+
+    async with EngineHarness(registry) as engine:
+        job_id = engine.add("pack", {"weight": 3})
+        await engine.drain()
+        assert engine.done()[job_id].result == b"..."
+
+Below it, a manual clock, a store in memory, and signals to wait for::
 
     clock = ManualClock()
     store = MemoryStore.on(clock)
@@ -10,16 +21,21 @@ For tests: a manual clock, a store in memory, signals to wait for.
 """
 
 from engine.testing.clock import ManualClock, settle_loop
+from engine.testing.handlers import FakeJob, run_handler
+from engine.testing.harness import EngineHarness
 from engine.testing.memory_store import MemoryStore
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.signals import Signals
 
 __all__ = [
+    "EngineHarness",
+    "FakeJob",
     "ManualClock",
     "MemoryStore",
     "QueueModel",
     "ServerModel",
     "Signals",
+    "run_handler",
     "settle_loop",
 ]
