@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 from engine.core import outcome as was
 from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
+from engine.runtime.calls import OverLimit
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.wire.codec import Envelope, Limits, parse
@@ -126,6 +128,12 @@ def _broken(error: Malformed) -> was.Broken:
     return was.Broken(rule=error.rule, path=error.path, error=record)
 
 
+def timed_out(job: LiveJob) -> was.TimedOut:
+    """Say that an attempt ran into its limit."""
+    text = f"ran longer than its limit of {job.bound.limit_s:g} s"
+    return was.TimedOut(error=ErrorRecord(kind="timeout", message=text))
+
+
 def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
     """Say how an attempt ended that raised; the caller has dealt with its own cancelling."""
     if isinstance(error, JobSignal):
@@ -138,6 +146,8 @@ def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
             return was.Cancelled(error=record)
         if isinstance(error, Hold):
             return was.Held(error=record)
+    if isinstance(error, OverLimit):
+        return timed_out(job)
     return was.Failed(error=error_record(error, full=job.attempt >= job.attempts_max))
 
 
@@ -151,10 +161,13 @@ def error_record(error: BaseException, *, full: bool) -> ErrorRecord:
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
+    # The first frame is the worker's own.
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
     if full:
-        story = "".join(traceback.format_exception(error, limit=-FRAMES_MAX))
+        told = traceback.format_exception(kind, error, frames, limit=-FRAMES_MAX)
+        story = "".join(told)
     else:
-        story = "\n".join(_frames(error))
+        story = "\n".join(_lines(frames))
     return ErrorRecord(
         kind=name[:200],
         message=text_of(error),
@@ -174,9 +187,8 @@ def _qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _frames(error: BaseException) -> list[str]:
+def _lines(at: TracebackType | None) -> list[str]:
     lines = []
-    at = error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
         lines.append(f"{code.co_filename}:{at.tb_lineno} in {code.co_name}")

@@ -17,6 +17,10 @@ from engine.wire.codec import Envelope, payload_decoder
 Call = Callable[["LiveJob", Any], Coroutine[Any, Any, Any]]
 
 
+POOL_WAITS = 100
+"""How many time limits a job may wait for a free process."""
+
+
 class Reporter(Protocol):
     """Takes what running jobs tell of themselves."""
 
@@ -40,6 +44,7 @@ class BoundType:
         "decode",
         "events",
         "held",
+        "limit_s",
         "meter",
         "name",
         "policy",
@@ -53,8 +58,10 @@ class BoundType:
         self.queue = job_type.queue
         self.call = call
         self.decode = payload_decoder(job_type.payload)
-        # The pool kills at the limit: its clock starts when a process takes the job up.
-        self.timeout_s = job_type.timeout_s if job_type.pool != "process" else float("inf")
+        self.limit_s = job_type.timeout_s
+        # The process pool has a clock of its own, which starts when a process takes the job up;
+        # for the worker, the wait for a process counts too.
+        self.timeout_s = job_type.timeout_s * (POOL_WAITS if job_type.pool == "process" else 1)
         self.policy = job_type.policy
         self.attempts_max = job_type.policy.retry.attempts_max
         self.version = job_type.version

@@ -21,11 +21,10 @@ from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.leases import LeaseTimes
 from engine.failpoint import failpoint
-from engine.runtime.attempt import Admission, outcome_of
+from engine.runtime.attempt import Admission, outcome_of, timed_out
 from engine.runtime.jobs import LiveJob
 from engine.runtime.settler import Settler
 from engine.store.base import Lease
-from schemas.job import ErrorRecord
 
 Why = Literal["", "timeout", "stop", "lost"]
 NEVER = float("inf")
@@ -308,9 +307,3 @@ def _is_dismissed(error: BaseException) -> bool:
     """Tell whether the task itself was cancelled, rather than something its handler awaited."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def timed_out(job: LiveJob) -> was.TimedOut:
-    """Say that an attempt ran into its limit."""
-    text = f"ran longer than its limit of {job.bound.timeout_s:g} s"
-    return was.TimedOut(error=ErrorRecord(kind="timeout", message=text))
