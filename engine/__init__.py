@@ -14,8 +14,7 @@ from engine.client import (
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, Hold, Retry, Snooze
 from engine.registry import App, Ended, Job, Registry
-
-__version__ = "0.1.0"
+from engine.version import __version__
 
 __all__ = [
     "App",

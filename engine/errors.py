@@ -87,7 +87,7 @@ class GroupMissing(StoreError):
     """A lane or its consumer group is gone; create the groups again and go on."""
 
 
-class JobSignal(Exception):  # noqa: N818 - a signal to the engine, not a failure
+class JobSignal(Exception):
     """What a handler raises to steer its job; not a failure of the handler."""
 
 

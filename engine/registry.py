@@ -177,7 +177,7 @@ class Registry:
         policy = TypePolicy(retry=retry or RetryPolicy(), deliveries_lost_max=deliveries_lost_max)
 
         def register(function: Function) -> Function:
-            self._check(name, queue, timeout_s, version, function, pool)
+            self._check(name, queue, function, timeout_s=timeout_s, version=version, pool=pool)
             arguments, annotated = _signature(name, function, pool)
             self.types[name] = JobType(
                 name=name,
@@ -219,7 +219,14 @@ class Registry:
         return {name: found for name, found in self.types.items() if found.queue == queue}
 
     def _check(
-        self, name: str, queue: str, timeout_s: float, version: int, function: Any, pool: Pool
+        self,
+        name: str,
+        queue: str,
+        function: Any,
+        *,
+        timeout_s: float,
+        version: int,
+        pool: Pool,
     ) -> None:
         if not TYPE_NAME.fullmatch(name):
             raise RegistryError(f"job type {name!r} must match {TYPE_NAME.pattern}")

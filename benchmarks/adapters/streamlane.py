@@ -5,8 +5,6 @@ HTTP, retention of finished jobs at its default. Concurrency 100, one process, p
 into a dict. Retries come after the least delay that the engine allows: none.
 """
 
-import asyncio
-
 import common
 import uvloop
 

@@ -7,13 +7,13 @@ import socket
 
 from prometheus_client import CollectorRegistry
 
-from engine import __version__
 from engine.admin import Admin
 from engine.admin.contracts import job_schemas
 from engine.clock import SystemClock
 from engine.dashboard import HttpServer, HttpState
 from engine.runtime import Engine
 from engine.telemetry import EngineCollector
+from engine.version import __version__
 
 
 class HttpSide:

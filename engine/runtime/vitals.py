@@ -21,6 +21,7 @@ from engine.runtime.queue import QueueRunner
 from engine.settings import EngineSettings
 from engine.store.base import ServerState, Store
 from engine.telemetry import Meters
+from engine.version import __version__
 from schemas.stats import Beat
 
 TICK_S = 0.05
@@ -93,7 +94,9 @@ class Vitals:
             try:
                 await self._store.beat(self._engine.name, msgspec.json.encode(self.as_beat()))
             except StoreError as error:
-                self._outage.note(error)
+                self._outage.note(error, "beat")
+            else:
+                self._outage.over("beat")
             await self._clock.sleep(BEAT_S)
 
     async def observe(self) -> None:
@@ -105,7 +108,9 @@ class Vitals:
                 await self.look_at_server()
             except StoreError as error:
                 self._gate.close(self._clock.monotonic() * 1e3)
-                self._outage.note(error)
+                self._outage.note(error, "look")
+            else:
+                self._outage.over("look")
 
     async def look_lately(self) -> None:
         """Take note of the server's state unless that was done within the last instant."""
@@ -148,7 +153,7 @@ class Vitals:
             name=engine.name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=_version(),
+            version=__version__,
             state=engine.state,
             http=self.http,
             started_ms=self._started_ms,
@@ -168,9 +173,3 @@ def rss_bytes() -> int:
         # macOS has no /proc and tells the peak, in bytes.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _version() -> str:
-    from engine import __version__
-
-    return __version__
