@@ -6,7 +6,7 @@ from html import escape
 
 from engine.logs import safe
 
-_VOID = frozenset({"meta", "link", "rect", "path", "circle"})
+_VOID = frozenset({"meta", "link"})
 
 
 class Html(str):

@@ -29,7 +29,7 @@ from engine.errors import EnqueueError, SettingsError
 from engine.store import producer as producer_module
 from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX
 from tests.support.proxy import FaultProxy
-from tests.support.servers import RedisTestServer, StartRedis
+from tests.support.servers import REDIS_SERVERS, RedisTestServer, StartRedis
 
 QUEUES = {"noop": "noop-queue", "other": "other-queue"}
 LANE = "mq:{noop-queue}:normal"
@@ -134,11 +134,15 @@ async def test_a_batch_has_at_most_so_many_jobs_and_bytes(
     assert sum(jobs for jobs, _ in seen) == 1_201 + 7 + 1
 
 
-async def test_nothing_of_a_batch_remains_when_one_lane_refuses(redis_url: str) -> None:
-    with redis_py.Redis.from_url(redis_url) as raw:
+@pytest.mark.parametrize("name", REDIS_SERVERS)
+async def test_nothing_of_a_batch_remains_when_one_lane_refuses(
+    name: str, start_redis: StartRedis
+) -> None:
+    url = start_redis(name=name).url
+    with redis_py.Redis.from_url(url) as raw:
         raw.set("mq:{noop-queue}:low", "not a stream")
 
-    async with Client(redis_url, queues=QUEUES) as client:
+    async with Client(url, queues=QUEUES) as client:
         answers = await asyncio.gather(
             client.enqueue("noop", {}),
             client.enqueue("noop", {}, lane="low"),
@@ -147,7 +151,8 @@ async def test_nothing_of_a_batch_remains_when_one_lane_refuses(redis_url: str) 
 
     assert [type(answer) for answer in answers] == [EnqueueError, EnqueueError]
     assert "nothing was written" in str(answers[0])
-    assert entries(redis_url) == []
+    assert "wrongtype" in str(answers[0])
+    assert entries(url) == []
 
 
 async def test_a_refused_job_is_not_sent_and_harms_no_other(redis_url: str) -> None:
@@ -296,7 +301,11 @@ async def test_jobs_of_one_key_keep_their_order_over_lost_replies(redis_url: str
     assert len(found) == 4_000
 
 
-async def test_a_resend_after_a_lost_reply_doubles_nothing(redis_url: str) -> None:
+@pytest.mark.parametrize("name", REDIS_SERVERS)
+async def test_a_resend_after_a_lost_reply_doubles_nothing(
+    name: str, start_redis: StartRedis
+) -> None:
+    redis_url = start_redis(name=name).url
     async with FaultProxy(port_of(redis_url)) as proxy:
         async with Client(proxy.url(redis_url), queues=QUEUES) as client:
             await client.enqueue("noop", {"n": "first"})
@@ -393,8 +402,9 @@ async def test_enqueue_many_says_what_is_known_when_the_server_is_gone(
     assert len(results) < stop_at + client_module.OUTSTANDING_MAX + 1_000
 
 
-async def test_out_of_memory_is_waited_for(start_redis: StartRedis) -> None:
-    server = start_redis(config={"maxmemory": "1", "maxmemory-policy": "noeviction"})
+@pytest.mark.parametrize("name", REDIS_SERVERS)
+async def test_out_of_memory_is_waited_for(name: str, start_redis: StartRedis) -> None:
+    server = start_redis(name=name, config={"maxmemory": "1", "maxmemory-policy": "noeviction"})
     clock = CountingClock()
     async with Client(server.url, queues=QUEUES, clock=clock) as client:
         waiting = asyncio.create_task(client.enqueue("noop", {}))

@@ -111,7 +111,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "link", "rect"}:
+        if tag not in {"meta", "link"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
