@@ -21,7 +21,8 @@ from engine.wire.keys import slot_tag
 from schemas.job import ErrorRecord
 
 MESSAGE_CHARS_MAX = 500
-TRACEBACK_CHARS_MAX = 4_000
+TRACEBACK_MAX = 4_000
+LINE_CHARS_MAX = 500
 FRAMES_MAX = 8
 
 
@@ -95,6 +96,10 @@ class Admission:
             return job, None, _broken(error)
         return job, payload, was.Vanished() if lease.deliveries > 1 else None
 
+    def stand_in(self, lease: Lease) -> LiveJob:
+        """Stand in for a job that nobody looks at: it is handed back, or its entry is gone."""
+        return LiveJob(lease, self.unknown, 1, 1, self._reporter)
+
     def _bound(self, envelope: Envelope) -> BoundType:
         bound = self.types.get(envelope.type)
         if bound is None:
@@ -106,8 +111,9 @@ class Admission:
 
     def _check_reply(self, job: LiveJob) -> None:
         reply = job.envelope.reply if job.envelope else ""
-        if reply and not self._limits.reply_patterns and slot_tag(reply) != job.queue:
-            # A script writes it together with the job's end, so it must share the queue's slot.
+        if reply and slot_tag(reply) != job.queue and not self._limits.allows_reply(reply):
+            # A script writes it together with the job's end, so it must share the queue's slot,
+            # unless the operator says otherwise.
             raise Malformed("reply-key", detail=f"must begin with mq:{{{job.queue}}}:reply:")
 
 
@@ -161,17 +167,10 @@ def error_record(error: BaseException, *, full: bool) -> ErrorRecord:
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
-    # The first frame is the worker's own.
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    if full:
-        told = traceback.format_exception(kind, error, frames, limit=-FRAMES_MAX)
-        story = "".join(told)
-    else:
-        story = "\n".join(_lines(frames))
     return ErrorRecord(
-        kind=name[:200],
+        kind=_storable(name[:200]),
         message=text_of(error),
-        traceback=_storable(story[-TRACEBACK_CHARS_MAX:]),
+        traceback=_storable(_story(error) if full else "\n".join(_frames(error))[-TRACEBACK_MAX:]),
     )
 
 
@@ -179,8 +178,17 @@ def text_of(error: BaseException) -> str:
     """Shorten an exception's text; one that cannot even say what it is counts as empty."""
     try:
         return _storable(str(error)[:MESSAGE_CHARS_MAX])
-    except Exception:  # noqa: BLE001 - a handler's own __str__ may raise anything
+    except BaseException:  # noqa: BLE001 - a handler's own __str__ may raise anything
         return ""
+
+
+def _story(error: BaseException) -> str:
+    """Tell the frames with their source lines and causes; each line is cut, so none crowds out."""
+    try:
+        lines = "".join(traceback.format_exception(error, limit=-FRAMES_MAX)).split("\n")
+    except BaseException:  # noqa: BLE001 - an exception may fail to show itself
+        lines = _frames(error)
+    return "\n".join(line[:LINE_CHARS_MAX] for line in lines)[-TRACEBACK_MAX:]
 
 
 def _qualified(kind: type) -> str:

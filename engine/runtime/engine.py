@@ -189,7 +189,10 @@ class Engine:
             loop.call_soon_threadsafe(self.runners[queue].lost, lane, entries)
 
         def on_error(error: StoreError) -> None:
-            loop.call_soon_threadsafe(self._outage.note, error)
+            loop.call_soon_threadsafe(self._outage.note, error, "renewing")
+
+        def on_served() -> None:
+            loop.call_soon_threadsafe(self._outage.over, "renewing")
 
         settings = self.settings
         return Renewer(
@@ -199,6 +202,7 @@ class Engine:
             held=[runner.held() for runner in self.runners.values()],
             on_lost=on_lost,
             on_error=on_error,
+            on_served=on_served,
             ticked=lambda: self.vitals.ticked,
         )
 
@@ -217,8 +221,8 @@ class Engine:
                 tries = 0
             except StoreError as error:
                 tries += 1
-                await self._outage.wait(error, tries)
-        self._outage.over()
+                await self._outage.wait(error, tries, "opening")
+        self._outage.over("opening")
 
     def _start_tasks(self, services: Any, *, burst: bool) -> None:
         self.spawn(self.vitals.tick())
@@ -245,7 +249,13 @@ class Engine:
                 while runner.workers.active or (runner.workers.open and runner.workers.todo):
                     await self._clock.sleep(0.01)
                 await runner.settler.drain()
-            if not any(await self._promoted_or_waiting()):
+            try:
+                left = await self._promoted_or_waiting()
+            except StoreError as error:
+                await self._outage.wait(error, 1, "counting")
+                continue
+            self._outage.over("counting")
+            if not any(left):
                 self.stop()
 
     async def _promoted_or_waiting(self) -> list[bool]:
@@ -309,9 +319,11 @@ class Engine:
         try:
             await self._store.leave(self.name, list(self.runners))
         except StoreError as error:
-            self._outage.note(error)
+            self._outage.note(error, "leaving")
 
     async def _end_tasks(self) -> None:
+        for runner in self.runners.values():
+            runner.workers.dismissed = True
         for task in list(self._tasks):
             task.remove_done_callback(self._task_ended)
             task.cancel()

@@ -71,6 +71,7 @@ class Fetcher:
         self._settler = settler
         self._clock = clock
         self._outage = outage
+        self._where = f"reading {queue}"
         self._plan = LanePlan(weights)
         self._prefetch_max = prefetch_max
         self._bytes_max = bytes_max
@@ -138,16 +139,17 @@ class Fetcher:
                     await self._recover()
                 leases = await self._read(count)
             except GroupMissing as error:
-                self._outage.note(error)
+                self.in_doubt = True
+                self._outage.note(error, self._where)
                 tries = await self._reopen(tries)
                 continue
             except StoreError as error:
                 tries += 1
                 self.in_doubt = True
-                await self._outage.wait(error, tries)
+                await self._outage.wait(error, tries, self._where)
                 continue
             tries = 0
-            self._outage.over()
+            self._outage.over(self._where)
             if leases:
                 self._take(leases)
             elif once and not any(self._waiting.values()):
@@ -211,7 +213,7 @@ class Fetcher:
         try:
             await self._store.open(self._queue)
         except StoreError as error:
-            await self._outage.wait(error, tries + 1)
+            await self._outage.wait(error, tries + 1, self._where)
             return tries + 1
         self._waiting = {}
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -70,16 +70,28 @@ class Hooks:
                 self.dropped += 1
 
     async def _call(self, hook: Hook, ended: Ended) -> None:
+        name = getattr(hook, "__qualname__", repr(hook))
+        # A task of its own, which is left behind if it swallows its cancellation.
+        task = asyncio.ensure_future(_raised(hook, ended))
         try:
-            await asyncio.wait_for(_as_coroutine(hook(ended)), LIMIT_S)
+            done, _ = await asyncio.wait({task}, timeout=LIMIT_S)
         except asyncio.CancelledError:
+            task.cancel()
             raise
-        except BaseException as error:  # noqa: BLE001 - a hook must not end the engine
-            self._on_error(getattr(hook, "__qualname__", repr(hook)), error)
+        if not done:
+            task.cancel()
+            self._on_error(name, TimeoutError(f"ran longer than {LIMIT_S:g} s"))
+        elif (error := task.result()) is not None:
+            self._on_error(name, error)
 
 
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
+async def _raised(hook: Hook, ended: Ended) -> BaseException | None:
+    """Call a hook and return what it raised: nothing may escape, or it would end the loop."""
+    try:
+        await hook(ended)
+    except BaseException as error:  # noqa: BLE001 - a hook must not end the engine
+        return error
+    return None
 
 
 def _done(each: Success) -> Ended:

@@ -206,8 +206,7 @@ class QueueRunner:
         self.workers.open = False
         for lease in self.workers.take_back():
             if not lease.lost:
-                job = LiveJob(lease, self._admission.unknown, 1, 1, self.reporter)
-                self.settler.end(job, was.Interrupted())
+                self.settler.end(self._admission.stand_in(lease), was.Interrupted())
         failpoint("K11")
 
     def give_up(self) -> None:
@@ -221,6 +220,9 @@ class QueueRunner:
         self.fetcher.poke()
 
     def _held(self, job: LiveJob, reason: str) -> None:
+        if job.bound.held:
+            # Others of the type were running already: one word is enough.
+            return
         self.upkeep.hold(job.type)
         self._shared.spawn(self.upkeep.held(job.type, reason))
         self._shared.on_held(self.queue, job.type, reason)

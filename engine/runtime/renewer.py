@@ -65,6 +65,7 @@ class Renewer:
         held: What there is to renew.
         on_lost: Called from the thread with queue, lane and entries that are lost.
         on_error: Called from the thread with what went wrong.
+        on_served: Called from the thread once the server answered after that.
         ticked: Monotonic seconds at which the event loop last ran.
     """
 
@@ -77,6 +78,7 @@ class Renewer:
         held: Iterable[Held],
         on_lost: Callable[[str, str, set[bytes]], None],
         on_error: Callable[[StoreError], None],
+        on_served: Callable[[], None],
         ticked: Callable[[], float],
     ) -> None:
         self._store = store
@@ -85,6 +87,7 @@ class Renewer:
         self._held = list(held)
         self._on_lost = on_lost
         self._on_error = on_error
+        self._on_served = on_served
         self._ticked = ticked
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
@@ -100,11 +103,17 @@ class Renewer:
 
     def _run(self) -> None:
         pause_s = min(1.0, self._times.renew_ms / 4e3)
+        failing = False
         while not self._stop.wait(pause_s):
             try:
                 self.renew()
             except StoreError as error:
+                failing = True
                 self._on_error(error)
+            else:
+                if failing:
+                    failing = False
+                    self._on_served()
 
     def renew(self) -> None:
         """

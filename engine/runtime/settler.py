@@ -223,18 +223,21 @@ class Settler:
     async def _persist(self, settlement: Settlement) -> list[bytes]:
         """Send a settlement until the store answers; a lost reply is asked for again."""
         failpoint("K5")
+        where = f"settling {self._queue} {settlement.lane}"
         tries = 0
         while True:
             try:
                 lost = await self._store.settle(self._queue, settlement)
             except GroupMissing:
                 # The lane is gone, and with it the job: nobody holds anything any more.
-                self._outage.note(StoreError("nogroup"), kind="nogroup")
+                self._outage.note(StoreError("nogroup"), where, kind="nogroup")
+                self._outage.over(where)
                 return settlement.ended + settlement.released
             except StoreError as error:
                 tries += 1
-                await self._outage.wait(error, tries)
+                await self._outage.wait(error, tries, where)
             else:
+                self._outage.over(where)
                 failpoint("K6")
                 return lost
 

@@ -17,7 +17,6 @@ from engine.errors import GroupMissing, StoreError
 from engine.failpoint import failpoint
 from engine.runtime.attempt import Admission
 from engine.runtime.fetcher import Fetcher
-from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
 from engine.runtime.reporter import QueueReporter
 from engine.runtime.settler import Settled, Settler
@@ -130,38 +129,45 @@ class Upkeep:
 
     async def held(self, job_type: str, reason: str) -> None:
         """Tell all engines that a type is held; tries until it is told."""
+        where = f"holding {job_type}"
         tries = 0
         while True:
             try:
                 await self._store.hold(self._queue, job_type, reason)
             except StoreError as error:
                 tries += 1
-                await self._outage.wait(error, tries)
+                await self._outage.wait(error, tries, where)
             else:
+                self._outage.over(where)
                 self._holding.discard(job_type)
                 return
 
     async def _every(
         self, pause_s: float, verb: Callable[[], Awaitable[None]], *, jitter: bool = False
     ) -> None:
+        where = f"{self._queue} {verb.__name__}"
         tries = 0
         while True:
-            spread = 0.5 + self._clock.draw() if jitter else 1.0
-            await self._clock.sleep(pause_s * spread)
+            if not tries:
+                spread = 0.5 + self._clock.draw() if jitter else 1.0
+                await self._clock.sleep(pause_s * spread)
             try:
                 await verb()
             except GroupMissing as error:
                 # The fetcher puts the lanes in order.
-                self._outage.note(error)
+                tries += 1
+                await self._outage.wait(error, tries, where)
             except StoreError as error:
                 tries += 1
                 self._gate.close(self._clock.monotonic() * 1e3)
-                await self._outage.wait(error, tries)
+                await self._outage.wait(error, tries, where)
             else:
+                self._outage.over(where)
                 tries = 0
 
     async def _promote(self) -> None:
         """Move due jobs a few ms after their time; sleep until the next one is due."""
+        where = f"promoting {self._queue}"
         tries = 0
         while True:
             self._due.clear()
@@ -169,8 +175,9 @@ class Upkeep:
                 promoted = await self._store.promote(self._queue, count=PROMOTE_MAX)
             except StoreError as error:
                 tries += 1
-                await self._outage.wait(error, tries)
+                await self._outage.wait(error, tries, where)
                 continue
+            self._outage.over(where)
             tries = 0
             self._meter.promoted += promoted.moved
             if promoted.moved:
@@ -251,9 +258,8 @@ class Upkeep:
     def _bury(self, lane: str, entry: bytes) -> None:
         """Record the end of a job whose entry somebody deleted while it was leased."""
         lease = Lease(Batch(lane=lane, since=self._clock.monotonic()), entry, [])
-        job = LiveJob(lease, self._admission.unknown, 1, 1, self._reporter)
         self._settler.took(lane, 1)
-        self._settler.end(job, was.Trimmed())
+        self._settler.end(self._admission.stand_in(lease), was.Trimmed())
 
     async def _measure(self) -> None:
         types: Sequence[str] = list(self._admission.types)

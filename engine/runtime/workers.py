@@ -111,6 +111,8 @@ class Workers:
         self.active = 0
         self.limit = 1
         self.open = True
+        # Set before the engine's end cancels all tasks; other cancelling is the handlers' own.
+        self.dismissed = False
 
     def put(self, leases: Sequence[Lease], *, first: bool = False) -> None:
         """Queue leases; those of the strict lane go before the others."""
@@ -167,8 +169,10 @@ class Workers:
         try:
             await worker.wake
         except asyncio.CancelledError:
-            # Only the engine's end cancels an idle worker.
+            # The engine's end, or what a handler did to its own task just before it returned.
             self.workers.discard(worker)
+            if worker in self.idle:
+                self.idle.remove(worker)
             raise
 
     async def _work(self, worker: Worker) -> None:  # noqa: C901 - the hot loop, kept in one frame
@@ -182,7 +186,7 @@ class Workers:
                 continue
             lease = todo.popleft()
             if lease.lost or worker.now - lease.batch.since > self._start_age_s:
-                self._forgo(lease)
+                self._pass_over(lease)
                 continue
             job, payload, outcome = admit(lease)
             if outcome is not None and not self._goes_on(job, outcome):
@@ -199,7 +203,7 @@ class Workers:
                 if worker.given_up:
                     self._on_stuck(-1)
                     return
-                if not worker.why and _is_dismissed(error):
+                if self.dismissed and isinstance(error, asyncio.CancelledError):
                     raise
                 worker.now = monotonic()
                 worker.job = None
@@ -224,8 +228,16 @@ class Workers:
             self._settler.vanished(job)
         return isinstance(self._settler.end(job, outcome), to.RunAgain)
 
+    def _pass_over(self, lease: Lease) -> None:
+        """Start nothing under a lease that is lost, or so old that it may be."""
+        if lease.lost:
+            self._forgo(lease)
+        else:
+            # The store knows whose it is; if it is ours still, the job did nothing wrong.
+            self._settler.end(self._admission.stand_in(lease), was.Interrupted())
+
     def _forgo(self, lease: Lease) -> None:
-        """Leave an entry alone whose lease another engine may hold by now."""
+        """Leave an entry alone that another engine holds by now."""
         lease.lost = True
         self._settler.dropped(lease.batch.lane, 1)
 
@@ -233,7 +245,8 @@ class Workers:
         seconds = worker.now - worker.started
         cancelled = isinstance(error, asyncio.CancelledError)
         why = worker.why
-        if why:
+        if why or cancelled:
+            # A handler may have cancelled its own task, or left an old cancelling behind.
             self._uncancel(worker)
         if cancelled and why == "stop":
             self._settler.end(job, was.Interrupted(), seconds)
@@ -301,9 +314,3 @@ class Workers:
                 job.lease.lost = True
                 if not worker.why:
                     worker.cancel("lost", now + self._cancel_grace_s)
-
-
-def _is_dismissed(error: BaseException) -> bool:
-    """Tell whether the task itself was cancelled, rather than something its handler awaited."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
