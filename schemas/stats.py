@@ -124,6 +124,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         totals: Jobs ever, by outcome and type.
         recent: Jobs of the last five minutes by outcome.
         engines: Live engines that serve it.
+        broken: Keys of it that hold another type than they must, counted as empty.
     """
 
     queue: str
@@ -142,6 +143,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     totals: dict[str, dict[str, int]]
     recent: dict[str, int]
     engines: list[str]
+    broken: list[str] = []
 
 
 class EngineStats(View, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from schemas.job import ErrorRecord, JobState
 from schemas.stats import View
 
@@ -149,7 +151,7 @@ class JobStory(View, frozen=True, kw_only=True):
     lost: int = 0
     snoozes: int = 0
     redrives: int = 0
-    history: list[Attempt] = []
+    history: list[Attempt] = msgspec.field(default_factory=list)
     progress: Any = None
     result: Any = None
     dead: Burial | None = None

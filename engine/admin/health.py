@@ -100,6 +100,9 @@ def queue_findings(stats: QueueStats, *, must: bool, backlog_age_ms_max: int) ->
     if must and not stats.engines:
         what = f"no live engine serves queue {queue}, in which {stats.waiting} jobs wait"
         findings.append(_error("served", queue, what, "start one: python -m engine run"))
+    for key in stats.broken:
+        what = f"key {key} holds another type, so engines cannot work with it"
+        findings.append(_error("keys", queue, what, "see what wrote it, and rename or delete it"))
     if stats.paused:
         by = f" by {stats.paused_by.who}" if stats.paused_by and stats.paused_by.who else ""
         what = f"queue {queue} is paused{by}; {stats.waiting} jobs wait"

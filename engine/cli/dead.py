@@ -222,8 +222,8 @@ def _bulk(
     planned = plan() if dry_run or asks or shows_bar else None
     if dry_run and planned is not None:
         return _print_result(planned, ids, as_json)
-    if asks and planned is not None:
-        click.confirm(f"Drop {planned.changed} dead letters of {queue}?", abort=True, err=True)
+    if asks and planned is not None and not _agreed(planned):
+        raise click.ClickException("nothing was dropped")
     with _bar(planned.changed if planned and shows_bar else 0) as progress:
         result = frame.operate(
             lambda admin: verb(admin)(
@@ -232,6 +232,10 @@ def _bulk(
             known=False,
         )
     return _print_result(result, ids, as_json)
+
+
+def _agreed(planned: BulkResult) -> bool:
+    return click.confirm(f"Drop {planned.changed} dead letters of {planned.queue}?", err=True)
 
 
 @contextmanager

@@ -119,6 +119,7 @@ def main(ctx: click.Context, config: Path | None, redis_url: str | None, debug: 
       1  failed, not found, or unhealthy
       2  wrong usage or settings
       3  the server cannot be reached
+    130  interrupted
 
     \b
     Settings come from ENGINE_* variables and a TOML file; `settings` shows them.

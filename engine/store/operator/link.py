@@ -7,11 +7,12 @@ from typing import Any
 
 import hiredis
 
-from engine.errors import GroupMissing
+from engine.errors import GroupMissing, StoreRefused
 from engine.store.connection import pool
 from engine.store.faults import reply_fault
 from engine.store.link import Argument, Command, Link
 from engine.store.scripts import script
+from engine.wire.keys import slot_tag
 
 CHUNK_ENTRIES_MAX = 500
 CHUNK_BYTES_MAX = 4 * 1_048_576
@@ -50,16 +51,26 @@ class OperatorLink:
         """Run one command."""
         return await self._link.one(*command)
 
-    async def many(self, commands: Sequence[Command]) -> list[Any]:
+    async def many(
+        self, commands: Sequence[Command], *, broken: set[str] | None = None
+    ) -> list[Any]:
         """
         Run commands in one write; a missing key or group is answered by None.
+
+        Args:
+            commands: The commands, their keys in the second place.
+            broken: Takes the keys that hold another type; these are answered by None as well.
 
         Raises:
             StoreError: The first other error among the replies.
         """
         if not commands:
             return []
-        return [_or_missing(reply) for reply in await self._link.call(*commands)]
+        replies = await self._link.call(*commands)
+        return [
+            _or_missing(reply, command, broken)
+            for reply, command in zip(replies, commands, strict=True)
+        ]
 
     async def script(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script of ``lua/``."""
@@ -125,10 +136,15 @@ def entry_ms(entry: bytes) -> int:
     return int(entry.partition(b"-")[0])
 
 
-def _or_missing(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        error = reply_fault(str(reply))
-        if isinstance(error, GroupMissing):
-            return None
-        raise error
-    return reply
+def _or_missing(reply: Any, command: Command, broken: set[str] | None) -> Any:
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    error = reply_fault(str(reply))
+    if isinstance(error, GroupMissing):
+        return None
+    if isinstance(error, StoreRefused) and error.kind == "wrongtype" and broken is not None:
+        # One key that somebody else took must not hide all queues.
+        named = (part for part in command if isinstance(part, str))
+        broken.update(part for part in named if slot_tag(part) != part)
+        return None
+    raise error

@@ -11,7 +11,7 @@ from engine.store.link import Command
 from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
 from engine.store.operator.link import OperatorLink, entry_ms, pairs, time_ms
 from engine.store.operator.sources import delivered_of
-from engine.wire.keys import AUDIT, ENGINES, GROUP, RELEASED, QueueKeys
+from engine.wire.keys import AUDIT, ENGINES, GROUP, RELEASED, QueueKeys, slot_tag
 from schemas.rules import LANES
 from schemas.stats import (
     Audited,
@@ -70,7 +70,8 @@ class QueueReader:
         commands: list[Command] = [(b"TIME",)]
         for queue in queues:
             commands += _counting(QueueKeys(queue))
-        clock, *replies = await self._link.many(commands)
+        broken: set[str] = set()
+        clock, *replies = await self._link.many(commands, broken=broken)
         now_ms = time_ms(clock)
         per_queue = len(replies) // len(queues)
         counts = [
@@ -82,11 +83,11 @@ class QueueReader:
             served = {name for engine in engines for name in _types(engine, count.keys.queue)}
             count.types = sorted(count.held_types() | served | {*types.get(count.keys.queue, ())})
             details += count.details()
-        answers = await self._link.many(details)
+        answers = await self._link.many(details, broken=broken)
         found = []
         for count in counts:
             wanted = len(count.details())
-            found.append(count.stats(answers[:wanted], engines))
+            found.append(count.stats(answers[:wanted], engines, broken))
             answers = answers[wanted:]
         return found
 
@@ -184,7 +185,7 @@ class _Counts:
         commands += [(b"HMGET", key, *fields) for key, fields in self.minutes()]
         return commands
 
-    def stats(self, answers: list[Any], engines: list[EngineStats]) -> QueueStats:
+    def stats(self, answers: list[Any], engines: list[EngineStats], broken: set[str]) -> QueueStats:
         overdue, *rest = answers
         lanes = {lane: self._lane(lane, reply) for lane, reply in zip(LANES, rest, strict=False)}
         held = rest[len(LANES) : len(LANES) + len(self.types)]
@@ -211,6 +212,7 @@ class _Counts:
                 for engine in engines
                 if engine.live and self.keys.queue in engine.beat.queues
             ],
+            broken=sorted(key for key in broken if slot_tag(key) == self.keys.queue),
         )
 
     def _lane(self, lane: str, first: list[Any] | None) -> LaneStats:

@@ -182,3 +182,19 @@ async def test_warnings_leave_it_healthy(admin: Admin, queue: QueueWriter) -> No
 
     assert report.healthy
     assert {finding.check for finding in report.findings} == {"persistence", "paused"}
+
+
+@pytest.mark.parametrize("part", ["normal", "delayed", "dead", "control", "stats", "held:mail"])
+async def test_a_key_that_somebody_took_does_not_hide_the_queues(
+    admin: Admin, queue: QueueWriter, part: str
+) -> None:
+    queue.enqueue(lane="high")
+    queue.beat(types=["mail"])
+    key = f"mq:{{{QUEUE}}}:{part}"
+    queue.call("DEL", key)
+    queue.call("SET", key, "not ours")
+
+    stats = await admin.queue(QUEUE)
+
+    assert stats.waiting == 1
+    assert stats.broken == [key]

@@ -59,6 +59,7 @@ def test_a_server_is_judged(changed: dict[str, Any], expected: list[tuple[str, s
         ({"held": [HeldType(type="a", jobs=1, held=True)]}, True, [("held", "error")]),
         ({"held": [HeldType(type="a", jobs=1, held=False)]}, True, []),
         ({"recent": {"dead": 2}}, True, [("dead", "warning")]),
+        ({"broken": ["mq:{q}:low"]}, True, [("keys", "error")]),
     ],
 )
 def test_a_queue_is_judged(
