@@ -167,10 +167,13 @@ def error_record(error: BaseException, *, full: bool) -> ErrorRecord:
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
+    # The first frame is the worker's own.
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    story = _story(error, frames) if full else "\n".join(_lines(frames))
     return ErrorRecord(
         kind=_storable(name[:200]),
         message=text_of(error),
-        traceback=_storable(_story(error) if full else "\n".join(_frames(error))[-TRACEBACK_MAX:]),
+        traceback=_storable(story[-TRACEBACK_MAX:]),
     )
 
 
@@ -182,13 +185,13 @@ def text_of(error: BaseException) -> str:
         return ""
 
 
-def _story(error: BaseException) -> str:
-    """Tell the frames with their source lines and causes; each line is cut, so none crowds out."""
+def _story(error: BaseException, frames: TracebackType | None) -> str:
+    """Tell the frames with source lines and causes; long lines are cut, lest they crowd out."""
     try:
-        lines = "".join(traceback.format_exception(error, limit=-FRAMES_MAX)).split("\n")
+        told = traceback.format_exception(type(error), error, frames, limit=-FRAMES_MAX)
     except BaseException:  # noqa: BLE001 - an exception may fail to show itself
-        lines = _frames(error)
-    return "\n".join(line[:LINE_CHARS_MAX] for line in lines)[-TRACEBACK_MAX:]
+        told = _lines(frames)
+    return "\n".join(line[:LINE_CHARS_MAX] for line in "".join(told).split("\n"))
 
 
 def _qualified(kind: type) -> str:

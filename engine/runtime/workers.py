@@ -151,14 +151,15 @@ class Workers:
 
     def _wake_one(self) -> None:
         self.active += 1
-        if self.idle:
+        while self.idle:
             worker = self.idle.pop()
             assert worker.wake is not None
-            worker.wake.set_result(None)
-        else:
-            worker = Worker()
-            self.workers.add(worker)
-            worker.task = self._spawn(self._work(worker))
+            if not worker.wake.done():
+                worker.wake.set_result(None)
+                return
+        worker = Worker()
+        self.workers.add(worker)
+        worker.task = self._spawn(self._work(worker))
 
     async def _park(self, worker: Worker) -> None:
         self.active -= 1

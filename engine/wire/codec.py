@@ -51,6 +51,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     data_bytes_max: int = rules.DATA_BYTES_MAX
     reply_patterns: tuple[str, ...] = ()
 
+    def allows_reply(self, key: str) -> bool:
+        """Tell whether one of the patterns allows ``reply`` to name this key."""
+        return any(_matches(pattern, key) for pattern in self.reply_patterns)
+
 
 class Envelope(msgspec.Struct, kw_only=True):
     """
@@ -275,9 +279,7 @@ def _reply(raw: bytes, limits: Limits) -> str:
         key = raw.decode()
     except UnicodeDecodeError:
         key = ""
-    if len(key) <= 256 and (
-        is_reply_key(key) or any(_matches(pattern, key) for pattern in limits.reply_patterns)
-    ):
+    if len(key) <= 256 and (is_reply_key(key) or limits.allows_reply(key)):
         return key
     raise Malformed("reply-key", detail="must match mq:{…}:reply:* or ENGINE_REPLY_PATTERNS")
 
