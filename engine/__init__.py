@@ -12,7 +12,7 @@ from engine.client import (
     SyncClient,
 )
 from engine.core.policy import Exponential, RetryPolicy
-from engine.errors import Cancel, Hold, Retry, Snooze
+from engine.errors import Cancel, EngineError, Hold, Retry, SettingsError, Snooze
 from engine.registry import App, Ended, Job, Registry
 from engine.version import __version__
 
@@ -21,6 +21,7 @@ __all__ = [
     "Cancel",
     "Client",
     "Ended",
+    "EngineError",
     "EnqueueReport",
     "EnqueueStopped",
     "EnqueueUnsure",
@@ -34,6 +35,7 @@ __all__ = [
     "Registry",
     "Retry",
     "RetryPolicy",
+    "SettingsError",
     "Snooze",
     "SyncClient",
     "__version__",

@@ -5,7 +5,10 @@ The errors of the engine, as one tree.
     ├── SettingsError        a setting is missing, out of range or contradicts another
     ├── RegistryError        a handler or an app was declared wrongly
     ├── Malformed            a stream entry breaks a rule of the wire
-    ├── EnqueueError         a job could not be accepted; nothing was written
+    ├── EnqueueError         a job could not be accepted
+    │   ├── JobRefused           it breaks a rule of the wire; nothing was written
+    │   ├── EnqueueUnsure        no reply came in time; it may have been accepted, or not
+    │   └── EnqueueStopped       the server was given up within many jobs (engine.client)
     ├── NotFound             the queue, job or dead letter named does not exist
     └── StoreError
         ├── StoreUnavailable     the server cannot be reached or cannot serve now
@@ -50,7 +53,29 @@ class Malformed(EngineError):
 
 
 class EnqueueError(EngineError):
-    """A job could not be accepted. Nothing was written."""
+    """A job could not be accepted. Nothing was written, unless a subclass says otherwise."""
+
+
+class JobRefused(EnqueueError, ValueError):
+    """
+    A job breaks a rule of the wire, so it was not sent.
+
+    Attributes:
+        rule: The rule, by the same name that a dead letter would carry.
+        path: Where in the payload, as a JSONPath; empty for other fields.
+        detail: What is wrong.
+    """
+
+    def __init__(self, rule: str, *, path: str = "", detail: str = "") -> None:
+        place = f" at {path}" if path else ""
+        super().__init__(f"{rule}{place}: {detail}" if detail else f"{rule}{place}")
+        self.rule = rule
+        self.path = path
+        self.detail = detail
+
+
+class EnqueueUnsure(EnqueueError):
+    """No reply came in time: the jobs may have been accepted, or not."""
 
 
 class StoreError(EngineError):

@@ -51,29 +51,27 @@ def build(engine_settings: EngineSettings) -> App:
     """
     Build the messaging app for an engine.
 
+    PostgreSQL is asked for when something needs it, so that job types and schemas can be listed
+    without one.
+
     Raises:
-        ConfigurationError: No PostgreSQL is named, or a ``PROCESSORS_*`` variable is at fault.
+        ConfigurationError: A ``PROCESSORS_*`` variable is at fault.
     """
-    url = engine_settings.postgres_url
-    if not url:
-        raise ConfigurationError(
-            "the messaging processors need PostgreSQL: set ENGINE_POSTGRES_URL, "
-            "for example to postgresql://user:password@localhost:5432/streamlane"
-        )
     try:
         own = settings.from_env(os.environ)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 
     async def migrate() -> list[str]:
-        return await migrations.migrate(url)
+        return await migrations.migrate(postgres_url(engine_settings))
 
     async def seed() -> list[str]:
-        async with _database(url, own) as database:
+        async with _database(postgres_url(engine_settings), own) as database:
             return await demo.seed(ConversationService(database))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Services]:
+        url = postgres_url(engine_settings)
         async with _database(url, own) as database, connect(engine_settings.redis_url) as client:
             relay = OutboxRelay(database, client, own, draw=_draw)
             conversations = ConversationService(database)
@@ -93,6 +91,21 @@ def build(engine_settings: EngineSettings) -> App:
         background=[publish_outbox],
         ready=ready,
     )
+
+
+def postgres_url(engine_settings: EngineSettings) -> str:
+    """
+    Return the address of PostgreSQL.
+
+    Raises:
+        ConfigurationError: None is set.
+    """
+    if not engine_settings.postgres_url:
+        raise ConfigurationError(
+            "the messaging processors need PostgreSQL: set ENGINE_POSTGRES_URL, "
+            "for example to postgresql://user:password@localhost:5432/streamlane"
+        )
+    return engine_settings.postgres_url
 
 
 def registry(own: ProcessorSettings) -> Registry:

@@ -12,12 +12,14 @@ The errors of the processors, as one tree.
 
 from __future__ import annotations
 
+from engine import EngineError, SettingsError
 
-class ProcessorError(Exception):
+
+class ProcessorError(EngineError):
     """Anything the processors report by name."""
 
 
-class ConfigurationError(ProcessorError):
+class ConfigurationError(ProcessorError, SettingsError):
     """A setting is missing, out of range or contradicts another."""
 
 

@@ -6,11 +6,10 @@ from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
     EnqueueStopped,
-    JobRefused,
     NewJob,
     Refusal,
 )
-from engine.store.batches import EnqueueUnsure
+from engine.errors import EnqueueUnsure, JobRefused
 
 __all__ = [
     "Client",

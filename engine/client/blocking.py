@@ -13,7 +13,6 @@ from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
     EnqueueStopped,
-    JobRefused,
     Judge,
     NewJob,
     Refusal,
@@ -21,7 +20,7 @@ from engine.client.jobs import (
     enqueued,
 )
 from engine.clock import Clock, SystemClock
-from engine.errors import EnqueueError
+from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry
 from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX, Outgoing
 from engine.store.sync_producer import SyncProducer

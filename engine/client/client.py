@@ -16,7 +16,6 @@ from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
     EnqueueStopped,
-    JobRefused,
     Judge,
     NewJob,
     Refusal,
@@ -24,7 +23,7 @@ from engine.client.jobs import (
     enqueued,
 )
 from engine.clock import Clock, SystemClock
-from engine.errors import EnqueueError
+from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry
 from engine.store.batches import Outgoing
 from engine.store.producer import Producer

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import EnqueueError, Malformed
+from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed
 from engine.registry import Registry
-from engine.store.batches import EnqueueUnsure, Outgoing, outgoing
+from engine.store.batches import Outgoing, outgoing
 from engine.wire.codec import Limits, parse, payload_decoder
 from schemas.rules import LANES, QUEUE_NAME
 
@@ -36,24 +36,6 @@ _OPTIONS = (
     ("key", b"key"),
     ("unique", b"unique"),
 )
-
-
-class JobRefused(EnqueueError, ValueError):
-    """
-    A job breaks a rule of the wire, so it was not sent.
-
-    Attributes:
-        rule: The rule, by the same name that a dead letter would carry.
-        path: Where in the payload, as a JSONPath; empty for other fields.
-        detail: What is wrong.
-    """
-
-    def __init__(self, rule: str, *, path: str = "", detail: str = "") -> None:
-        place = f" at {path}" if path else ""
-        super().__init__(f"{rule}{place}: {detail}" if detail else f"{rule}{place}")
-        self.rule = rule
-        self.path = path
-        self.detail = detail
 
 
 class _Work(msgspec.Struct, frozen=True):

@@ -110,7 +110,10 @@ class HttpServer:
             self._listener = await loop.create_server(self._accept, host, port, backlog=128)
         except OSError as error:
             await self._runner.cleanup()
-            raise EngineError(f"http cannot listen on {self._state.address}: {error}") from None
+            why = error.strerror or str(error)
+            raise EngineError(
+                f"http cannot listen on {self._state.address} ({why}); set ENGINE_HTTP to another"
+            ) from None
         self._ticked_s = self._state.clock.monotonic()
         self._ticking = loop.create_task(self._tick())
         bound = self._listener.sockets[0].getsockname()[1]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.clock import Clock
-from engine.errors import EnqueueError, StoreError, StoreRefused, StoreUnavailable
+from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused, StoreUnavailable
 from engine.store.link import Argument
 from engine.wire.keys import QueueKeys
 from engine.wire.packing import pack_lists
@@ -35,10 +35,6 @@ BACKOFF_S_MAX = 2.0
 
 _PASSING = frozenset({"oom", "readonly", "misconf", "noreplicas"})
 """Refusals that end without anybody changing the producer."""
-
-
-class EnqueueUnsure(EnqueueError):
-    """No reply came in time: the jobs may have been accepted, or not."""
 
 
 class NotSent(StoreUnavailable):

@@ -109,10 +109,10 @@ class Link:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 return await future
         except TimeoutError:
-            self.drop()
+            self._drop_if(replies)
             raise StoreUnavailable("timeout", "the server did not answer in time") from None
         except OSError as error:
-            self.drop()
+            self._drop_if(replies)
             raise fault(error) from None
 
     async def one(self, *command: Argument) -> Any:
@@ -138,6 +138,11 @@ class Link:
             self._transport.abort()
             self._transport = None
         self._writer = None
+
+    def _drop_if(self, replies: _Replies) -> None:
+        """Close the connection that failed, unless another caller has opened a new one since."""
+        if self._replies is replies:
+            self.drop()
 
     async def _connect(self) -> _Replies:
         async with self._connecting:

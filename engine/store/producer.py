@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 
 from engine.clock import Clock
-from engine.errors import EnqueueError, StoreError, StoreRefused, StoreUnavailable
+from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused, StoreUnavailable
 from engine.store.batches import (
     BATCH_BYTES_MAX,
     BATCH_JOBS_MAX,
     PRODUCER_NAME,
     Channel,
-    EnqueueUnsure,
     NotSent,
     Outgoing,
     Tries,

@@ -121,10 +121,16 @@ async def test_ready_names_what_is_missing(app: App, unused_port: int) -> None:
         assert "DatabaseUnavailable" in await away.ready(services)
 
 
-def test_missing_postgresql_says_what_to_set() -> None:
+async def test_missing_postgresql_says_what_to_set_once_it_is_needed() -> None:
     for nothing in (None, ""):
+        app = build(Settings(nothing, "redis://127.0.0.1:6379"))
+        assert app.migrate is not None
+        assert "send-message" in app.registry.types
         with pytest.raises(ConfigurationError, match="set ENGINE_POSTGRES_URL"):
-            build(Settings(nothing, "redis://127.0.0.1:6379"))
+            await app.migrate()
+        with pytest.raises(ConfigurationError, match="set ENGINE_POSTGRES_URL"):
+            async with app.lifespan():
+                pass
 
 
 def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
