@@ -136,13 +136,14 @@ class RedisStore(UpkeepVerbs):
                 raise StoreRefused(
                     "wrongtype", f"{name} holds a {actual.decode()} and should be a {kind.decode()}"
                 )
-        made = await self._upkeep.call(
-            *(
-                (b"XGROUP", b"CREATE", lane, GROUP, b"0", b"MKSTREAM")
-                for lane in keys.lanes.values()
-            )
-        )
-        checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
+        lanes = list(keys.lanes.values())
+        groups = await self._upkeep.call(*((b"XINFO", b"GROUPS", lane) for lane in lanes))
+        # Only what is missing: a server that is out of memory refuses to be asked for more.
+        missing = [lane for lane, told in zip(lanes, groups, strict=True) if not _has_group(told)]
+        if missing:
+            create = ((b"XGROUP", b"CREATE", lane, GROUP, b"0", b"MKSTREAM") for lane in missing)
+            made = await self._upkeep.call(*create)
+            checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
 
     async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
         keys, link = self.keys_of(queue), self._link(self._fetching, queue)
@@ -267,3 +268,8 @@ class RedisStore(UpkeepVerbs):
     def _owned(self, lane: str, taken: Sequence[Any]) -> list[Lease]:
         batch = Batch(lane=lane, since=self._monotonic())
         return [Lease(batch, entry, fields, count) for entry, fields, count in taken]
+
+
+def _has_group(told: Any) -> bool:
+    """Tell whether ours is among a stream's groups; an error reply tells of no stream."""
+    return isinstance(told, list) and any(GROUP.encode() in info for info in told)
