@@ -1,0 +1,38 @@
+"""The server is killed and comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.daemon import Start
+from tests.support.ledger import Ledger, Load
+from tests.support.servers import RedisTestServer
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.servers
+
+
+async def test_no_accepted_job_is_lost_when_the_server_is_killed_under_load(
+    redis_server: RedisTestServer, start_daemon: Start, ledger: Ledger
+) -> None:
+    """
+    Goal: kill -9 of a server with AOF loses no accepted job and makes none run twice.
+
+    Method: a producer sends without a pause; the server is killed three times once jobs flow.
+    """
+    daemon = start_daemon(redis_server.url)
+    await eventually(daemon.is_ready, "ready")
+    with Load(redis_server) as load:
+        for _ in range(3):
+            before = len(load.accepted)
+            await eventually(lambda b=before: len(load.accepted) > b + 300, "jobs flow")
+            redis_server.kill9()
+            await eventually(lambda: daemon.is_unready("redis"), "unready")
+            redis_server.start()
+            await eventually(daemon.is_ready, "ready again")
+    await eventually(ledger.is_empty, "drained")
+
+    ledger.check(load.accepted)
+    assert daemon.errors().keys() <= {"connection", "timeout", "loading"}
+    assert daemon.errors()["connection"] > 0
+    assert len(daemon.log_lines()) < 150
