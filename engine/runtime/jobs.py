@@ -202,4 +202,6 @@ class LiveJob(msgspec.Struct, gc=False):
             message: A line for people, at most 200 characters.
         """
         self.reported = True
-        self.reporter.progressed(self, min(100.0, max(0.0, float(percent))), message[:200])
+        # Lone surrogates cannot be written as UTF-8.
+        line = message[:200].encode("utf-8", "replace").decode()
+        self.reporter.progressed(self, min(100.0, max(0.0, float(percent))), line)

@@ -128,6 +128,7 @@ class QueueRunner:
             outage=shared.outage,
             kept_bytes_max=shared.settings.data_bytes_max + ENVELOPE_BYTES_MAX,
             spawn=shared.spawn,
+            settling=self.reporter.settling,
             on_settled=self._settled,
         )
 
@@ -235,5 +236,3 @@ class QueueRunner:
             self.upkeep.settled(settled)
             self._shared.on_settled(self.queue, settled)
         self._shared.hooks.note(settled)
-        for job in settled.reported():
-            self.reporter.forget(job.id)

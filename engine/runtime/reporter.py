@@ -5,6 +5,8 @@ second, so that a handler in a tight loop costs the server nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from engine.clock import Clock
@@ -47,9 +49,16 @@ class QueueReporter:
         """Note that a job was started."""
         self._add(event_started(job, self._clock.now_ms()))
 
-    def forget(self, job_id: str) -> None:
-        """Drop what is not written yet of a job that has ended."""
-        self._progress.pop(job_id, None)
+    def settling(self, finished: Iterable[str]) -> list[bytes]:
+        """
+        Drop what is not written yet of jobs that end, and hand over the events not yet written.
+
+        They go with the ends, so that nobody reads of a start after the end.
+        """
+        for job_id in finished:
+            self._progress.pop(job_id, None)
+        events, self._events = self._events, []
+        return events
 
     async def flush(self) -> None:
         """

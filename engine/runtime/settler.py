@@ -45,11 +45,6 @@ class Settled(msgspec.Struct, frozen=True):
     endings: Sequence[Ending]
     lost: Sequence[Lease]
 
-    def reported(self) -> list[LiveJob]:
-        """Jobs that told of their progress."""
-        jobs = [each.job for each in self.successes] + [each.job for each in self.endings]
-        return [job for job in jobs if job.reported]
-
 
 class _Lane:
     """What has ended in one lane and is not settled yet."""
@@ -78,6 +73,7 @@ class Settler:
         outage: Says when to try again.
         kept_bytes_max: Largest entry that is kept whole when its job is dead.
         spawn: Runs a coroutine in the engine's task group.
+        settling: Called with the jobs whose progress ends here; returns events to write first.
         on_settled: Called with what the store confirmed.
     """
 
@@ -93,8 +89,10 @@ class Settler:
         outage: Outage,
         kept_bytes_max: int,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        settling: Callable[[Sequence[str]], list[bytes]],
         on_settled: Callable[[Settled], None],
     ) -> None:
+        self._settling = settling
         self._store = store
         self._queue = queue
         self._lanes = {lane: _Lane() for lane in lanes}
@@ -193,6 +191,7 @@ class Settler:
         lost: list[Lease] = []
         vanished, lane.vanished = lane.vanished, {}
         count = len(successes) + len(endings)
+        told: list[bytes] = []
         while successes or endings:
             lane.sending = (successes, endings)
             lane.sequence += 1
@@ -207,6 +206,9 @@ class Settler:
                 at_ms=self._clock.now_ms(),
                 kept_bytes_max=self._kept_bytes_max,
             )
+            if settlement.finished or settlement.events:
+                told += self._settling(settlement.finished)
+                settlement.events[:0] = told
             gone = set(await self._persist(settlement))
             if not gone:
                 break
