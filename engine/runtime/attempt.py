@@ -110,10 +110,13 @@ class Admission:
         return bound
 
     def _check_reply(self, job: LiveJob) -> None:
-        reply = job.envelope.reply if job.envelope else ""
-        if reply and slot_tag(reply) != job.queue and not self._limits.allows_reply(reply):
+        envelope = job.envelope
+        if envelope is None or not envelope.reply or slot_tag(envelope.reply) == job.queue:
+            return
+        if not self._limits.allows_reply(envelope.reply):
             # A script writes it together with the job's end, so it must share the queue's slot,
-            # unless the operator says otherwise.
+            # unless the operator says otherwise. Nor is the refusal told there.
+            envelope.reply = ""
             raise Malformed("reply-key", detail=f"must begin with mq:{{{job.queue}}}:reply:")
 
 
