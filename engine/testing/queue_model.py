@@ -138,12 +138,14 @@ class QueueModel:
         return []
 
     def _lost(self, consumer: str, settlement: Settlement) -> list[bytes]:
-        """The fencing check: owner and delivery count of every entry."""
+        """The fencing check: owner and delivery count of every entry, none of them named twice."""
         expected = settlement.deliveries
+        entries = settlement.ended + settlement.released
         return [
             entry
-            for entry in (*settlement.ended, *settlement.released)
-            if not self._holds(consumer, settlement.lane, entry, expected.get(entry, 1))
+            for entry, named in Counter(entries).items()
+            if named > 1
+            or not self._holds(consumer, settlement.lane, entry, expected.get(entry, 1))
         ]
 
     def _end_leases(self, settlement: Settlement) -> None:

@@ -118,7 +118,7 @@ async def test_renewal_is_fenced_by_the_count_too(rig: Rig, store: Store) -> Non
 
 
 async def test_thousands_of_leases_are_renewed_at_once(rig: Rig, store: Store) -> None:
-    leases = await lease_some(rig, store, 9_000)
+    leases = await lease_some(rig, store, 2_000)
 
     lost = await asyncio.to_thread(
         store.renew, QUEUE, "normal", {lease.entry: 1 for lease in leases}
