@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from engine.registry import JobType, Middleware
+from engine.runtime import child
 from engine.runtime.jobs import Call, LiveJob
 
 
@@ -63,24 +64,23 @@ class Pools:
         Raises:
             OverLimit: It ran longer than the limit, which counts from its start in the process.
         """
-        if self._pool is None:
+        if self._pool is None or not self._pool.active:
             from pebble import ProcessPool
 
             self._pool = ProcessPool(
                 max_workers=self._size, context=multiprocessing.get_context("spawn")
             )
-        future = self._pool.schedule(function, args=[payload], timeout=limit_s)
+        future = self._pool.schedule(child.run, args=[function, payload], timeout=limit_s)
         try:
-            return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            if error.__cause__ is None:
-                # The pool's own; one of the function's brings its traceback as the cause.
-                raise OverLimit from None
-            raise
+            pickled = await asyncio.wrap_future(future)
+        except TimeoutError:
+            # The pool's own; what the function raised comes within the bytes.
+            raise OverLimit from None
         except asyncio.CancelledError:
             # wrap_future asks politely; a running process has to be stopped.
             future.cancel()
             raise
+        return child.outcome(pickled)
 
     async def in_thread(self, function: Any, payload: Any) -> Any:
         """Run ``function(payload)`` in a thread of its own."""
