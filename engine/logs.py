@@ -76,6 +76,10 @@ class Log:
         """Return a log whose events carry these fields too."""
         return Log(self._name, {**self._bound, **fields})
 
+    def says_debug(self) -> bool:
+        """Tell whether debug events are told, before many are put together."""
+        return _sink.level <= 10
+
     def debug(self, event: str, **fields: Any) -> None:
         """Tell what helps to find a mistake."""
         if _sink.level <= 10:

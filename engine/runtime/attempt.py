@@ -212,4 +212,6 @@ def _lines(at: TracebackType | None) -> list[str]:
 
 def _storable(text: str) -> str:
     """Lone surrogates cannot be written as UTF-8."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "replace").decode()

@@ -9,6 +9,7 @@ from typing import Any
 from engine.clock import Clock
 from engine.core import decision as to
 from engine.logs import get_logger
+from engine.runtime.endings import Ending
 from engine.runtime.settler import Settled
 
 log = get_logger("engine")
@@ -38,25 +39,13 @@ class Notes:
 
     def settled(self, queue: str, settled: Settled) -> None:
         """Jobs ended otherwise than done."""
+        says_debug = log.says_debug()
         for ending in settled.endings:
-            job = ending.job
-            if isinstance(ending.decision, to.DeadLetter):
-                say = log.warning
-            elif isinstance(ending.decision, to.RetryAt):
-                say = log.debug
-            else:
-                continue
-            error = getattr(ending.outcome, "error", None)
-            say(
-                "job_dead" if isinstance(ending.decision, to.DeadLetter) else "job_retried",
-                queue=queue,
-                type=job.type,
-                job_id=job.id,
-                attempt=job.attempt,
-                trace_id=job.traceparent[3:35],
-                reason=getattr(ending.decision, "reason", getattr(ending.decision, "why", "")),
-                error=f"{error.kind}: {error.message}" if error else "",
-            )
+            decision = ending.decision
+            if isinstance(decision, to.DeadLetter):
+                log.warning("job_dead", reason=decision.reason, **_about(queue, ending))
+            elif says_debug and isinstance(decision, to.RetryAt):
+                log.debug("job_retried", reason=decision.why, **_about(queue, ending))
 
     async def keep_running(
         self, work: Callable[[Any], Awaitable[None]], services: Any, clock: Clock
@@ -76,3 +65,16 @@ class Notes:
             else:
                 return
             await clock.sleep(min(RESTART_S_MAX, 0.1 * 2**tries) * (0.5 + clock.draw()))
+
+
+def _about(queue: str, ending: Ending) -> dict[str, Any]:
+    job = ending.job
+    error = getattr(ending.outcome, "error", None)
+    return {
+        "queue": queue,
+        "type": job.type,
+        "job_id": job.id,
+        "attempt": job.attempt,
+        "trace_id": job.traceparent[3:35],
+        "error": f"{error.kind}: {error.message}" if error else "",
+    }

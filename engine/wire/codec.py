@@ -113,9 +113,18 @@ def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope
     meta = _meta(found.get(META))
     enqueued_ms = meta.enqueued_ms if meta else entry_ms
     envelope = Envelope(type=_type(found.get(b"type")), data=_data(found.get(b"data"), limits))
-    if meta is None:
-        envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.meta = meta
+    if len(found) > 2 + (meta is not None):
+        _add_options(envelope, found, enqueued_ms, limits)
+    return envelope
+
+
+def _add_options(
+    envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
+) -> None:
+    """Judge what stands beside a type and a payload."""
+    if envelope.meta is None:
+        envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
     envelope.id = _name(found, b"id")
     envelope.key = _name(found, b"key")
@@ -129,7 +138,6 @@ def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope
     envelope.traceparent = _traceparent(found.get(b"traceparent"))
     if not found.keys() <= _KNOWN:
         envelope.headers = _headers(found)
-    return envelope
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -144,6 +152,8 @@ def with_meta(fields: Sequence[bytes], meta: Meta) -> list[bytes]:
 
 def without(fields: Sequence[bytes], name: bytes) -> list[bytes]:
     """Return an entry's fields without one name."""
+    if name not in fields:
+        return list(fields)
     return [
         part
         for at in range(0, len(fields), 2)

@@ -14,13 +14,16 @@ from engine.errors import Malformed
 
 _ARRAY = b"\xdd"
 _STRING = b"\xdb"
+_HEADS = [_STRING + length.to_bytes(4) for length in range(1_024)]
+"""Headers of short items: most are field names and small values."""
 
 
 def pack(items: Sequence[bytes]) -> bytes:
     """Pack byte strings into one."""
     parts = [_ARRAY + len(items).to_bytes(4)]
     for item in items:
-        parts.append(_STRING + len(item).to_bytes(4))
+        length = len(item)
+        parts.append(_HEADS[length] if length < 1_024 else _STRING + length.to_bytes(4))
         parts.append(item)
     return b"".join(parts)
 
