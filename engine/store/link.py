@@ -101,10 +101,15 @@ class Link:
         replies = self._replies
         if replies is None or not replies.alive:
             replies = await self._connect()
+        assert self._transport is not None
+        try:
+            self._transport.write(b"".join([_pack(tuple(command)) for command in commands]))
+        except RuntimeError as error:
+            # uvloop's way to say that the other side has just closed the connection.
+            self._drop_if(replies)
+            raise StoreUnavailable("connection", str(error)) from None
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         replies.waiting.append((future, len(commands)))
-        assert self._transport is not None
-        self._transport.write(b"".join([_pack(tuple(command)) for command in commands]))
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 return await future
@@ -154,6 +159,9 @@ class Link:
                 await connection.connect()
             except (RedisError, OSError, TimeoutError) as error:
                 raise fault(error) from None
+            except RuntimeError as error:
+                # uvloop's way to say that the other side has closed the connection meanwhile.
+                raise StoreUnavailable("connection", str(error)) from None
             # Handshake done: from here on the bytes are ours. The stream objects have no public
             # names; the writer is kept, since its finaliser would close the transport.
             self._writer = connection._writer  # noqa: SLF001
@@ -162,6 +170,10 @@ class Link:
             self._replies = _Replies()
             assert self._transport is not None
             self._transport.set_protocol(self._replies)
+            if self._transport.is_closing():
+                # Its end was told to the protocol before ours.
+                self._replies.alive = False
+                raise StoreUnavailable("connection", "the server closed the connection")
             self.connects += 1
             return self._replies
 
