@@ -107,7 +107,7 @@ def _add_types(registry: Registry) -> None:
 
     @registry.job("stubborn", queue=QUEUE, timeout_s=60, retry=RETRY)
     async def stubborn(_job: Job, task: Task) -> None:
-        while not Path(task.gate).exists():
+        while not is_open(task.gate):
             try:
                 await until(task.gate)
             except asyncio.CancelledError:
@@ -116,5 +116,10 @@ def _add_types(registry: Registry) -> None:
 
 async def until(gate: str) -> None:
     """Return once the file exists."""
-    while gate and not Path(gate).exists():
+    while not is_open(gate):  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.01)
+
+
+def is_open(gate: str) -> bool:
+    """Tell whether a job need not wait any more."""
+    return not gate or Path(gate).exists()

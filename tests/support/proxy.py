@@ -49,6 +49,8 @@ class Faults:
         for start in range(0, len(data), self.slice_bytes):
             await asyncio.sleep(self.latency_s)
             await self._open.wait()
+            if writer.is_closing():
+                return False
             piece = data[start : start + self.slice_bytes][: self.limit_bytes]
             writer.write(piece)
             await writer.drain()
@@ -232,6 +234,7 @@ class FaultProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    with contextlib.suppress(OSError):
+    # ValueError: it is closed already.
+    with contextlib.suppress(OSError, ValueError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     writer.transport.abort()
