@@ -27,7 +27,7 @@ from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
 from engine.wire.codec import Limits
 from schemas.rules import LANES
-from tests.simulation.invariants import Ledger, Place
+from tests.simulation.invariants import Ledger, Place, Violation
 from tests.simulation.jobs import POLICY, bound_type, outcome_of
 
 LEASE_MS = 30_000
@@ -177,7 +177,9 @@ class SimEngine:
         self.look_at_server()
         idle_ms_min = self.gate.idle_ms_min(self.steady_ms())
         count = self.chance.randint(1, 5)
-        taken, _ = self.queue.reclaim(self.consumer, idle_ms_min=idle_ms_min, count=count)
+        taken, trimmed = self.queue.reclaim(self.consumer, idle_ms_min=idle_ms_min, count=count)
+        if trimmed:
+            raise Violation(f"{trimmed} left the lane while leased, and nobody trims here")
         if taken:
             self._may_break("reclaim")
         self._take(taken)
