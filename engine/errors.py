@@ -42,7 +42,14 @@ class NotFound(EngineError):
 
 
 class Malformed(EngineError):
-    """A stream entry breaks a rule of the wire, so no handler can take it."""
+    """
+    An entry breaks a rule of the wire, so no handler can take it.
+
+    Attributes:
+        rule: The rule's name, as a dead letter carries it.
+        path: Where in the payload, as a JSONPath; empty for other fields.
+        detail: What is wrong.
+    """
 
     def __init__(self, rule: str, *, path: str = "", detail: str = "") -> None:
         place = f" at {path}" if path else ""
@@ -56,22 +63,8 @@ class EnqueueError(EngineError):
     """A job could not be accepted. Nothing was written, unless a subclass says otherwise."""
 
 
-class JobRefused(EnqueueError, ValueError):
-    """
-    A job breaks a rule of the wire, so it was not sent.
-
-    Attributes:
-        rule: The rule, by the same name that a dead letter would carry.
-        path: Where in the payload, as a JSONPath; empty for other fields.
-        detail: What is wrong.
-    """
-
-    def __init__(self, rule: str, *, path: str = "", detail: str = "") -> None:
-        place = f" at {path}" if path else ""
-        super().__init__(f"{rule}{place}: {detail}" if detail else f"{rule}{place}")
-        self.rule = rule
-        self.path = path
-        self.detail = detail
+class JobRefused(EnqueueError, Malformed, ValueError):
+    """A job breaks a rule of the wire, so it was not sent; the rule's name is that of the dead."""
 
 
 class EnqueueUnsure(EnqueueError):
