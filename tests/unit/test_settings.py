@@ -1,0 +1,176 @@
+"""Where settings come from, which are refused, and how they are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import SettingsError
+from engine.settings import (
+    PREFIX,
+    EngineSettings,
+    describe,
+    http_address,
+    load_engine,
+    mask,
+)
+from schemas.rules import DATA_BYTES_MAX
+
+
+def loaded(environ: dict[str, str], **more: object) -> EngineSettings:
+    return load_engine(environ, **more).settings  # type: ignore[arg-type]
+
+
+def refused(environ: dict[str, str], **more: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        loaded(environ, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = loaded({"PATH": "/bin", "ENGINEER": "no"})
+
+    assert settings == EngineSettings()
+    assert (settings.lease_ms, settings.renew_ms) == (30_000, 10_000)
+    assert settings.data_bytes_max == DATA_BYTES_MAX
+
+
+def test_every_kind_of_value_is_read_from_the_environment() -> None:
+    settings = loaded(
+        {
+            "ENGINE_REDIS_URL": "rediss://cache:6380/1",
+            "ENGINE_QUEUES": "cleanup, indexing,",
+            "ENGINE_CONCURRENCY": "7",
+            "ENGINE_QUEUE_CONCURRENCY": "cleanup=1, indexing=2",
+            "ENGINE_GRACE_S": "2.5",
+            "ENGINE_WEIGHTS": "high=5,normal=3,low=1",
+            "ENGINE_LOG_FORMAT": "json",
+        }
+    )
+
+    assert settings.redis_url == "rediss://cache:6380/1"
+    assert settings.queues == ("cleanup", "indexing")
+    assert settings.concurrency == 7
+    assert settings.queue_concurrency == {"cleanup": 1, "indexing": 2}
+    assert settings.grace_s == 2.5
+    assert settings.weights == {"high": 5, "normal": 3, "low": 1}
+    assert settings.log_format == "json"
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "engine.toml"
+    file.write_text(
+        'concurrency = 1\nblock_ms = 11\nqueues = ["a"]\n[weights]\nhigh=2\nnormal=2\nlow=1\n'
+    )
+    environ = {"ENGINE_CONFIG": str(file), "ENGINE_CONCURRENCY": "2", "ENGINE_BLOCK_MS": "12"}
+
+    found = load_engine(environ, overrides={"concurrency": 3})
+
+    assert (found.settings.concurrency, found.settings.block_ms) == (3, 12)
+    assert found.settings.queues == ("a",)
+    assert found.settings.weights["high"] == 2
+    assert found.sources == {
+        "concurrency": "command line",
+        "block_ms": "environment",
+        "queues": "file",
+        "weights": "file",
+    }
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n")
+
+    assert loaded({"ENGINE_HTTP_TOKEN_FILE": str(secret)}).http_token == "s3cret"
+    assert "ENGINE_HTTP_TOKEN_FILE" in refused({"ENGINE_HTTP_TOKEN_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ENGINE_CONCURENCY": "5"}, ["ENGINE_CONCURENCY", "did you mean ENGINE_CONCURRENCY?"]),
+        ({"ENGINE_XYZZY": "5"}, ["ENGINE_XYZZY", "engine settings"]),
+        ({"ENGINE_CONCURRENCY": "many"}, ["ENGINE_CONCURRENCY"]),
+        ({"ENGINE_CONCURRENCY": "0"}, ["ENGINE_CONCURRENCY", "1"]),
+        ({"ENGINE_CONCURRENCY": ""}, ["ENGINE_CONCURRENCY"]),
+        ({"ENGINE_GRACE_S": "0"}, ["ENGINE_GRACE_S"]),
+        ({"ENGINE_GRACE_S": "nan"}, ["ENGINE_GRACE_S"]),
+        ({"ENGINE_QUEUE_CONCURRENCY": "cleanup"}, ["ENGINE_QUEUE_CONCURRENCY", "name=number"]),
+        ({"ENGINE_QUEUE_CONCURRENCY": "cleanup=x"}, ["ENGINE_QUEUE_CONCURRENCY"]),
+        ({"ENGINE_LOG_LEVEL": "loud"}, ["ENGINE_LOG_LEVEL"]),
+        ({"ENGINE_NAME": "a b"}, ["ENGINE_NAME"]),
+        ({"ENGINE_RENEW_MS": "20000"}, ["renew_ms", "half of lease_ms"]),
+        ({"ENGINE_SOCKET_TIMEOUT_MS": "1000"}, ["socket_timeout_ms", "block_ms"]),
+        ({"ENGINE_WEIGHTS": "high=1,normal=1"}, ["weights", "low"]),
+        ({"ENGINE_WEIGHTS": "critical=1,high=1,normal=1,low=1"}, ["weights"]),
+        ({"ENGINE_REDIS_URL": "http://example.org"}, ["redis_url", "redis://"]),
+        ({"ENGINE_HTTP": "8787"}, ["host:port"]),
+        ({"ENGINE_HTTP": "127.0.0.1:99999"}, ["host:port"]),
+        ({"ENGINE_HTTP": "0.0.0.0:8787"}, ["http_token"]),
+        ({"ENGINE_CONFIG": "/nowhere.toml"}, ["/nowhere.toml"]),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(environ: dict[str, str], words: list[str]) -> None:
+    message = refused(environ)
+
+    assert all(word in message for word in words), message
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "engine.toml"
+    for text in ("concurrency = = 1", "\udcff"):
+        file.write_bytes(text.encode("utf-8", "surrogateescape"))
+        assert "engine.toml is not TOML" in refused({}, file=file)
+
+
+def test_another_address_than_loopback_wants_a_token() -> None:
+    settings = loaded({"ENGINE_HTTP": "0.0.0.0:8787", "ENGINE_HTTP_TOKEN": "x"})
+
+    assert settings.http == "0.0.0.0:8787"
+    assert loaded({"ENGINE_HTTP": ""}).http == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_an_address_is_split(address: str, expected: tuple[str, int]) -> None:
+    assert http_address(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("", ""),
+        ("s3cret", "***"),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("redis://:p%40ss@cache:6379/0", "redis://:***@cache:6379/0"),
+        ("postgresql://me:p@ss@db/chat", "postgresql://me:***@db/chat"),
+        ("redis://me:pass@[::1]:6379/0", "redis://me:***@[::1]:6379/0"),
+    ],
+)
+def test_a_secret_is_masked_and_the_rest_is_shown(value: str, shown: str) -> None:
+    assert mask(value) == shown
+
+
+def test_every_setting_is_described_with_its_source() -> None:
+    found = load_engine(
+        {"ENGINE_REDIS_URL": "redis://:hidden@cache", "ENGINE_HTTP_TOKEN": "hidden"}
+    )
+
+    rows = describe(found.settings, found.sources, PREFIX)
+
+    assert [row.name for row in rows] == list(EngineSettings.__struct_fields__)
+    assert all(row.meaning for row in rows)
+    assert "hidden" not in "".join(row.value for row in rows)
+    by_name = {row.name: row for row in rows}
+    assert by_name["redis_url"].source == "environment"
+    assert by_name["redis_url"].variable == "ENGINE_REDIS_URL"
+    assert (by_name["lease_ms"].value, by_name["lease_ms"].source) == ("30000", "default")
+    assert by_name["weights"].value == "high=16,normal=4,low=1"
