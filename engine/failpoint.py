@@ -38,4 +38,5 @@ class _Armed:
             os.kill(os.getpid(), action)
 
 
-failpoint = _Armed(os.environ["ENGINE_FAIL"]) if os.environ.get("ENGINE_FAIL") else _nothing
+is_armed = bool(os.environ.get("ENGINE_FAIL"))
+failpoint = _Armed(os.environ["ENGINE_FAIL"]) if is_armed else _nothing

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from engine.failpoint import failpoint, is_armed
 from engine.registry import JobType, Middleware
 from engine.runtime import child
 from engine.runtime.jobs import Call, LiveJob
@@ -146,11 +147,21 @@ def call_of(
         call = function
     for around in reversed(middleware):
         call = _wrapped(call, around)
-    return call
+    return _failing(call) if is_armed else call
 
 
 def _wrapped(inner: Call, around: Middleware) -> Call:
     async def call(job: LiveJob, payload: Any) -> Any:
         return await around(job, payload, lambda: inner(job, payload))
+
+    return call
+
+
+def _failing(inner: Call) -> Call:
+    """Put a failpoint between decoding and handling; only where tests want one, for its cost."""
+
+    def call(job: LiveJob, payload: Any) -> Any:
+        failpoint("K2")
+        return inner(job, payload)
 
     return call

@@ -134,6 +134,7 @@ class Fetcher:
                 self._room.clear()
                 await self._room.wait()
                 continue
+            failpoint("K0")
             try:
                 if self.in_doubt:
                     await self._recover()

@@ -225,6 +225,7 @@ class Settler:
     async def _persist(self, settlement: Settlement) -> list[bytes]:
         """Send a settlement until the store answers; a lost reply is asked for again."""
         failpoint("K5")
+        _fail_at("a", settlement)
         where = f"settling {self._queue} {settlement.lane}"
         tries = 0
         while True:
@@ -241,6 +242,7 @@ class Settler:
             else:
                 self._outage.over(where)
                 failpoint("K6")
+                _fail_at("b", settlement)
                 return lost
 
     def _count(
@@ -263,6 +265,14 @@ class Settler:
                 setattr(meter, word, getattr(meter, word) + 1)
             if ending.run_us:
                 meter.run.observe(ending.run_us / 1e6)
+
+
+def _fail_at(side: str, settlement: Settlement) -> None:
+    """Pass the failpoints of retries and deaths, before their settlement or after it."""
+    if settlement.retries:
+        failpoint(f"K7{side}")
+    if settlement.dead:
+        failpoint(f"K8{side}")
 
 
 def _in(each: Success | Ending, gone: set[bytes]) -> bool:

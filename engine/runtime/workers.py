@@ -20,7 +20,6 @@ from engine.clock import Clock
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.leases import LeaseTimes
-from engine.failpoint import failpoint
 from engine.runtime.attempt import Admission, outcome_of, timed_out
 from engine.runtime.jobs import LiveJob
 from engine.runtime.settler import Settler
@@ -224,7 +223,6 @@ class Workers:
 
     def _goes_on(self, job: LiveJob, outcome: was.Outcome) -> bool:
         """Settle what ends without being run; tell whether the handler is to run all the same."""
-        failpoint("K2")
         if isinstance(outcome, was.Vanished):
             self._settler.vanished(job)
         return isinstance(self._settler.end(job, outcome), to.RunAgain)
