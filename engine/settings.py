@@ -67,7 +67,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         process_workers: Processes for CPU-heavy handlers; 0 for one per core.
         log_format: console for people, json for machines, auto for console on a terminal.
         log_level: debug, info, warning or error.
-        backlog_age_ms_max: Age of the oldest waiting job above which health warns.
+        backlog_age_ms_max: Age of the oldest waiting job above which its queue is unhealthy.
     """
 
     redis_url: str = "redis://127.0.0.1:6379/0"
