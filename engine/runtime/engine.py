@@ -233,7 +233,7 @@ class Engine:
             for loop in runner.upkeep.loops():
                 self.spawn(_run(loop))
         if burst:
-            self.spawn(self._burst())
+            self._fetching = [self.spawn(self._burst())]
         else:
             self._fetching = [self.spawn(runner.fetcher.run()) for runner in self.runners.values()]
         for work in self.app.background:
@@ -291,6 +291,8 @@ class Engine:
             runner.workers.interrupt(self._clock.monotonic())
         await self._until_idle(began + grace * 0.85)
         for runner in self.runners.values():
+            # What was being reclaimed when the engine was told to stop may have come since.
+            runner.hand_back()
             runner.give_up()
         drains = [self.spawn(runner.settler.drain()) for runner in self.runners.values()]
         drains.append(self.spawn(self._hooks.drain()))

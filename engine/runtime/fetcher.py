@@ -155,6 +155,7 @@ class Fetcher:
                 self._take(leases)
             elif once and not any(self._waiting.values()):
                 return
+        await self._recover_at_last()
 
     def _ready(self) -> int:
         """How many jobs to read now; 0 to wait until something changes."""
@@ -218,6 +219,16 @@ class Fetcher:
             return tries + 1
         self._waiting = {}
         return 0
+
+    async def _recover_at_last(self) -> None:
+        """Before the end, take up what a lost reply brought, so that it is handed back."""
+        for tries in range(1, 4):
+            if not self.in_doubt:
+                return
+            try:
+                await self._recover()
+            except StoreError as error:
+                await self._outage.wait(error, tries, self._where)
 
     async def _recover(self) -> None:
         """Take up what was delivered to this engine in replies that got lost."""

@@ -73,18 +73,19 @@ def supervise(
     """
     clock = clock or SystemClock()
     command = [sys.executable, "-m", "engine", *(sys.argv[1:] if arguments is None else arguments)]
+    stop = threading.Event()
+    # Before the first child: a signal that comes now must not leave it behind.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     children = [
         Child([*command, "--processes", "1"], environment(settings, index))
         for index in range(settings.processes)
     ]
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     codes: list[int] = []
     while not stop.wait(0.2):
         codes = [code for child in children if (code := child.process.poll()) is not None]
         if burst and len(codes) == len(children):
-            return max(codes)
+            return max(map(abs, codes))
         if not burst:
             _revive(children, stop, clock)
     for child in children:
