@@ -228,3 +228,25 @@ async def test_connections_that_come_and_go_cost_no_job_and_no_storm(
     ledger.check(load.accepted)
     assert proxy.accepted < 400
     assert len(daemon.log_lines()) < 150
+
+
+async def test_jobs_in_a_lost_reply_are_handed_back_by_an_engine_that_stops(
+    redis_server: RedisTestServer, proxy: FaultProxy, start_daemon: Start, ledger: Ledger
+) -> None:
+    """Goal: a reply lost just before SIGTERM spends no delivery and no lease's time either."""
+    daemon = start_daemon(proxy.url(redis_server.url), environ={"ENGINE_RECONNECT_MS_MAX": "1000"})
+    await eventually(daemon.is_ready, "ready")
+    await warm_up(ledger)
+    proxy.rst_on_reply(b"victim")
+    await proxy.refuse()
+    accepted = {send(redis_server, "quick", "victim"): 0}
+    await proxy.was_reset.wait()
+    daemon.terminate()
+    await proxy.accept()
+    await eventually(daemon.has_ended, "ended")
+    assert daemon.wait() == 0
+
+    start_daemon(redis_server.url)
+    await eventually(ledger.is_empty, "ended", limit_s=SOON_S)
+    ledger.check(accepted)
+    assert starts(ledger, "victim") == [(1, 1)]
