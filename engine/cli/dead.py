@@ -121,7 +121,7 @@ def _print_analysis(analysis: DeadAnalysis) -> None:
             group.reason,
             age(group.first_ms),
             age(group.last_ms),
-            f"{group.kind}: {group.message}",
+            ": ".join(filter(None, (group.kind, group.message))),
             group.sample,
         ]
         for group in analysis.groups

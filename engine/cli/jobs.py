@@ -219,7 +219,7 @@ def _print_death(story: JobStory) -> None:
             ("reason", (dead.reason, "red")),
             ("rule", dead.rule),
             ("path", dead.path),
-            ("error", f"{dead.error.kind}: {dead.error.message}"),
+            ("error", ": ".join(filter(None, (dead.error.kind, dead.error.message)))),
             ("group", dead.fingerprint),
             ("cut", f"{size(dead.cut)} not kept, sha256 {dead.sha256}" if dead.cut else ""),
         ]
