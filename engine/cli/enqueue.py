@@ -37,7 +37,11 @@ KEPT_MAX = 1_000
 @click.option("--file", "path", help="JSON lines, one job each; - reads stdin.")
 @click.option("--queue", help="The queue; else the one that the app names for the type.")
 @click.option("--lane", type=click.Choice(LANES), help="Lane; normal if left out.")
-@click.option("--id", "own_id", help="The job's id, the key for idempotency.")
+@click.option(
+    "--id",
+    "own_id",
+    help="The job's own id, by which its handler can tell a repeat; none is folded.",
+)
 @click.option("--delay", help="Not before: ms from now, or 500ms, 30s, 2h.")
 @click.option("--at", help="Not before: Unix ms, or ISO 8601 with its zone.")
 @click.option("--ttl", help="Dead as expired unless started within this time.")

@@ -52,7 +52,7 @@ class NewJob(_Work, frozen=True, kw_only=True):
         payload: A msgspec struct, a dict, a dataclass, or bytes that hold a JSON object.
         queue: Its queue; left out, the client's tables say it.
         lane: ``critical``, ``high``, ``normal`` or ``low``.
-        id: The producer's own id, the key for idempotency.
+        id: The producer's own id, by which a handler can tell a repeat; none is folded.
         delay_ms: Not before so many ms from now.
         at: Not before this moment: an aware datetime, or Unix ms.
         ttl_ms: Ends dead as expired if it has not started so many ms from now.

@@ -248,6 +248,9 @@ def _history(ending: Ending, engine: str) -> tuple[AttemptRecord, ...]:
         outcome=word,
         error=_error(ending.outcome),
     )
+    if word == "snooze" and before and before[-1].outcome == "snooze":
+        # A job may be put off for days: its real attempts must not be pushed out of the story.
+        before = before[:-1]
     return (*before, record)[-HISTORY_MAX:]
 
 

@@ -84,6 +84,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
+        self._worn_out = False
         self._services: Any = None
         self.state = "starting"
 
@@ -111,8 +112,8 @@ class Engine:
             burst: End when nothing waits and nothing runs.
 
         Returns:
-            The exit code: 0, or 75 if something could not be handed back in time, or 70 after a
-            bug.
+            The exit code: 0; 75 if something could not be handed back in time, or too many
+            handlers do not end, so that whoever runs it starts another; 70 after a bug.
         """
         async with self.app.lifespan() as services:
             self._services = services
@@ -305,7 +306,7 @@ class Engine:
             return EXIT_UNFINISHED
         await self._leave()
         log.info("engine_stopped", engine=self.name)
-        return EXIT_OK
+        return EXIT_UNFINISHED if self._worn_out else EXIT_OK
 
     def unsettled(self) -> int:
         """Jobs that ended here and are not confirmed."""
@@ -345,6 +346,7 @@ class Engine:
             log.error("handler_stuck", engine=self.name, stuck=self.meters.stuck)
         if self.meters.stuck >= self.settings.stuck_max:
             log.error("engine_replace_wanted", engine=self.name, stuck=self.meters.stuck)
+            self._worn_out = True
             self.stop()
 
 

@@ -74,7 +74,7 @@ def _about(queue: str, ending: Ending) -> dict[str, Any]:
         "queue": queue,
         "type": job.type,
         "job_id": job.id,
-        "attempt": job.attempt,
+        "attempt": getattr(ending.decision, "attempts", job.attempt),
         "trace_id": job.traceparent[3:35],
         "error": f"{error.kind}: {error.message}" if error else "",
     }
