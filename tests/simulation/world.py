@@ -108,6 +108,7 @@ class World:
         self._pass_time()
         if self.jobs_left and self.chance.random() < 0.2:
             self.add_job()
+            self.jobs_left -= 1
         if not self.healed and self.chance.random() < self.trouble_rate:
             self.chance.choice(self.disasters())()
         at = self.chance.randrange(len(self.engines))
@@ -138,7 +139,6 @@ class World:
             # Its id cannot be trusted to be read, but here it can.
             job_id = fields[-1].decode()
         self.ledger.accepted(job_id, plan, (plan.lane, entry))
-        self.jobs_left -= 1
 
     # Disasters.
 
