@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.core import decision as to
+from engine.core import outcome as was
 from engine.logs import get_logger
 from engine.runtime.endings import Ending
 from engine.runtime.settler import Settled
@@ -69,12 +70,19 @@ class Notes:
 
 def _about(queue: str, ending: Ending) -> dict[str, Any]:
     job = ending.job
-    error = getattr(ending.outcome, "error", None)
     return {
         "queue": queue,
         "type": job.type,
         "job_id": job.id,
         "attempt": getattr(ending.decision, "attempts", job.attempt),
         "trace_id": job.traceparent[3:35],
-        "error": f"{error.kind}: {error.message}" if error else "",
+        "error": _told(ending.outcome),
     }
+
+
+def _told(outcome: was.Outcome) -> str:
+    """Say what went wrong; of a payload that does not fit only where, since its text shows it."""
+    if isinstance(outcome, was.Broken):
+        return f"{outcome.rule} at {outcome.path}" if outcome.path else outcome.rule
+    error = getattr(outcome, "error", None)
+    return f"{error.kind}: {error.message}" if error else ""

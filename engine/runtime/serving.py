@@ -67,7 +67,7 @@ def serve(
     loop = uvloop.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(main())
+        _run_to_end(loop, loop.create_task(main()))
     finally:
         if stubborn := [task for task in asyncio.all_tasks(loop) if not task.done()]:
             # Handlers that swallow their cancellation would keep the process for ever. All that
@@ -79,6 +79,19 @@ def serve(
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
     return code
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Run the loop until the task ends, whatever the tasks that handlers start want to exit."""
+    while True:
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            log.error("exit_ignored", error=repr(error))
+        else:
+            return
 
 
 async def _run(

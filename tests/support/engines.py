@@ -81,7 +81,11 @@ class Server:
         # Replies as they are: parsing would fold fields that stand twice.
         self._client.response_callbacks.clear()
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # An open connection would keep the loop from closing.
         await self._client.aclose()
 
     async def call(self, *command: Any) -> Any:
