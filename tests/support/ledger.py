@@ -38,11 +38,13 @@ class Ledger:
     Args:
         path: The file that the app writes.
         server: Where the queue lives.
+        queue: Its name.
     """
 
-    def __init__(self, path: Path, server: RedisTestServer) -> None:
+    def __init__(self, path: Path, server: RedisTestServer, queue: str = QUEUE) -> None:
         self.path = path
         self.server = server
+        self.keys = QueueKeys(queue)
 
     def lines(self, job_id: str = "", event: str = "") -> list[Line]:
         """What the app wrote, of one job and of one kind where they are named."""
@@ -55,10 +57,10 @@ class Ledger:
         """Every end that the server recorded."""
         found: dict[str, list[End]] = defaultdict(list)
         with self.raw() as client:
-            for entry, fields in client.execute_command("XRANGE", KEYS.done, "-", "+"):
+            for entry, fields in client.execute_command("XRANGE", self.keys.done, "-", "+"):
                 for job in decode_done(entry, fields):
                     found[job.id].append(End("done"))
-            for _, fields in client.execute_command("XRANGE", KEYS.dead, "-", "+"):
+            for _, fields in client.execute_command("XRANGE", self.keys.dead, "-", "+"):
                 told = msgspec.json.decode(fields[1], type=DeadRecord)
                 found[told.id].append(End("dead", told.reason, told.attempts, told.lost))
         return found
@@ -66,9 +68,9 @@ class Ledger:
     def left(self) -> dict[str, int]:
         """What has not ended yet: entries of lanes, pending or not, and delayed jobs."""
         with self.raw() as client:
-            counts = {key: client.execute_command("XLEN", key) for key in KEYS.lanes.values()}
-            counts[KEYS.delayed] = client.execute_command("ZCARD", KEYS.delayed)
-            for key in KEYS.lanes.values():
+            counts = {key: client.execute_command("XLEN", key) for key in self.keys.lanes.values()}
+            counts[self.keys.delayed] = client.execute_command("ZCARD", self.keys.delayed)
+            for key in self.keys.lanes.values():
                 pending = client.execute_command("XPENDING", key, GROUP)
                 counts[f"pending in {key}"] = pending[0]
         return {key: count for key, count in counts.items() if count}
