@@ -7,7 +7,7 @@ This is the only place where exceptions become outcomes.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -93,8 +93,17 @@ class Admission:
                 return job, None, waits
             payload = job.bound.decode(envelope.data)
         except Malformed as error:
+            if job.bound is self.unknown:
+                job.bound = self._named(lease.fields)
             return job, None, _broken(error)
         return job, payload, was.Vanished() if lease.deliveries > 1 else None
+
+    def _named(self, fields: Sequence[bytes]) -> BoundType:
+        """Return the type that an entry names, whatever else is wrong with it."""
+        for name, value in zip(fields[::2], fields[1::2], strict=False):
+            if name == b"type":
+                return self._by_bytes.get(value, self.unknown)
+        return self.unknown
 
     def stand_in(self, lease: Lease) -> LiveJob:
         """Stand in for a job that nobody looks at: it is handed back, or its entry is gone."""
