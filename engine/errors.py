@@ -119,8 +119,8 @@ class Retry(JobSignal):
     """
 
     def __init__(self, after_ms: int | None = None, *, reason: str = "") -> None:
-        if after_ms is not None and after_ms < 0:
-            raise ValueError("after_ms must not be negative")
+        if after_ms is not None and not after_ms >= 0:
+            raise ValueError("after_ms must be 0 or more")
         super().__init__(reason or "the handler asked for another try")
         self.after_ms = after_ms
 
@@ -135,8 +135,8 @@ class Snooze(JobSignal):
     """
 
     def __init__(self, after_ms: int, *, reason: str = "") -> None:
-        if after_ms < 0:
-            raise ValueError("after_ms must not be negative")
+        if not after_ms >= 0:
+            raise ValueError("after_ms must be 0 or more")
         super().__init__(reason or "the handler put the job off")
         self.after_ms = after_ms
 

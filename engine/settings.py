@@ -242,10 +242,14 @@ def mask(value: str) -> str:
     """Hide a secret, or the password within a URL."""
     if not value:
         return ""
-    parts = urlsplit(value)
-    if not parts.scheme or not parts.netloc:
+    try:
+        parts = urlsplit(value)
+        password = parts.password
+    except ValueError:
         return "***"
-    if parts.password is None:
+    if not parts.scheme or not (parts.netloc or parts.path) or "password" in parts.query:
+        return "***"
+    if password is None:
         return value
     user = parts.username or ""
     host = parts.netloc.rpartition("@")[2]

@@ -201,6 +201,8 @@ class Fetcher:
     def take_over(self, leases: list[Lease]) -> None:
         """Run jobs that came another way than by reading: reclaimed or recovered ones."""
         for lease in leases:
+            # Our own expired lease may have come back to us: the earlier one counts no more.
+            self._workers.lost(lease.batch.lane, {lease.entry})
             self._settler.took(lease.batch.lane, 1)
         self._workers.put(leases)
 

@@ -159,7 +159,8 @@ class QueueRunner:
             weights=settings.weights,
             prefetch_max=settings.prefetch_max,
             bytes_max=settings.fetch_bytes_max,
-            block_ms=settings.block_ms,
+            # A lease is counted from before the read, so a read must be short beside it.
+            block_ms=min(settings.block_ms, settings.lease_ms // 4),
             stopping=shared.stopping,
         )
 

@@ -149,8 +149,9 @@ class RedisStore(UpkeepVerbs):
         keys, link = self.keys_of(queue), self._link(self._fetching, queue)
         reads = [self._read(keys, [lane], count) for lane, count in counts.items()]
         count_left = evalsha(script("waiting"), list(keys.lanes.values()), GROUP)
+        since = self._monotonic()
         replies = await link.call(*reads, count_left)
-        leases = self._leases(keys, replies[:-1])
+        leases = self._leases(keys, replies[:-1], since)
         if is_noscript(replies[-1]):
             left = await link.run(script("waiting"), list(keys.lanes.values()), GROUP)
         else:
@@ -162,7 +163,9 @@ class RedisStore(UpkeepVerbs):
     ) -> list[Lease]:
         keys = self.keys_of(queue)
         command = self._read(keys, lanes, count, block_ms)
-        return self._leases(keys, await self._link(self._fetching, queue).call(command))
+        since = self._monotonic()
+        replies = await self._link(self._fetching, queue).call(command)
+        return self._leases(keys, replies, since)
 
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
         keys = self.keys_of(queue)
@@ -247,9 +250,8 @@ class RedisStore(UpkeepVerbs):
             *(b"STREAMS", *names, *([b">"] * len(names))),
         )
 
-    def _leases(self, keys: QueueKeys, replies: Sequence[Any]) -> list[Lease]:
+    def _leases(self, keys: QueueKeys, replies: Sequence[Any], since: float) -> list[Lease]:
         """Turn the replies of reads into leases; what one read brought is never dropped."""
-        since = self._monotonic()
         lanes = {name.encode(): lane for lane, name in keys.lanes.items()}
         leases: list[Lease] = []
         refused: list[str] = []
