@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 class Parcel(msgspec.Struct):
-    weight: int = 1
+    weight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
     tags: list[str] = []
     note: Any = None
 
