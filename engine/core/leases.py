@@ -12,6 +12,12 @@ import msgspec
 RELEASED_IDLE_MS = 86_400_000
 """Idle time given to entries that are handed back: beyond any lease, so never in doubt."""
 
+SUSPECT_DELIVERIES = 3
+"""
+From this delivery on, a job is taken over alone: it, or one beside it, has killed two engines, and
+the innocent must not be charged with the next.
+"""
+
 
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
     """

@@ -246,7 +246,12 @@ class Store(Protocol):
         """
 
     async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
-        """Take over up to ``count`` jobs whose leases have been idle for that long."""
+        """
+        Take over up to ``count`` jobs whose leases have been idle for that long.
+
+        At most one of them may have been lost twice before: see
+        :data:`engine.core.leases.SUSPECT_DELIVERIES`. The others of that kind stay where they are.
+        """
 
     async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
         """

@@ -67,7 +67,7 @@ def settle_arguments(
         min(entries, default=b"-"),
         max(entries, default=b"+"),
         rest,
-        settlement.at_ms // 60_000,
+        f"{settlement.at_ms // 60_000}:{MINUTES_TTL_S}",
         # Each entry tells of one job at least; the exact bound is kept by `trim`.
         4 * bounds.done_jobs_max,
         pack(stats) if stats else b"",
@@ -109,7 +109,6 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
         [job_id.encode() for job_id in settlement.finished],
         [
-            b"%d" % MINUTES_TTL_S,
             b"%d" % bounds.events_max,
             b"%d" % bounds.dead_groups_max,
             b"%d" % RELEASED_IDLE_MS,

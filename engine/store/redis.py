@@ -17,6 +17,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
 
+from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import StoreRefused
 from engine.store import connection
 from engine.store.base import (
@@ -31,7 +32,7 @@ from engine.store.faults import fault, reply_fault
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
 from engine.store.upkeep import UpkeepVerbs
-from engine.wire.keys import GROUP, QueueKeys
+from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from schemas.rules import LANES
 
 
@@ -195,6 +196,7 @@ class RedisStore(UpkeepVerbs):
         keys = self.keys_of(queue)
         cursors = self._cursors.setdefault(queue, dict.fromkeys(LANES, b"0-0"))
         found = Reclaimed([], [])
+        suspects = 1
         for lane in LANES:
             room = count - len(found.leases)
             if room <= 0:
@@ -207,9 +209,15 @@ class RedisStore(UpkeepVerbs):
                 idle_ms_min,
                 cursors[lane],
                 min(room, 100),
+                SUSPECT_DELIVERIES,
+                suspects,
+                RELEASED,
+                RELEASED_IDLE_MS,
             )
             cursors[lane] = cursor
-            found.leases += self._owned(lane, taken)
+            leases = self._owned(lane, taken)
+            suspects -= sum(lease.deliveries >= SUSPECT_DELIVERIES for lease in leases)
+            found.leases += leases
             found.trimmed += [(lane, entry) for entry in deleted]
         return found
 

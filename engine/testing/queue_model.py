@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from engine.core.leases import RELEASED_IDLE_MS
+from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import GroupMissing, Malformed, StoreRefused
 from engine.store.base import Control, Gauges, Promoted, Settlement
 from engine.testing.events import Added, Event, Flushed, Leased, Lost, Settled
@@ -207,12 +207,19 @@ class QueueModel:
         """See :meth:`engine.store.base.Store.reclaim`; like XAUTOCLAIM, ten looks per entry."""
         taken: list[Delivery] = []
         trimmed: list[tuple[str, bytes]] = []
+        suspects = 0
         for lane in LANES:
             for entry in self._next_looks(consumer, lane, 10 * (count - len(taken))):
                 if entry not in self.lanes[lane].entries:
                     del self._group(lane).pending[entry]
                     trimmed.append((lane, entry))
                 elif self._idle_ms(lane, entry) >= idle_ms_min:
+                    line = self._group(lane).pending[entry]
+                    suspects += line.deliveries + 1 >= SUSPECT_DELIVERIES
+                    if line.deliveries + 1 >= SUSPECT_DELIVERIES and suspects > 1:
+                        line.consumer = RELEASED
+                        line.delivered_ms = self.now_ms() - RELEASED_IDLE_MS
+                        continue
                     taken.append(self._take_over(consumer, lane, entry))
                 if len(taken) == count:
                     self.cursors[consumer, lane] = parse_id(entry)

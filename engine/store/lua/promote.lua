@@ -5,9 +5,11 @@
 -- ARGV[1]   count    most jobs to move
 -- ARGV[2…]  names of the lanes, in the order of their keys
 --
--- Returns how many were moved, and the ms until the next one is due (-1 without one).
+-- Returns how many were moved, and the ms until the next one is due (-1 without one). A job whose
+-- lane takes nothing (its last id is the highest there is, or it holds another type) stays delayed.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local moved
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 if #due > 0 then
   -- First, so that a server that is out of memory lets the rest of the script go on.
@@ -16,19 +18,29 @@ if #due > 0 then
   for i = 2, #ARGV do
     streams[ARGV[i]] = KEYS[i]
   end
+  local stays = {}
   for _, member in ipairs(due) do
+    local added
     local read, fields = pcall(cmsgpack.unpack, member)
     local stream = read and type(fields) == 'table' and streams[fields[1]]
     if stream and #fields % 2 == 1 and #fields > 1 then
-      redis.call('XADD', stream, '*', unpack(fields, 2))
+      added = redis.pcall('XADD', stream, '*', unpack(fields, 2))
     else
       -- Not ours: the lane's reader will bury it with its bytes, by the rules of the wire.
-      redis.call('XADD', KEYS[3], '*', 'packed', member)
+      added = redis.pcall('XADD', KEYS[4], '*', 'packed', member)
     end
+    if type(added) == 'table' then
+      stays[#stays + 1] = now + 5000
+      stays[#stays + 1] = member
+    end
+  end
+  if #stays > 0 then
+    redis.call('ZADD', KEYS[1], unpack(stays))
+    moved = #due - #stays / 2
   end
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next == 0 then
-  return { #due, -1 }
+  return { moved or #due, -1 }
 end
-return { #due, math.max(0, math.ceil(tonumber(next[2]) - now)) }
+return { moved or #due, math.max(0, math.ceil(tonumber(next[2]) - now)) }

@@ -11,7 +11,11 @@ for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   local row = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])[1]
   if row and row[4] == tonumber(ARGV[i + 1]) then
-    mine[#mine + 1] = id
+    -- Claiming an entry whose body was deleted would drop it unrecorded; left alone, it comes to
+    -- `reclaim`, which tells of it.
+    if #redis.call('XRANGE', KEYS[1], id, id) == 1 then
+      mine[#mine + 1] = id
+    end
   else
     lost[#lost + 1] = id
   end

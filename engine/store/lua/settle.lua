@@ -19,7 +19,7 @@
 -- ARGV[6]   first       lowest entry id of the batch
 -- ARGV[7]   last        highest entry id of the batch
 -- ARGV[8]   rest        packed: what is not plain success, or an empty string
--- ARGV[9]   minute      Unix minute for the statistics
+-- ARGV[9]   minute      Unix minute for the statistics, and how many s they are kept, as m:s
 -- ARGV[10]  done_max    bound of the done stream, in entries
 -- ARGV[11]  stats       packed: counter, by how much, …
 -- ARGV[12]  done        packed list of packed done entries, or an empty string
@@ -29,7 +29,7 @@
 -- `rest` is eight packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
 -- …); dead (fingerprint, sample, packed fields, …); aside (index of its stream, member, …);
 -- events (json, …); replies (index of its stream, packed fields, …); finished (job id, …);
--- bounds (hour roll ttl s, events max, groups max, idle of a hand-back in ms, its consumer).
+-- bounds (events max, groups max, idle of a hand-back in ms, its consumer).
 --
 -- Returns the ids that the consumer does not hold; an empty list means all was applied.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
@@ -76,75 +76,121 @@ if #lost > 0 then
   return lost
 end
 
--- XACK and XDEL come first: a server that is out of memory lets a script go on once it has written.
--- Lua's stack takes some thousands of values at once, hence the steps.
+-- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
+-- once it has written: ends must be recorded then too.
+redis.call('XACK', lane, group, '0-0')
+
+-- The records come before the entries go. One that the server refuses (a stream at its last id, a
+-- key of another type) takes back those before it, so that nothing was changed.
+local undo = {}
+local function take_back(reply)
+  for i = #undo, 1, -1 do
+    redis.pcall(unpack(undo[i]))
+  end
+  return reply
+end
+local function add(key, ...)
+  local id = redis.pcall('XADD', key, ...)
+  if type(id) == 'table' then
+    return nil, id
+  end
+  undo[#undo + 1] = { 'XDEL', key, id }
+  return id
+end
+
+local kept = 0
+if ARGV[12] ~= '' then
+  for _, packed in ipairs(cmsgpack.unpack(ARGV[12])) do
+    local fields = cmsgpack.unpack(packed)
+    local id, refused = add(KEYS[5], 'MAXLEN', '~', ARGV[10], '*', unpack(fields))
+    if not id then
+      return take_back(refused)
+    end
+    kept = kept + tonumber(fields[8])
+  end
+end
+local deaths = {}
+if #rest > 0 then
+  local dead = rest[3]
+  for i = 1, #dead, 3 do
+    local id, refused = add(KEYS[3], '*', unpack(cmsgpack.unpack(dead[i + 2])))
+    if not id then
+      return take_back(refused)
+    end
+    deaths[#deaths + 1] = { dead[i], dead[i + 1], string.match(id, '^%d+') }
+  end
+  local aside = rest[4]
+  for i = 1, #aside, 2 do
+    local id, refused = add(KEYS[10 + tonumber(aside[i])], '*', 'job', aside[i + 1])
+    if not id then
+      return take_back(refused)
+    end
+  end
+  -- Lua's stack takes some thousands of values at once, hence the steps here and below.
+  local retries = rest[2]
+  for first = 1, #retries, 1000 do
+    local last = math.min(first + 999, #retries)
+    local added = redis.pcall('ZADD', KEYS[2], unpack(retries, first, last))
+    if type(added) == 'table' then
+      return take_back(added)
+    end
+    for i = first + 1, last, 2 do
+      undo[#undo + 1] = { 'ZREM', KEYS[2], retries[i] }
+    end
+  end
+end
+
 local ended = tonumber(ARGV[13])
 for first = 14, 13 + ended, 1000 do
   local last = math.min(first + 999, 13 + ended)
   redis.call('XACK', lane, group, unpack(ARGV, first, last))
   redis.call('XDEL', lane, unpack(ARGV, first, last))
 end
-local idle, released = rest[8] and rest[8][4], rest[8] and rest[8][5]
 for i = 14 + ended, #ARGV do
   local id = ARGV[i]
-  redis.call('XCLAIM', lane, group, released, 0, id, 'IDLE', idle,
+  redis.call('XCLAIM', lane, group, rest[8][4], 0, id, 'IDLE', rest[8][3],
     'RETRYCOUNT', (counts[id] or 1) - 1, 'JUSTID')
 end
+redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
 
-if ARGV[12] ~= '' then
-  for _, packed in ipairs(cmsgpack.unpack(ARGV[12])) do
-    local fields = cmsgpack.unpack(packed)
-    redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[10], '*', unpack(fields))
-    redis.call('HINCRBY', KEYS[6], 'done_kept', fields[8])
-  end
+-- From here on, what people look at: the jobs have their ends, whatever becomes of the counters.
+if kept > 0 then
+  redis.pcall('HINCRBY', KEYS[6], 'done_kept', kept)
 end
 if ARGV[11] ~= '' then
   local stats = cmsgpack.unpack(ARGV[11])
+  local minute, ttl_s = string.match(ARGV[9], '(%d+):(%d+)')
   for i = 1, #stats, 2 do
-    redis.call('HINCRBY', KEYS[6], stats[i], stats[i + 1])
-    local minute = ARGV[9] .. ':' .. stats[i]
-    if redis.call('HINCRBY', KEYS[7], minute, stats[i + 1]) == tonumber(stats[i + 1]) then
-      redis.call('EXPIRE', KEYS[7], rest[8] and rest[8][1] or 691200)
+    redis.pcall('HINCRBY', KEYS[6], stats[i], stats[i + 1])
+    local counted = redis.pcall('HINCRBY', KEYS[7], minute .. ':' .. stats[i], stats[i + 1])
+    if counted == tonumber(stats[i + 1]) then
+      redis.pcall('EXPIRE', KEYS[7], ttl_s)
     end
   end
 end
-
-if #rest > 0 then
-  local retries = rest[2]
-  for first = 1, #retries, 1000 do
-    redis.call('ZADD', KEYS[2], unpack(retries, first, math.min(first + 999, #retries)))
-  end
-  local dead = rest[3]
-  for i = 1, #dead, 3 do
-    local fields = cmsgpack.unpack(dead[i + 2])
-    local id = redis.call('XADD', KEYS[3], '*', unpack(fields))
-    local at = string.match(id, '^%d+')
-    local print = dead[i]
-    if redis.call('HEXISTS', KEYS[4], print .. ':n') == 0 then
-      if redis.call('HLEN', KEYS[4]) >= 4 * tonumber(rest[8][3]) then
-        print = 'other'
-      end
-      redis.call('HSETNX', KEYS[4], print .. ':first', at)
-      redis.call('HSETNX', KEYS[4], print .. ':sample', dead[i + 1])
+for _, death in ipairs(deaths) do
+  local print, sample, at = death[1], death[2], death[3]
+  if redis.pcall('HEXISTS', KEYS[4], print .. ':n') == 0 then
+    local groups = redis.pcall('HLEN', KEYS[4])
+    if type(groups) == 'number' and groups >= 4 * tonumber(rest[8][2]) then
+      print = 'other'
     end
-    redis.call('HINCRBY', KEYS[4], print .. ':n', 1)
-    redis.call('HSET', KEYS[4], print .. ':last', at)
+    redis.pcall('HSETNX', KEYS[4], print .. ':first', at)
+    redis.pcall('HSETNX', KEYS[4], print .. ':sample', sample)
   end
-  local aside = rest[4]
-  for i = 1, #aside, 2 do
-    redis.call('XADD', KEYS[10 + tonumber(aside[i])], '*', 'job', aside[i + 1])
-  end
-  -- Whoever asked for these may have put another type under the key: that is no reason to fail.
+  redis.pcall('HINCRBY', KEYS[4], print .. ':n', 1)
+  redis.pcall('HSET', KEYS[4], print .. ':last', at)
+end
+if #rest > 0 then
   for _, event in ipairs(rest[5]) do
-    redis.pcall('XADD', KEYS[9], 'MAXLEN', '~', rest[8][2], '*', 'event', event)
+    redis.pcall('XADD', KEYS[9], 'MAXLEN', '~', rest[8][1], '*', 'event', event)
   end
   local replies = rest[6]
   for i = 1, #replies, 2 do
     redis.pcall('XADD', KEYS[10 + tonumber(replies[i])], '*', unpack(cmsgpack.unpack(replies[i + 1])))
   end
   for first = 1, #rest[7], 1000 do
-    redis.call('HDEL', KEYS[10], unpack(rest[7], first, math.min(first + 999, #rest[7])))
+    redis.pcall('HDEL', KEYS[10], unpack(rest[7], first, math.min(first + 999, #rest[7])))
   end
 end
-redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
 return lost

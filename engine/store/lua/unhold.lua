@@ -17,8 +17,14 @@ for i = 6, #KEYS do
   if moved < count and redis.call('HEXISTS', KEYS[1], 'hold:' .. ARGV[i]) == 0 then
     for _, entry in ipairs(redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', count - moved)) do
       local fields = cmsgpack.unpack(entry[2][2])
+      -- Deleting comes first: a server that is out of memory lets a script go on once it has
+      -- written. What its lane does not take goes back.
       redis.call('XDEL', KEYS[i], entry[1])
-      redis.call('XADD', streams[fields[1]] or KEYS[4], '*', unpack(fields, 2))
+      local added = redis.pcall('XADD', streams[fields[1]] or KEYS[4], '*', unpack(fields, 2))
+      if type(added) == 'table' then
+        redis.call('XADD', KEYS[i], '*', 'job', entry[2][2])
+        return moved
+      end
       moved = moved + 1
     end
     if redis.call('XLEN', KEYS[i]) == 0 then
