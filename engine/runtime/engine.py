@@ -22,6 +22,7 @@ from engine.runtime.notes import Notes
 from engine.runtime.outage import Outage
 from engine.runtime.queue import QueueRunner, Shared
 from engine.runtime.renewer import Renewer
+from engine.runtime.server_time import ServerTime
 from engine.runtime.vitals import Vitals
 from engine.settings import EngineSettings
 from engine.store.base import Store
@@ -67,10 +68,10 @@ class Engine:
         self.meters = Meters(KINDS)
         self.runners: dict[str, QueueRunner] = {}
         self._store = store
-        self._clock = clock
+        self._clock = server_time = ServerTime(clock)
         self._notes = Notes()
         self._outage = Outage(
-            clock,
+            server_time,
             self.meters,
             wait_ms_max=settings.reconnect_ms_max,
             on_change=self._notes.store_changed,
@@ -80,7 +81,7 @@ class Engine:
         self._hooks = Hooks(
             app.registry.done_hooks, app.registry.dead_hooks, on_error=self._notes.hook_failed
         )
-        self.vitals = Vitals(self, store, clock, self._gate, self._outage)
+        self.vitals = Vitals(self, store, server_time, self._gate, self._outage)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import msgspec
 
-from engine.clock import Clock
 from engine.core.leases import ReclaimGate
 from engine.errors import StoreError
 from engine.runtime.outage import Outage
 from engine.runtime.queue import QueueRunner
+from engine.runtime.server_time import ServerTime
 from engine.settings import EngineSettings
 from engine.store.base import ServerState, Store
 from engine.telemetry import Meters
@@ -55,13 +55,13 @@ class Vitals:
     Args:
         engine: The engine.
         store: Where beats go.
-        clock: Time.
+        clock: Time, told of the server's.
         gate: Told of the server's restarts and clock.
         outage: Told of failures.
     """
 
     def __init__(
-        self, engine: Patient, store: Store, clock: Clock, gate: ReclaimGate, outage: Outage
+        self, engine: Patient, store: Store, clock: ServerTime, gate: ReclaimGate, outage: Outage
     ) -> None:
         self._engine = engine
         self._store = store
@@ -70,7 +70,7 @@ class Vitals:
         self._outage = outage
         self._server: ServerState | None = None
         self._lags: deque[float] = deque([0.0], LAG_WINDOW)
-        self._started_ms = clock.now_ms()
+        self._started = clock.monotonic()
         self._looked = float("-inf")
         self._app_reason = ""
         self.http = ""
@@ -121,6 +121,7 @@ class Vitals:
         """Take note of the server's state."""
         self._looked = self._clock.monotonic()
         self._server = await self._store.server()
+        self._clock.follow(self._server.time_ms)
         self._gate.observe(
             run_id=self._server.run_id,
             server_ms=self._server.time_ms,
@@ -148,7 +149,7 @@ class Vitals:
 
     def as_beat(self) -> Beat:
         """This engine's sign of life."""
-        engine = self._engine
+        engine, now_ms = self._engine, self._clock.now_ms()
         return Beat(
             name=engine.name,
             host=socket.gethostname(),
@@ -156,8 +157,8 @@ class Vitals:
             version=__version__,
             state=engine.state,
             http=self.http,
-            started_ms=self._started_ms,
-            beat_ms=self._clock.now_ms(),
+            started_ms=now_ms - round((self._clock.monotonic() - self._started) * 1e3),
+            beat_ms=now_ms,
             loop_lag_ms=round(engine.meters.loop_lag_s * 1e3, 1),
             rss_bytes=rss_bytes(),
             queues={queue: runner.load() for queue, runner in engine.runners.items()},
