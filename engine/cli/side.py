@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
-
 from prometheus_client import CollectorRegistry
 
 from engine.admin import Admin
 from engine.admin.contracts import job_schemas
+from engine.cli.frame import whoami
 from engine.clock import SystemClock
 from engine.dashboard import HttpServer, HttpState
 from engine.runtime import Engine
@@ -28,7 +26,7 @@ class HttpSide:
         settings, registry = engine.settings, engine.app.registry
         self._admin = Admin(
             settings.redis_url,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            who=whoami(),
             types={queue: list(registry.in_queue(queue)) for queue in registry.queues()},
         )
         metrics = CollectorRegistry(auto_describe=False)
