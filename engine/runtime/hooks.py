@@ -9,12 +9,15 @@ from typing import Any
 import msgspec
 
 from engine.core import decision as to
+from engine.logs import get_logger
 from engine.registry import Ended, Hook
 from engine.runtime.endings import Ending, Success
 from engine.runtime.settler import Settled
 
+log = get_logger("engine")
+
 WAITING_MAX = 10_000
-"""Ends that may wait for slow hooks; beyond it they are dropped and counted."""
+"""Ends that may wait for slow hooks; beyond it they are dropped, counted and told."""
 
 LIMIT_S = 30.0
 
@@ -63,11 +66,14 @@ class Hooks:
         await self._waiting.join()
 
     def _add(self, hooks: Sequence[Hook], ends: Iterable[Ended]) -> None:
+        before = self.dropped
         for ended in ends:
             try:
                 self._waiting.put_nowait((hooks, ended))
             except asyncio.QueueFull:
                 self.dropped += 1
+        if self.dropped > before:
+            log.warning("hooks_dropped", count=self.dropped - before, total=self.dropped)
 
     async def _call(self, hook: Hook, ended: Ended) -> None:
         name = getattr(hook, "__qualname__", repr(hook))
