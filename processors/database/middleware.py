@@ -25,7 +25,10 @@ from processors.rules.sqlstate import Meaning, meaning
 
 log = structlog.get_logger("processors.database")
 
-Translated = (ConfigurationError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_QUOTING = (asyncpg.PostgresError, asyncpg.InterfaceError)
+"""Errors whose text may quote what the statement was given."""
+
+Translated = (ConfigurationError, DatabaseError, *_QUOTING)
 
 
 def verdict(error: Exception, *, snooze_ms: int, draw: float) -> Exception | None:
@@ -56,7 +59,7 @@ def verdict(error: Exception, *, snooze_ms: int, draw: float) -> Exception | Non
             return _verdict_of_state(error, sqlstate, jittered_ms(snooze_ms, draw))
         case asyncpg.exceptions.DataError():
             # A value that the client library cannot even send.
-            return Cancel(f"value refused before PostgreSQL saw it: {error}")
+            return Cancel(f"value refused before PostgreSQL saw it: {type(error).__name__}")
         case _:
             return error
 
@@ -68,10 +71,10 @@ def _verdict_of_state(error: Exception, sqlstate: str, delay_ms: int) -> Excepti
         case Meaning.CONTENTION:
             return Retry(reason=f"PostgreSQL gave the transaction up: {sqlstate}")
         case Meaning.PERMANENT:
-            return Cancel(f"PostgreSQL refused the statement: {sqlstate} {_first_line(error)}")
+            return Cancel(f"PostgreSQL refused the statement: {_named(error, sqlstate)}")
         case Meaning.MISCONFIGURED:
             return Hold(
-                f"PostgreSQL and this release do not fit: {sqlstate} {_first_line(error)}; "
+                f"PostgreSQL and this release do not fit: {_named(error, sqlstate)}; "
                 "are all migrations applied?"
             )
         case Meaning.SUPERSEDED:
@@ -80,9 +83,10 @@ def _verdict_of_state(error: Exception, sqlstate: str, delay_ms: int) -> Excepti
             return error
 
 
-def _first_line(error: Exception) -> str:
-    # Details may quote values of the row; the first line names the rule alone.
-    return str(error).partition("\n")[0][:200]
+def _named(error: Exception, sqlstate: str) -> str:
+    # The message and its details may quote values of the row; these names never do.
+    constraint = getattr(error, "constraint_name", None)
+    return f"{sqlstate} {type(error).__name__}" + (f" of {constraint}" if constraint else "")
 
 
 def database_errors(
@@ -103,6 +107,9 @@ def database_errors(
             signal = verdict(error, snooze_ms=snooze_ms, draw=draw())
             if signal is error:
                 raise
+            if signal is not None and isinstance(error, _QUOTING):
+                # The dead letter keeps where it failed, without the words of the cause.
+                raise signal.with_traceback(error.__traceback__) from None
             if signal is not None:
                 raise signal from error
             log.info("job_superseded", job_id=job.id, type=job.type, error=type(error).__name__)

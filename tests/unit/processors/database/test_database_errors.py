@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,8 @@ TABLE = [
 async def test_signal(error: Exception, signal: type[Exception]) -> None:
     with pytest.raises(signal) as raised:
         await translate(JOB, None, raising(error))
-    assert raised.value.__cause__ is error
+    quotes = isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)
+    assert raised.value.__cause__ is (None if quotes else error)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,35 @@ async def test_what_is_gone_leaves_nothing_to_do() -> None:
     assert result == {"superseded": True}
 
 
-async def test_reason_names_the_sqlstate_and_no_values() -> None:
-    error = asyncpg.InvalidTextRepresentationError("bad input\nDETAIL: secret")
+CANARY = "canary-4711-value"
 
-    with pytest.raises(Cancel) as raised:
+
+def state_error(kind: type[asyncpg.PostgresError], **fields: str) -> asyncpg.PostgresError:
+    error = kind(f'invalid input: "{CANARY}"\nDETAIL: {CANARY}')
+    for name, value in fields.items():
+        setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (state_error(asyncpg.InvalidTextRepresentationError), "22P02 InvalidTextRepresentation"),
+        (state_error(asyncpg.UndefinedTableError), "42P01 UndefinedTableError"),
+        (state_error(asyncpg.StringDataRightTruncationError, constraint_name="c1"), "of c1"),
+        (state_error(asyncpg.SerializationError), "40001"),
+        (state_error(asyncpg.DiskFullError), "53100"),
+        (asyncpg.exceptions.DataError(f"invalid input for query argument $1: {CANARY}"), "Data"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_reasons_name_state_class_and_constraint_and_no_values(
+    error: Exception, names: str
+) -> None:
+    with pytest.raises((Cancel, Hold, Retry, Snooze)) as raised:
         await translate(JOB, None, raising(error))
 
-    assert "22P02" in raised.value.reason
-    assert "secret" not in raised.value.reason
+    told = repr(vars(raised.value)) + "".join(traceback.format_exception(raised.value))
+    assert "in handle" in told
+    assert names in told
+    assert CANARY not in told
