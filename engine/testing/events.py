@@ -24,6 +24,15 @@ class Leased(NamedTuple):
     delivery: Delivery
 
 
+class PutBack(NamedTuple):
+    """A silent engine's entry was found, and left for somebody to take over alone."""
+
+    queue: str
+    consumer: str
+    lane: str
+    entry: bytes
+
+
 class Settled(NamedTuple):
     """A settlement was applied."""
 
@@ -47,4 +56,4 @@ class Flushed(NamedTuple):
     queue: str
 
 
-Event = Added | Leased | Settled | Lost | Flushed
+Event = Added | Leased | PutBack | Settled | Lost | Flushed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import GroupMissing, Malformed, StoreRefused
 from engine.store.base import Control, Gauges, Promoted, Settlement
-from engine.testing.events import Added, Event, Flushed, Leased, Lost, Settled
+from engine.testing.events import Added, Event, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -219,6 +219,7 @@ class QueueModel:
                     if line.deliveries + 1 >= SUSPECT_DELIVERIES and suspects > 1:
                         line.consumer = RELEASED
                         line.delivered_ms = self.now_ms() - RELEASED_IDLE_MS
+                        self.emit(PutBack(self.name, consumer, lane, entry))
                         continue
                     taken.append(self._take_over(consumer, lane, entry))
                 if len(taken) == count:

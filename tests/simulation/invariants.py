@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.store.base import Settlement
-from engine.testing.events import Event, Leased, Lost, Settled
+from engine.testing.events import Event, Leased, Lost, PutBack, Settled
 from engine.wire.codec import META
 from engine.wire.done import decode_done
 from engine.wire.packing import unpack
@@ -101,6 +101,8 @@ class Ledger:
             case Leased(consumer=consumer, delivery=delivery):
                 self._leased(consumer, (delivery.lane, delivery.entry), delivery.deliveries)
                 self._follow((delivery.lane, delivery.entry), delivery.fields)
+            case PutBack(consumer=consumer, lane=lane, entry=entry):
+                self._put_back(consumer, (lane, entry))
             case Settled(consumer=consumer, settlement=settlement):
                 self._settled(consumer, settlement)
             case Lost(entries=entries):
@@ -120,14 +122,25 @@ class Ledger:
         if before is not None and before[1] != deliveries:
             self.seen["reclaimed"] += 1
             self.losses[self.entries[place]] += 1
-            idle_ms = self._steady_ms() - self.proofs[place]
-            if idle_ms < self._lease_ms and consumer in self.excused:
-                self.orphaned.add((place, before))
-            elif idle_ms < self._lease_ms:
-                raise Violation(f"{place} was taken over after {idle_ms:.0f} ms of silence")
+            self._check_silence(consumer, place, before)
         elif before is not None:
             self.seen["recovered"] += 1
         self.proofs[place] = self._steady_ms()
+
+    def _put_back(self, consumer: str, place: Place) -> None:
+        """Check what was judged silent; from now on anybody may take it over at once."""
+        before = self.holders.get(place)
+        if before is not None:
+            self.seen["put back"] += 1
+            self._check_silence(consumer, place, before)
+            self.proofs[place] = float("-inf")
+
+    def _check_silence(self, consumer: str, place: Place, before: Holder) -> None:
+        idle_ms = self._steady_ms() - self.proofs[place]
+        if idle_ms < self._lease_ms and consumer in self.excused:
+            self.orphaned.add((place, before))
+        elif idle_ms < self._lease_ms:
+            raise Violation(f"{place} was taken over after {idle_ms:.0f} ms of silence")
 
     def _settled(self, consumer: str, settlement: Settlement) -> None:
         for entry in (*settlement.ended, *settlement.released):
