@@ -9,6 +9,7 @@ wherever settings are shown.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -26,6 +27,18 @@ Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
+TOKEN_CHARS_MIN = 16
+VALUE_CHARS_MAX = 60
+RESERVED = frozenset({"config", "fail", "parent"})
+"""Variables of the prefix that are no settings."""
+
+LINKS = re.compile(
+    r"([a-z0-9_]+_)?(service_(host|port(_[a-z0-9_]+)?)|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)"
+)
+LINK_PORT = re.compile(r"([a-z0-9_]+_)?port")
+LINK_URL = re.compile(r"(tcp|udp|sctp)://")
+"""What Kubernetes sets in each pod for a service whose name begins with ``engine``."""
+
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 
 
@@ -62,7 +75,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         done_age_ms_max: How long finished jobs are kept.
         events_max: Entries kept in the events stream of a queue.
         http: Address of metrics, probes and page, as host:port; port 0 picks one; empty for none.
-        http_token: Token that any other address than loopback demands. [secret]
+        http_token: Token that any other address than loopback demands, at least 16 characters.
+            [secret]
         processes: Engine processes to run.
         process_workers: Processes for CPU-heavy handlers; 0 for one per core.
         log_format: console for people, json for machines, auto for console on a terminal.
@@ -119,7 +133,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if self.http:
             host, _ = http_address(self.http)
             if host not in {"127.0.0.1", "::1", "localhost"} and not self.http_token:
-                raise ValueError(f"http on {host} is open to others: set http_token")
+                raise ValueError(
+                    f"http on {host} is open to others: set ENGINE_HTTP_TOKEN to a secret of at "
+                    f"least {TOKEN_CHARS_MIN} characters, or serve http on 127.0.0.1"
+                )
+        if self.http_token and len(self.http_token) < TOKEN_CHARS_MIN:
+            raise ValueError(
+                f"http_token (ENGINE_HTTP_TOKEN) must have at least {TOKEN_CHARS_MIN} characters"
+            )
 
 
 def http_address(address: str) -> tuple[str, int]:
@@ -211,12 +232,19 @@ def load(
         for name, value in found.items():
             if name not in fields:
                 raise SettingsError(_unknown(name, source, fields, prefix))
-            values[name] = value
+            values[name] = _folded(value, fields[name])
             sources[name] = source
     try:
         return msgspec.convert(values, kind, strict=False), sources
     except msgspec.ValidationError as error:
-        raise SettingsError(_explain(str(error), sources, prefix)) from None
+        raise SettingsError(_explain(str(error), kind, values, sources, prefix)) from None
+
+
+def _folded(value: Any, annotation: Any) -> Any:
+    """Bring a word that is one of several choices to their case."""
+    if typing.get_origin(annotation) is typing.Literal and isinstance(value, str):
+        return value.strip().lower()
+    return value
 
 
 def describe(settings: msgspec.Struct, sources: Mapping[str, str], prefix: str) -> list[Described]:
@@ -273,7 +301,7 @@ def _from_environ(
     found: dict[str, Any] = {}
     for variable, text in environ.items():
         name = variable.removeprefix(prefix).lower()
-        if not variable.startswith(prefix) or name in {"config", "fail"}:
+        if not variable.startswith(prefix) or name in RESERVED or _is_link(name, text):
             continue
         base = name.removesuffix("_file")
         if name not in fields and base in fields and name != base:
@@ -282,6 +310,13 @@ def _from_environ(
         else:
             found[name] = _parse(variable, text, fields.get(name))
     return found
+
+
+def _is_link(name: str, text: str) -> bool:
+    """Tell whether Kubernetes set a variable; a port's own value is a URL, unlike a mistake's."""
+    if LINK_PORT.fullmatch(name) and LINK_URL.match(text):
+        return True
+    return bool(LINKS.fullmatch(name))
 
 
 def _secret_file(variable: str, path: str) -> str:
@@ -311,13 +346,24 @@ def _unknown(name: str, source: str, fields: Mapping[str, Any], prefix: str) -> 
     return f"unknown setting {shown} ({source}){hint}"
 
 
-def _explain(message: str, sources: Mapping[str, str], prefix: str) -> str:
+def _explain(
+    message: str,
+    kind: type[msgspec.Struct],
+    values: Mapping[str, Any],
+    sources: Mapping[str, str],
+    prefix: str,
+) -> str:
     detail, _, where = message.partition(" - at `$.")
     name = where.rstrip("`").split(".")[0].split("[")[0]
     if not name:
         return f"settings do not fit together: {message}"
     shown = prefix + name.upper() if sources.get(name) == "environment" else name
-    return f"setting {shown}: {detail[0].lower()}{detail[1:]}"
+    choices = {field.name: field.type for field in msgspec.structs.fields(kind)}.get(name)
+    if typing.get_origin(choices) is typing.Literal:
+        detail = f"Expected one of {', '.join(typing.get_args(choices))}"
+    _, is_secret = _meanings(kind).get(name, ("", True))
+    given = "" if is_secret else f", not {_as_text(values.get(name))[:VALUE_CHARS_MAX]!r}"
+    return f"setting {shown}: {detail[0].lower()}{detail[1:]}{given}"
 
 
 def _meanings(kind: type[msgspec.Struct]) -> dict[str, tuple[str, bool]]:

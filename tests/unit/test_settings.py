@@ -81,9 +81,9 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 
 def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "token"
-    secret.write_text("s3cret\n")
+    secret.write_text("s3cret-of-16-chars\n")
 
-    assert loaded({"ENGINE_HTTP_TOKEN_FILE": str(secret)}).http_token == "s3cret"
+    assert loaded({"ENGINE_HTTP_TOKEN_FILE": str(secret)}).http_token == "s3cret-of-16-chars"
     assert "ENGINE_HTTP_TOKEN_FILE" in refused({"ENGINE_HTTP_TOKEN_FILE": str(tmp_path / "none")})
 
 
@@ -92,14 +92,19 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     [
         ({"ENGINE_CONCURENCY": "5"}, ["ENGINE_CONCURENCY", "did you mean ENGINE_CONCURRENCY?"]),
         ({"ENGINE_XYZZY": "5"}, ["ENGINE_XYZZY", "engine settings"]),
-        ({"ENGINE_CONCURRENCY": "many"}, ["ENGINE_CONCURRENCY"]),
+        ({"ENGINE_CONCURRENCY": "many"}, ["ENGINE_CONCURRENCY", "expected `int`", "not 'many'"]),
         ({"ENGINE_CONCURRENCY": "0"}, ["ENGINE_CONCURRENCY", "1"]),
         ({"ENGINE_CONCURRENCY": ""}, ["ENGINE_CONCURRENCY"]),
         ({"ENGINE_GRACE_S": "0"}, ["ENGINE_GRACE_S"]),
         ({"ENGINE_GRACE_S": "nan"}, ["ENGINE_GRACE_S"]),
         ({"ENGINE_QUEUE_CONCURRENCY": "cleanup"}, ["ENGINE_QUEUE_CONCURRENCY", "name=number"]),
         ({"ENGINE_QUEUE_CONCURRENCY": "cleanup=x"}, ["ENGINE_QUEUE_CONCURRENCY"]),
-        ({"ENGINE_LOG_LEVEL": "loud"}, ["ENGINE_LOG_LEVEL"]),
+        ({"ENGINE_LOG_LEVEL": "loud"}, ["ENGINE_LOG_LEVEL", "debug, info, warning, error", "loud"]),
+        ({"ENGINE_LOG_FORMAT": "xml"}, ["ENGINE_LOG_FORMAT", "auto, console, json", "'xml'"]),
+        ({"ENGINE_HTTP_TOKEN": "fifteen-letters"}, ["ENGINE_HTTP_TOKEN", "16 characters"]),
+        ({"ENGINE_PORT": "8787"}, ["ENGINE_PORT"]),
+        ({"ENGINE_HTTP_PORT": "8787"}, ["ENGINE_HTTP_PORT"]),
+        ({"ENGINE_SERVICES": "a"}, ["ENGINE_SERVICES"]),
         ({"ENGINE_NAME": "a b"}, ["ENGINE_NAME"]),
         ({"ENGINE_RENEW_MS": "20000"}, ["renew_ms", "half of lease_ms"]),
         ({"ENGINE_SOCKET_TIMEOUT_MS": "1000"}, ["socket_timeout_ms", "block_ms"]),
@@ -108,7 +113,7 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
         ({"ENGINE_REDIS_URL": "http://example.org"}, ["redis_url", "redis://"]),
         ({"ENGINE_HTTP": "8787"}, ["host:port"]),
         ({"ENGINE_HTTP": "127.0.0.1:99999"}, ["host:port"]),
-        ({"ENGINE_HTTP": "0.0.0.0:8787"}, ["http_token"]),
+        ({"ENGINE_HTTP": "0.0.0.0:8787"}, ["ENGINE_HTTP_TOKEN", "secret", "127.0.0.1"]),
         ({"ENGINE_CONFIG": "/nowhere.toml"}, ["/nowhere.toml"]),
     ],
 )
@@ -116,6 +121,39 @@ def test_what_is_wrong_is_said_in_one_line(environ: dict[str, str], words: list[
     message = refused(environ)
 
     assert all(word in message for word in words), message
+
+
+def test_what_kubernetes_sets_for_a_service_named_engine_is_no_setting() -> None:
+    settings = loaded(
+        {
+            "ENGINE_SERVICE_HOST": "10.0.0.1",
+            "ENGINE_SERVICE_PORT": "8787",
+            "ENGINE_SERVICE_PORT_HTTP_METRICS": "8787",
+            "ENGINE_PORT": "tcp://10.0.0.1:8787",
+            "ENGINE_PORT_8787_TCP": "tcp://10.0.0.1:8787",
+            "ENGINE_PORT_8787_TCP_PROTO": "tcp",
+            "ENGINE_PORT_8787_TCP_PORT": "8787",
+            "ENGINE_PORT_8787_TCP_ADDR": "10.0.0.1",
+            "ENGINE_WEB_SERVICE_HOST": "10.0.0.2",
+            "ENGINE_WEB_PORT": "udp://10.0.0.2:53",
+            "ENGINE_PARENT": "1",
+        }
+    )
+
+    assert settings == EngineSettings()
+
+
+def test_choices_may_be_written_in_any_case() -> None:
+    settings = loaded({"ENGINE_LOG_LEVEL": "WARNING", "ENGINE_LOG_FORMAT": "Json"})
+
+    assert (settings.log_level, settings.log_format) == ("warning", "json")
+
+
+def test_a_wrong_secret_is_not_quoted() -> None:
+    message = refused({}, overrides={"http_token": ["s3cret"]})
+
+    assert "http_token" in message
+    assert "s3cret" not in message
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
@@ -126,7 +164,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
 
 
 def test_another_address_than_loopback_wants_a_token() -> None:
-    settings = loaded({"ENGINE_HTTP": "0.0.0.0:8787", "ENGINE_HTTP_TOKEN": "x"})
+    settings = loaded({"ENGINE_HTTP": "0.0.0.0:8787", "ENGINE_HTTP_TOKEN": "x" * 16})
 
     assert settings.http == "0.0.0.0:8787"
     assert loaded({"ENGINE_HTTP": ""}).http == ""
@@ -152,6 +190,8 @@ def test_an_address_is_split(address: str, expected: tuple[str, int]) -> None:
         ("redis://cache:6379/0", "redis://cache:6379/0"),
         ("redis://:p%40ss@cache:6379/0", "redis://:***@cache:6379/0"),
         ("postgresql://me:p@ss@db/chat", "postgresql://me:***@db/chat"),
+        ("redis://me:s3cret@[::1/0", "***"),
+        ("postgresql://db/chat?user=me&password=s3cret", "***"),
         ("redis://me:pass@[::1]:6379/0", "redis://me:***@[::1]:6379/0"),
     ],
 )
@@ -161,7 +201,7 @@ def test_a_secret_is_masked_and_the_rest_is_shown(value: str, shown: str) -> Non
 
 def test_every_setting_is_described_with_its_source() -> None:
     found = load_engine(
-        {"ENGINE_REDIS_URL": "redis://:hidden@cache", "ENGINE_HTTP_TOKEN": "hidden"}
+        {"ENGINE_REDIS_URL": "redis://:hidden@cache", "ENGINE_HTTP_TOKEN": "hidden-hidden-hidden"}
     )
 
     rows = describe(found.settings, found.sources, PREFIX)
