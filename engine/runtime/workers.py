@@ -173,6 +173,9 @@ class Workers:
             self.workers.discard(worker)
             if worker in self.idle:
                 self.idle.remove(worker)
+            elif not worker.wake.cancelled():
+                # It had been woken, and counts as active.
+                self.active -= 1
             raise
 
     async def _work(self, worker: Worker) -> None:  # noqa: C901 - the hot loop, kept in one frame
