@@ -6,6 +6,7 @@ This is the only place where exceptions become outcomes.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -16,7 +17,7 @@ from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
 from engine.runtime.calls import OverLimit
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
-from engine.wire.codec import Envelope, Limits, parse
+from engine.wire.codec import Envelope, Limits, parse, salvage
 from engine.wire.keys import slot_tag
 from schemas.job import ErrorRecord
 
@@ -95,6 +96,10 @@ class Admission:
         except Malformed as error:
             if job.bound is self.unknown:
                 job.bound = self._named(lease.fields)
+            if job.envelope is None:
+                job.envelope = salvage(lease.fields, self._limits)
+                with contextlib.suppress(Malformed):
+                    self._check_reply(job)
             return job, None, _broken(error)
         return job, payload, was.Vanished() if lease.deliveries > 1 else None
 

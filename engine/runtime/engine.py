@@ -35,7 +35,7 @@ log = get_logger("engine")
 EXIT_OK = 0
 EXIT_BUG = 70
 EXIT_UNFINISHED = 75
-TICK_S = 0.05
+APP_READY_S = 5.0
 
 
 class Engine:
@@ -123,12 +123,9 @@ class Engine:
             try:
                 await self._open_all()
                 renewer.start()
-                self._start_tasks(services, burst=burst)
-                self.state = "running"
-                if self._on_started is not None:
-                    self._on_started()
-                log.info("engine_started", engine=self.name, queues=list(self.runners))
-                await self._stop.wait()
+                if not self.stopping:
+                    self._start(services, burst=burst)
+                    await self._stop.wait()
                 return await self._drain()
             finally:
                 self.state = "stopped"
@@ -136,6 +133,13 @@ class Engine:
                 await self._end_tasks()
                 await self._pools.close()
                 await self._store.close()
+
+    def _start(self, services: Any, *, burst: bool) -> None:
+        self._start_tasks(services, burst=burst)
+        self.state = "running"
+        if self._on_started is not None:
+            self._on_started()
+        log.info("engine_started", engine=self.name, queues=list(self.runners))
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine as a task that the engine owns and whose failure ends it."""
@@ -149,7 +153,10 @@ class Engine:
         if self.app.ready is None or self._services is None:
             return ""
         try:
-            return await self.app.ready(self._services)
+            async with asyncio.timeout(APP_READY_S):
+                return await self.app.ready(self._services)
+        except TimeoutError:
+            return f"the app did not say within {APP_READY_S:g} s whether it is ready"
         except Exception as error:  # noqa: BLE001 - the app's own check may raise anything
             return f"{type(error).__name__}: {error}"
 
@@ -193,6 +200,9 @@ class Engine:
         def on_error(error: StoreError) -> None:
             loop.call_soon_threadsafe(self._outage.note, error, "renewing")
 
+        def on_bug(error: Exception) -> None:
+            loop.call_soon_threadsafe(self._fail, error)
+
         def on_served() -> None:
             loop.call_soon_threadsafe(self._outage.over, "renewing")
 
@@ -204,6 +214,7 @@ class Engine:
             held=[runner.held() for runner in self.runners.values()],
             on_lost=on_lost,
             on_error=on_error,
+            on_bug=on_bug,
             on_served=on_served,
             ticked=lambda: self.vitals.ticked,
         )
@@ -224,7 +235,8 @@ class Engine:
             except StoreError as error:
                 tries += 1
                 await self._outage.wait(error, tries, "opening")
-        self._outage.over("opening")
+        if not todo:
+            self._outage.over("opening")
 
     def _start_tasks(self, services: Any, *, burst: bool) -> None:
         self.spawn(self.vitals.tick())
@@ -266,9 +278,12 @@ class Engine:
             if not runner.workers.open:
                 # What a paused queue holds is not for this run.
                 continue
+            # What stopping engines handed back is pending, and no lane shows it.
+            await runner.upkeep.reclaim()
             moved = (await self._store.promote(queue, count=256)).moved
             fetched = await self._store.fetch(queue, {})
-            found.append(bool(moved or any(fetched.waiting.values())))
+            held = runner.upkeep.inflight()
+            found.append(bool(moved or held or any(fetched.waiting.values())))
         return found
 
     _fetching: Sequence[asyncio.Task[None]] = ()
@@ -337,9 +352,13 @@ class Engine:
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("engine_bug", engine=self.name, exc_info=error)
-            self._fault = self._fault or error
-            self.stop()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End loudly: this should not have happened."""
+        log.error("engine_bug", engine=self.name, exc_info=error)
+        self._fault = self._fault or error
+        self.stop()
 
     def _stuck(self, change: int) -> None:
         self.meters.stuck += change

@@ -26,6 +26,7 @@ UNSETTLED_MAX = 4_096
 """Jobs that may wait for their settlement before fetching stops, as when the server is away."""
 
 READ_MAX = 1_000
+FIRST_READ_MAX = 64
 LOST_MAX = 100
 LOST_ALWAYS = 8
 SLIVER = 4
@@ -80,7 +81,8 @@ class Fetcher:
         self._room = asyncio.Event()
         self._waiting: dict[str, int] = {}
         self._buffer = min(4, prefetch_max)
-        self._entry_bytes = 4_096.0
+        # Until sizes are known, a read brings few: a lane may hold large entries.
+        self._entry_bytes = bytes_max / FIRST_READ_MAX
         self._ended = 0
         self._rated_at = clock.monotonic()
         # Held by whoever asks the store for entries that are pending already, so that none is
@@ -131,6 +133,9 @@ class Fetcher:
             if count == 0 and once and not self._workers.open:
                 return
             if count == 0:
+                if not self._workers.open:
+                    # Nothing is read while the queue is paused; the other loops know of outages.
+                    self._outage.over(self._where)
                 self._room.clear()
                 await self._room.wait()
                 continue

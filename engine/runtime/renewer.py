@@ -65,6 +65,8 @@ class Renewer:
         held: What there is to renew.
         on_lost: Called from the thread with queue, lane and entries that are lost.
         on_error: Called from the thread with what went wrong.
+        on_bug: Called from the thread with what should not have happened; no lease is renewed
+            after it.
         on_served: Called from the thread once the server answered after that.
         ticked: Monotonic seconds at which the event loop last ran.
     """
@@ -78,6 +80,7 @@ class Renewer:
         held: Iterable[Held],
         on_lost: Callable[[str, str, set[bytes]], None],
         on_error: Callable[[StoreError], None],
+        on_bug: Callable[[Exception], None],
         on_served: Callable[[], None],
         ticked: Callable[[], float],
     ) -> None:
@@ -87,6 +90,7 @@ class Renewer:
         self._held = list(held)
         self._on_lost = on_lost
         self._on_error = on_error
+        self._on_bug = on_bug
         self._on_served = on_served
         self._ticked = ticked
         self._stop = threading.Event()
@@ -99,7 +103,8 @@ class Renewer:
     def stop(self) -> None:
         """End; waits for a renewal that is under way."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
 
     def _run(self) -> None:
         pause_s = min(1.0, self._times.renew_ms / 4e3)
@@ -110,6 +115,9 @@ class Renewer:
             except StoreError as error:
                 failing = True
                 self._on_error(error)
+            except Exception as error:  # noqa: BLE001 - a silent end would cost all leases
+                self._on_bug(error)
+                return
             else:
                 if failing:
                     failing = False
@@ -129,17 +137,21 @@ class Renewer:
             for lease in held.leases(now, self._times, loop_alive=loop_alive):
                 by_lane.setdefault(lease.batch.lane, []).append(lease)
             for lane, leases in by_lane.items():
-                self._renew_lane(held.queue, lane, leases, now)
+                self._renew_lane(held.queue, lane, leases, now, loop_alive=loop_alive)
 
-    def _renew_lane(self, queue: str, lane: str, leases: Sequence[Lease], now: float) -> None:
+    def _renew_lane(
+        self, queue: str, lane: str, leases: Sequence[Lease], now: float, *, loop_alive: bool
+    ) -> None:
         lost: set[bytes] = set()
         for at in range(0, len(leases), CHUNK):
             entries: Mapping[bytes, int] = {
                 lease.entry: lease.deliveries for lease in leases[at : at + CHUNK]
             }
             lost.update(self._store.renew(queue, lane, entries))
-        # All that is held of a batch was due together, so it is renewed as a whole.
-        for lease in leases:
-            lease.batch.since = now
+        if loop_alive:
+            # All that is held of a batch was due together, so it was renewed as a whole. While the
+            # loop is silent what waits in the buffer is left out, and must not count as renewed.
+            for lease in leases:
+                lease.batch.since = now
         if lost:
             self._on_lost(queue, lane, lost)

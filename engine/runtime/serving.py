@@ -9,13 +9,14 @@ import secrets
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Protocol
 
 from engine.clock import SystemClock
 from engine.logs import get_logger
 from engine.registry import App
-from engine.runtime.engine import EXIT_OK, Engine
+from engine.runtime.engine import EXIT_BUG, EXIT_OK, Engine
 from engine.settings import EngineSettings
 from engine.store.redis import RedisStore, StoreSettings
 
@@ -73,6 +74,9 @@ def serve(
             # Handlers that swallow their cancellation would keep the process for ever. All that
             # matters is settled or handed back by now.
             log.warning("engine_leaves_handlers", count=len(stubborn))
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
+                code = EXIT_BUG
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

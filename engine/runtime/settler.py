@@ -126,7 +126,7 @@ class Settler:
         """Settle a job as done."""
         encoded = b"" if result is None else encode_result(result)
         lane = self._lanes[job.lease.batch.lane]
-        lane.successes.append(Success(job, int(seconds * 1e6), encoded))
+        lane.successes.append(Success(job, run_us(seconds), encoded))
         self.unsettled += 1
         if not self._armed:
             self._arm()

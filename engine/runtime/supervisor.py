@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.clock import Clock, SystemClock
 from engine.logs import get_logger
@@ -23,6 +23,7 @@ log = get_logger("engine")
 
 PAUSE_S_MAX = 10.0
 SETTLED_S = 30.0
+LOOK_S = 0.2
 
 
 class Child:
@@ -32,18 +33,48 @@ class Child:
     Args:
         command: What starts it.
         environ: Its environment.
+        clock: Time.
     """
 
-    def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environ: dict[str, str], clock: Clock) -> None:
         self._command = list(command)
         self._environ = environ
+        self._clock = clock
+        self._failures = 0
+        self._due: float | None = None
+        self._began = clock.monotonic()
         self.process = self._start()
-        self.began = 0.0
-        self.failures = 0
 
-    def restart(self) -> None:
-        """Start it anew."""
-        self.process = self._start()
+    def revive(self) -> None:
+        """Start it again once it has ended and its pause is over; never waits."""
+        code = self.process.poll()
+        if code is None:
+            return
+        now = self._clock.monotonic()
+        if self._due is None:
+            self._failures = 0 if now - self._began > SETTLED_S else self._failures + 1
+            pause_s = self._pause()
+            self._due = now + pause_s
+            log.warning(
+                "engine_ended", pid=self.process.pid, code=code, restart_s=round(pause_s, 1)
+            )
+        elif now >= self._due:
+            self._restart(now)
+
+    def _restart(self, now: float) -> None:
+        try:
+            self.process = self._start()
+        except OSError as error:
+            # No memory or no process to be had: the other children go on.
+            self._failures += 1
+            self._due = now + self._pause()
+            log.error("engine_not_started", error=error)
+        else:
+            self._began, self._due = now, None
+
+    def _pause(self) -> float:
+        doublings = min(10, max(0, self._failures - 1))
+        return float(min(PAUSE_S_MAX, 0.5 * 2**doublings) * (0.5 + self._clock.draw()))
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
@@ -54,8 +85,9 @@ class Child:
 
 def supervise(
     settings: EngineSettings,
-    arguments: Sequence[str] | None = None,
+    arguments: Sequence[str],
     *,
+    environ: Mapping[str, str] | None = None,
     burst: bool = False,
     clock: Clock | None = None,
 ) -> int:
@@ -64,7 +96,8 @@ def supervise(
 
     Args:
         settings: Settings of the engines.
-        arguments: The command line of each child; the present one if left out.
+        arguments: The command line of each child, which everybody on the machine can read.
+        environ: Further variables of each child, for what has to stay secret.
         burst: Children end by themselves and are not started again.
         clock: Time.
 
@@ -72,22 +105,21 @@ def supervise(
         The worst exit code of the children.
     """
     clock = clock or SystemClock()
-    command = [sys.executable, "-m", "engine", *(sys.argv[1:] if arguments is None else arguments)]
+    command = [sys.executable, "-m", "engine", *arguments, "--processes", "1"]
     stop = threading.Event()
     # Before the first child: a signal that comes now must not leave it behind.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     children = [
-        Child([*command, "--processes", "1"], environment(settings, index))
+        Child(command, {**environment(settings, index), **(environ or {})}, clock)
         for index in range(settings.processes)
     ]
-    codes: list[int] = []
-    while not stop.wait(0.2):
+    while not stop.wait(LOOK_S):
         codes = [code for child in children if (code := child.process.poll()) is not None]
         if burst and len(codes) == len(children):
             return max(map(abs, codes))
-        if not burst:
-            _revive(children, stop, clock)
+        for child in children if not burst else ():
+            child.revive()
     for child in children:
         if child.process.poll() is None:
             child.process.send_signal(signal.SIGTERM)
@@ -95,27 +127,12 @@ def supervise(
 
 
 def environment(settings: EngineSettings, index: int) -> dict[str, str]:
-    """Build one child's environment: its own name and its own HTTP port."""
-    environ = dict(os.environ)
+    """Build one child's environment: its own name, its own HTTP port, and whom to outlive not."""
+    # An engine stops once this process is no longer its parent, so SIGKILL leaves none behind.
+    environ = {**os.environ, "ENGINE_PARENT": str(os.getpid())}
     if settings.name:
         environ["ENGINE_NAME"] = f"{settings.name}-{index + 1}"
     if settings.http:
         host, port = http_address(settings.http)
         environ["ENGINE_HTTP"] = f"{host}:{port + index if port else 0}"
     return environ
-
-
-def _revive(children: Sequence[Child], stop: threading.Event, clock: Clock) -> None:
-    """Start children again that have ended unasked."""
-    for child in children:
-        code = child.process.poll()
-        if code is None:
-            continue
-        lasted = clock.monotonic() - child.began
-        child.failures = 0 if lasted > SETTLED_S else child.failures + 1
-        pause_s = min(PAUSE_S_MAX, 0.5 * 2**child.failures) * (0.5 + clock.draw())
-        log.warning("engine_ended", pid=child.process.pid, code=code, restart_s=round(pause_s, 1))
-        if stop.wait(pause_s):
-            return
-        child.began = clock.monotonic()
-        child.restart()

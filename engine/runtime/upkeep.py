@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from engine.clock import Clock
 from engine.core import outcome as was
 from engine.core.leases import ReclaimGate
-from engine.errors import GroupMissing, StoreError
+from engine.errors import GroupMissing, StoreError, StoreUnavailable
 from engine.failpoint import failpoint
 from engine.runtime.attempt import Admission
 from engine.runtime.fetcher import Fetcher
@@ -105,7 +105,7 @@ class Upkeep:
         return [
             self._promote(),
             self._every(CONTROL_PAUSE_S, self._follow),
-            self._every(self._reclaim_s, self._reclaim, jitter=True),
+            self._every(self._reclaim_s, self.reclaim, jitter=True),
             self._every(GAUGES_PAUSE_S, self._measure),
             self._every(TRIM_PAUSE_S, self._trim, jitter=True),
             self._every(RETIRE_PAUSE_S, self._retire, jitter=True),
@@ -159,7 +159,9 @@ class Upkeep:
                 await self._outage.wait(error, tries, where)
             except StoreError as error:
                 tries += 1
-                self._gate.close(self._clock.monotonic() * 1e3)
+                if isinstance(error, StoreUnavailable):
+                    # The server may have been down: what it counts as idle time is not all silence.
+                    self._gate.close(self._clock.monotonic() * 1e3)
                 await self._outage.wait(error, tries, where)
             else:
                 self._outage.over(where)
@@ -227,7 +229,7 @@ class Upkeep:
         for name, bound in self._admission.types.items():
             bound.held = name in held
 
-    async def _reclaim(self) -> None:
+    async def reclaim(self) -> None:
         if not self._workers.open or self._stopping():
             return
         # Idle times lie after a restart and after a step of the clock: look before believing them.

@@ -28,6 +28,7 @@ TICK_S = 0.05
 BEAT_S = 2.0
 OBSERVE_S = 2.0
 LOOK_S = 0.2
+LOOK_S_MAX = 0.5
 LAG_WINDOW = round(5.0 / TICK_S)
 MEMORY_SHARE_MAX = 0.9
 
@@ -72,6 +73,7 @@ class Vitals:
         self._lags: deque[float] = deque([0.0], LAG_WINDOW)
         self._started = clock.monotonic()
         self._looked = float("-inf")
+        self._run_id = ""
         self._app_reason = ""
         self.http = ""
         self.ticked = clock.monotonic()
@@ -121,6 +123,10 @@ class Vitals:
         """Take note of the server's state."""
         self._looked = self._clock.monotonic()
         self._server = await self._store.server()
+        known = self._is_known(self._server)
+        if known and self._clock.monotonic() - self._looked > LOOK_S_MAX:
+            # On a slow way, or behind a busy loop, the server's time says little about now.
+            return
         self._clock.follow(self._server.time_ms)
         self._gate.observe(
             run_id=self._server.run_id,
@@ -128,6 +134,11 @@ class Vitals:
             uptime_ms=self._server.uptime_ms,
             monotonic_ms=self._clock.monotonic() * 1e3,
         )
+
+    def _is_known(self, server: ServerState) -> bool:
+        """Tell whether this is the server process that was looked at before."""
+        known, self._run_id = self._run_id, server.run_id
+        return known == server.run_id
 
     def reasons(self) -> list[str]:
         """Say what keeps the engine from being ready."""

@@ -112,13 +112,17 @@ class Link:
         replies.waiting.append((future, len(commands)))
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
-                return await future
+                answers = await future
         except TimeoutError:
             self._drop_if(replies)
             raise StoreUnavailable("timeout", "the server did not answer in time") from None
         except OSError as error:
             self._drop_if(replies)
             raise fault(error) from None
+        if any(isinstance(each, hiredis.ReplyError) and _is_demoted(each) for each in answers):
+            # A name that leads to the primary may lead to another server by now: ask it again.
+            self._drop_if(replies)
+        return answers
 
     async def one(self, *command: Argument) -> Any:
         """Send one command and return its reply; an error reply is raised."""
@@ -186,6 +190,10 @@ def evalsha(wanted: Script, keys: Sequence[str], *arguments: Argument) -> Comman
 def is_noscript(reply: Any) -> bool:
     """Tell whether the server does not have the script that it was asked to run."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def _is_demoted(reply: hiredis.ReplyError) -> bool:
+    return getattr(reply_fault(str(reply)), "kind", "") == "readonly"
 
 
 def checked(replies: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from engine.errors import GroupMissing
 from engine.store.base import Control, Gauges, Promoted, ServerState
 from engine.store.encoding import beats_to_forget, read_control, server_state
 from engine.store.link import Argument, Link, checked
@@ -157,7 +158,10 @@ class UpkeepVerbs:
         after = []
         for lane, left, group in zip(keys.lanes.values(), waiting, groups, strict=True):
             if left > 0:
-                ours = next(info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
+                named = (info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
+                ours = next(named, None)
+                if ours is None:
+                    raise GroupMissing(f"{lane} has lost its group")
                 after.append(
                     (b"XRANGE", lane, b"(" + ours[b"last-delivered-id"], b"+", b"COUNT", 1)
                 )

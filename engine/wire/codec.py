@@ -26,6 +26,9 @@ META = b"_engine"
 DEAD = b"_dead"
 """The first field of an entry in the dead stream."""
 
+FIELDS_SALVAGED = 4 * rules.FIELDS_MAX
+"""Names and values of a malformed entry in which its id is looked for."""
+
 _KNOWN = frozenset(
     b"type data id delay at ttl expires attempts v reply traceparent key unique _engine".split()
 )
@@ -138,6 +141,26 @@ def _add_options(
     envelope.traceparent = _traceparent(found.get(b"traceparent"))
     if not found.keys() <= _KNOWN:
         envelope.headers = _headers(found)
+
+
+def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:
+    """
+    Read what a malformed entry says of itself: its id, and who waits for an answer.
+
+    Returns:
+        An envelope with just these, or None where neither can be read. Never raises.
+    """
+    found = dict(zip(fields[:FIELDS_SALVAGED:2], fields[1:FIELDS_SALVAGED:2], strict=False))
+    told = Envelope(type="", data=b"")
+    try:
+        told.id = _name(found, b"id")
+    except Malformed:
+        told.id = ""
+    try:
+        told.reply = _reply(found[b"reply"], limits) if b"reply" in found else ""
+    except Malformed:
+        told.reply = ""
+    return told if told.id or told.reply else None
 
 
 def encode_meta(meta: Meta) -> bytes:
