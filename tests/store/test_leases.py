@@ -308,3 +308,25 @@ async def test_reclaim_and_recover_bring_fields_unchanged(
 
     assert (await store.recover(QUEUE, {}))[0].fields == expected
     assert (await take_over(rig, other, lease)).fields == expected
+
+
+async def test_what_was_lost_twice_is_taken_over_one_at_a_time(rig: Rig, store: Store) -> None:
+    """
+    Goal: a job that kills engines does not charge those that lay beside it.
+
+    Method: three jobs lose two engines together; then each call takes one, and leaves the others
+    their delivery counts.
+    """
+    entries = [await rig.add("normal", fields()) for _ in range(3)]
+    await store.fetch(QUEUE, {"normal": 3})
+    for _ in range(2):
+        for entry in entries:
+            await rig.age("normal", entry, 5_000)
+        found = await store.reclaim(QUEUE, idle_ms_min=1_000, count=10)
+
+    left = {entry: line.deliveries for entry, line in (await rig.pending("normal")).items()}
+    assert [lease.deliveries for lease in found.leases] == [3]
+    assert left == dict(zip(entries, [3, 2, 2], strict=True))
+
+    again = await store.reclaim(QUEUE, idle_ms_min=1_000, count=10)
+    assert [(lease.entry, lease.deliveries) for lease in again.leases] == [(entries[1], 3)]
