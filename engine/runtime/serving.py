@@ -22,6 +22,8 @@ from engine.store.redis import RedisStore, StoreSettings
 
 log = get_logger("engine")
 
+PARENT_PAUSE_S = 1.0
+
 
 class Side(Protocol):
     """What runs beside an engine in the same loop: its HTTP side."""
@@ -129,6 +131,9 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
+    parent = os.environ.get("ENGINE_PARENT", "")
+    if parent.isdigit():
+        engine.spawn(_follow(engine, int(parent)))
     beside = side(engine) if side else None
     try:
         if beside is not None:
@@ -137,6 +142,14 @@ async def _run(
     finally:
         if beside is not None:
             await beside.stop()
+
+
+async def _follow(engine: Engine, parent: int) -> None:
+    """Stop when the supervisor is gone: nobody would stop this engine any more."""
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_PAUSE_S)
+    log.warning("supervisor_gone", engine=engine.name)
+    engine.stop()
 
 
 def _tune_gc() -> None:
