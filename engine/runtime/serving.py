@@ -146,7 +146,7 @@ async def _run(
 
 async def _follow(engine: Engine, parent: int) -> None:
     """Stop when the supervisor is gone: nobody would stop this engine any more."""
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nobody signals that a parent is gone
         await asyncio.sleep(PARENT_PAUSE_S)
     log.warning("supervisor_gone", engine=engine.name)
     engine.stop()
