@@ -106,9 +106,13 @@ class EngineHarness:
     async def stop(self) -> int:
         """Drain the engine, if it still runs, and return its exit code."""
         self.engine.stop()
-        code = await self.ended()
-        self.signals.detach()
-        return code
+        try:
+            return await self.ended()
+        finally:
+            self.signals.detach()
+            if self._running is not None:
+                # Nothing of a broken test stays behind in its loop.
+                self._running.cancel()
 
     async def ended(self) -> int:
         """Wait until the engine ends by itself, moving the clock on; returns its exit code."""
