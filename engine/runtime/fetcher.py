@@ -27,6 +27,7 @@ UNSETTLED_MAX = 4_096
 
 READ_MAX = 1_000
 FIRST_READ_MAX = 64
+STRICT_PEEK = 8
 LOST_MAX = 100
 LOST_ALWAYS = 8
 SLIVER = 4
@@ -177,7 +178,10 @@ class Fetcher:
     async def _read(self, free: int) -> list[Lease]:
         count = count_by_bytes(free, self._entry_bytes, self._bytes_max)
         if any(self._waiting.values()):
-            fetched = await self._store.fetch(self._queue, self._plan.split(self._waiting, count))
+            plan = {STRICT: 0, **self._plan.split(self._waiting, count)}
+            # The counts are one round trip old: the strict lane is asked anyway.
+            plan[STRICT] = max(plan[STRICT], STRICT_PEEK)
+            fetched = await self._store.fetch(self._queue, plan)
             self._waiting = fetched.waiting
             return fetched.leases
         each = max(1, count // len(LANES))

@@ -89,12 +89,12 @@ local function take_back(reply)
   end
   return reply
 end
-local function add(key, ...)
-  local id = redis.pcall('XADD', key, ...)
+local function add(number, ...)
+  local id = redis.pcall('XADD', KEYS[number], ...)
   if type(id) == 'table' then
     return nil, id
   end
-  undo[#undo + 1] = { 'XDEL', key, id }
+  undo[#undo + 1] = { 'XDEL', KEYS[number], id }
   return id
 end
 
@@ -102,7 +102,7 @@ local kept = 0
 if ARGV[12] ~= '' then
   for _, packed in ipairs(cmsgpack.unpack(ARGV[12])) do
     local fields = cmsgpack.unpack(packed)
-    local id, refused = add(KEYS[5], 'MAXLEN', '~', ARGV[10], '*', unpack(fields))
+    local id, refused = add(5, 'MAXLEN', '~', ARGV[10], '*', unpack(fields))
     if not id then
       return take_back(refused)
     end
@@ -113,7 +113,7 @@ local deaths = {}
 if #rest > 0 then
   local dead = rest[3]
   for i = 1, #dead, 3 do
-    local id, refused = add(KEYS[3], '*', unpack(cmsgpack.unpack(dead[i + 2])))
+    local id, refused = add(3, '*', unpack(cmsgpack.unpack(dead[i + 2])))
     if not id then
       return take_back(refused)
     end
@@ -121,7 +121,7 @@ if #rest > 0 then
   end
   local aside = rest[4]
   for i = 1, #aside, 2 do
-    local id, refused = add(KEYS[10 + tonumber(aside[i])], '*', 'job', aside[i + 1])
+    local id, refused = add(10 + tonumber(aside[i]), '*', 'job', aside[i + 1])
     if not id then
       return take_back(refused)
     end
