@@ -306,7 +306,7 @@ def _from_environ(
         base = name.removesuffix("_file")
         if name not in fields and base in fields and name != base:
             # A secret kept in a file, as container platforms hand them out.
-            found[base] = _secret_file(variable, text)
+            found.setdefault(base, _secret_file(variable, text))
         else:
             found[name] = _parse(variable, text, fields.get(name))
     return found

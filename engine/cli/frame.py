@@ -55,9 +55,12 @@ class Frame:
         return self.load().settings
 
     def arguments(self) -> list[str]:
-        """Return the global options as they were given, for another process."""
-        config = ["--config", str(self.config)] if self.config else []
-        return config + (["--redis-url", self.redis_url] if self.redis_url else [])
+        """Return the global options as they were given, for another process; no secrets."""
+        return ["--config", str(self.config)] if self.config else []
+
+    def environ(self) -> dict[str, str]:
+        """Return the rest of them as variables, which other users of the machine cannot read."""
+        return {"ENGINE_REDIS_URL": self.redis_url} if self.redis_url else {}
 
     def app(self, name: str | None = None) -> App:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,8 @@ def run(
     if settings.processes == 1:
         return _serve(settings, found, burst=burst)
     given = {"--queues": queues, "--concurrency": concurrency, "--app": app}
-    return _supervise(settings, [*frame.arguments(), "run", *_options(given)], burst=burst)
+    arguments = [*frame.arguments(), "run", *_options(given), *(["--burst"] if burst else [])]
+    return _supervise(settings, arguments, frame.environ(), burst=burst)
 
 
 @click.command()
@@ -126,11 +128,13 @@ def _serve(
         return serve(settings, app, burst=burst, side=http_side, on_ready=on_ready)
 
 
-def _supervise(settings: EngineSettings, arguments: list[str], *, burst: bool) -> int:
+def _supervise(
+    settings: EngineSettings, arguments: list[str], environ: dict[str, str], *, burst: bool
+) -> int:
     from engine.runtime.supervisor import supervise
 
     with _logs(settings):
-        return supervise(settings, [*arguments, *(["--burst"] if burst else [])], burst=burst)
+        return supervise(settings, arguments, environ=environ, burst=burst)
 
 
 @contextmanager
@@ -158,6 +162,9 @@ def _serve_dev(settings: EngineSettings, *, seed: bool) -> int:
             f"postgres {settings.postgres_url}",
             f"page http://{address}/",
             f"metrics http://{address}/metrics",
+            # For other commands, in another shell.
+            f"export ENGINE_REDIS_URL={shlex.quote(settings.redis_url)}",
+            f"export ENGINE_POSTGRES_URL={shlex.quote(settings.postgres_url)}",
             *hints,
         ):
             click.echo(line)

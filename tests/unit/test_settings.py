@@ -84,6 +84,9 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     secret.write_text("s3cret-of-16-chars\n")
 
     assert loaded({"ENGINE_HTTP_TOKEN_FILE": str(secret)}).http_token == "s3cret-of-16-chars"
+    both = {"ENGINE_HTTP_TOKEN": "t" * 16, "ENGINE_HTTP_TOKEN_FILE": str(secret)}
+    for order in (both.items(), reversed(both.items())):
+        assert loaded(dict(order)).http_token == "t" * 16
     assert "ENGINE_HTTP_TOKEN_FILE" in refused({"ENGINE_HTTP_TOKEN_FILE": str(tmp_path / "none")})
 
 

@@ -149,6 +149,10 @@ def test_dev_brings_everything_up_and_drains_on_ctrl_c(server_directory: Path) -
             lines = [started.stdout.readline().split() for _ in range(4)]
             urls = dict(lines)
             assert [name for name, _ in lines] == ["redis", "postgres", "page", "metrics"]
+            assert [started.stdout.readline() for _ in range(2)] == [
+                f"export ENGINE_REDIS_URL={urls['redis']}\n",
+                f"export ENGINE_POSTGRES_URL={urls['postgres']}\n",
+            ]
             with redis.Redis.from_url(urls["redis"]) as client:
                 assert client.ping()
             with urllib.request.urlopen(urls["page"] + "live") as answer:
