@@ -9,10 +9,8 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
-COOKIE = "streamlane_token"
-
 OPEN_PATHS = frozenset({"/live", "/ready"})
-"""Probes carry no credentials and tell nothing that needs any."""
+"""Probes carry no credentials; without them they tell no more than well or not."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -44,12 +42,12 @@ class Guard:
         self._host = host.lower()
         self._digest = _digest(token) if token else b""
 
-    def is_let_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
-        """Tell whether a request shows the token: as Bearer, as Basic's password, or as cookie."""
+    def is_let_in(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request shows the token: as Bearer, or as Basic's password."""
         if not self._digest:
             return True
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-        shown = cookies.get(COOKIE, "")
+        shown = ""
         if scheme.lower() == "bearer":
             shown = credentials.strip()
         elif scheme.lower() == "basic":

@@ -173,7 +173,7 @@ class HttpServer:
             return None
         if not self._guard.knows_host(request.headers.get(hdrs.HOST, "")):
             return _plain(421, "unknown host; set http_token to serve under other names")
-        if not self._guard.is_let_in(request.headers, request.cookies):
+        if not self._guard.is_let_in(request.headers):
             log.warning("http_refused", path=request.path, remote=request.remote)
             # Browsers ask for a password, which is the token; the user's name does not matter.
             challenge = {"WWW-Authenticate": 'Basic realm="Streamlane", charset="UTF-8"'}
@@ -217,9 +217,13 @@ class HttpServer:
         alive = silent_s <= LIVE_S_MAX
         return _json({"live": alive}, status=200 if alive else 503)
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    async def _ready(self, request: web.Request) -> web.Response:
         reasons = self._state.ready()
-        return _json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        told: dict[str, object] = {"ready": not reasons}
+        if self._guard.is_let_in(request.headers):
+            # Reasons quote addresses and errors of servers, which are nobody else's business.
+            told["reasons"] = reasons
+        return _json(told, status=503 if reasons else 200)
 
     async def _sd(self, _: web.Request) -> web.Response:
         try:

@@ -190,15 +190,12 @@ async def test_probes_are_open(path: str, site: Open) -> None:
     assert (await (await site(token=TOKEN)).ask(path))[0].status == 200
 
 
-async def test_a_browser_gets_in_with_the_token_as_password_or_cookie(site: Open) -> None:
+async def test_a_browser_gets_in_with_the_token_as_password(site: Open) -> None:
     opened = await site(token=TOKEN)
     password = base64.b64encode(f"me:{TOKEN}".encode()).decode()
 
-    for headers in (
-        {"Authorization": f"Basic {password}"},
-        {"Cookie": f"streamlane_token={TOKEN}"},
-    ):
-        assert (await opened.ask("/", headers=headers))[0].status == 200
+    headers = {"Authorization": f"Basic {password}"}
+    assert (await opened.ask("/", headers=headers))[0].status == 200
     assert (await opened.ask("/?token=" + TOKEN))[0].status == 401
 
 
@@ -243,6 +240,22 @@ async def test_ready_says_why_not(site: Open) -> None:
 
     assert answer.status == 503
     assert msgspec.json.decode(text) == {"ready": False, "reasons": ["redis: connection refused"]}
+
+
+async def test_why_it_is_not_ready_is_told_to_holders_of_the_token_alone(site: Open) -> None:
+    opened = await site(token=TOKEN)
+    assert (await opened.ask("/ready"))[1] == '{"ready":true}'
+    opened.reasons.append("redis: 10.0.0.7 refused")
+
+    answer, text = await opened.ask("/ready")
+    assert (answer.status, msgspec.json.decode(text)) == (503, {"ready": False})
+
+    shown = {"Authorization": f"Bearer {TOKEN}"}
+    answer, text = await opened.ask("/ready", headers=shown)
+    assert (answer.status, msgspec.json.decode(text)) == (
+        503,
+        {"ready": False, "reasons": ["redis: 10.0.0.7 refused"]},
+    )
 
 
 async def test_live_says_when_the_loop_stood_still(site: Open) -> None:
