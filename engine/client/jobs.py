@@ -201,7 +201,8 @@ class Judge:
         queue = job.queue or self._queues.get(job.type) or (known.queue if known else "")
         if not queue:
             close = difflib.get_close_matches(str(job.type), [*self._types, *self._queues], 1)
-            hint = f"did you mean {close[0]}?" if close else "give its queue"
+            hint = f"did you mean {close[0]}? else " if close else ""
+            hint += "give its queue (--queue)"
             raise JobRefused("queue-unknown", detail=f"no queue is known for {job.type!r}; {hint}")
         if not QUEUE_NAME.fullmatch(queue):
             raise JobRefused("queue-name", detail=f"{queue!r} must match {QUEUE_NAME.pattern}")

@@ -124,6 +124,18 @@ def test_the_queue_comes_from_the_job_or_the_tables(job: NewJob, queue: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("job_type", "hint"),
+    [("unheard-of", "; give its queue (--queue)"), ("gret", "did you mean greet? else give")],
+)
+def test_a_type_without_a_queue_is_refused_with_what_to_do(job_type: str, hint: str) -> None:
+    with pytest.raises(JobRefused) as refused:
+        judge().outgoing(NewJob(job_type, {}), now_ms=NOW_MS)
+
+    assert hint in str(refused.value)
+    assert "--queue" in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("rule", "job"),
     [
         ("queue-unknown", NewJob("unheard-of", {})),
