@@ -8,9 +8,6 @@ from engine.store.operator import Found
 from schemas.job import Meta
 from schemas.stats import EngineStats, QueueStats
 
-LEASE_LOST_MS = 60_000
-"""Silence of an active job after which its engine is likely gone, with any usual lease."""
-
 
 class Explainer:
     """
@@ -58,13 +55,17 @@ class Explainer:
         return f"{what}; cannot be brought back: {unable}" if unable else what
 
     def _active(self, found: Found) -> str:
-        silent = self._now_ms - found.at_ms
-        if silent > LEASE_LOST_MS:
-            return (
-                f"with {found.consumer}, silent for {span(silent)}: its engine is gone, and "
-                "another takes the job over as soon as one serves the queue"
-            )
-        return f"with {found.consumer}, last sign of life {span(silent)} ago"
+        silent = span(self._now_ms - found.at_ms)
+        # Beats tell whether the holder lives; how long a lease lasts is known to engines alone.
+        if any(_holds(engine, found.consumer) for engine in self._engines):
+            return f"with {found.consumer}, last sign of life {silent} ago"
+        after = "once its lease is over"
+        if not any(found.queue in engine.beat.queues for engine in self._engines):
+            after = "as soon as one serves the queue"
+        return (
+            f"with {found.consumer}, silent for {silent}: its engine is gone, and another takes "
+            f"the job over {after}"
+        )
 
     def _held(self, found: Found, stats: QueueStats) -> str:
         for held in stats.held:
@@ -110,6 +111,11 @@ class Explainer:
 
     def _ago(self, at_ms: int) -> str:
         return f"{span(max(0, self._now_ms - at_ms))} ago" if at_ms else "some time ago"
+
+
+def _holds(engine: EngineStats, consumer: str) -> bool:
+    """Tell whether a consumer is this engine's: its name, and a word that each start draws."""
+    return consumer == engine.beat.name or consumer.rpartition("-")[0] == engine.beat.name
 
 
 def _purpose(meta: Meta | None) -> str:

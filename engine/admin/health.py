@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from engine.admin.explain import span
 from engine.errors import StoreError, StoreUnavailable
@@ -13,6 +14,25 @@ from schemas.stats import EngineStats, Finding, Health, QueueStats, Server
 MEMORY_NEAR = 0.9
 VERSION_MIN = {"redis": (6, 2), "valkey": (8, 0)}
 LAG_MS_MAX = 1_000
+
+STATES = (
+    ("served", "bad", "no engine"),
+    ("keys", "bad", "broken key"),
+    ("held", "bad", "held type"),
+    ("backlog", "bad", "behind"),
+    ("paused", "paused", "paused"),
+    ("dead", "warn", "jobs die"),
+    ("", "well", "well"),
+)
+"""The states of a queue, the worst first: the check that finds it, its kind, and its word."""
+
+
+class QueueState(NamedTuple):
+    """How a queue is: ``rank`` counts from the worst, ``kind`` colours, ``word`` is shown."""
+
+    rank: int
+    kind: str
+    word: str
 
 
 async def check(store: OperatorStore, queues: Sequence[str], *, backlog_age_ms_max: int) -> Health:
@@ -124,6 +144,16 @@ def queue_findings(stats: QueueStats, *, must: bool, backlog_age_ms_max: int) ->
         action = f"python -m engine dead analyse {queue}"
         findings.append(_warning("dead", queue, what, action))
     return findings
+
+
+def state_of(queue: str, findings: Sequence[Finding]) -> QueueState:
+    """Sum up in a word what was found at a queue; every door to the engine says the same."""
+    checks = {finding.check for finding in findings if finding.queue == queue} | {""}
+    return next(
+        QueueState(rank, kind, word)
+        for rank, (check, kind, word) in enumerate(STATES)
+        if check in checks
+    )
 
 
 def _unreachable(error: StoreError) -> Finding:

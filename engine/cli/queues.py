@@ -9,6 +9,7 @@ import click
 
 from engine.admin import Admin
 from engine.admin.explain import span
+from engine.admin.health import QueueState, queue_findings, state_of
 from engine.cli.frame import Frame, json_option, note
 from engine.cli.output import Cell, age, print_json, print_pairs, print_table
 from schemas.stats import Change, QueueStats
@@ -25,6 +26,8 @@ COLUMNS = (
     ">DONE 5M",
     ">ENGINES",
 )
+
+COLOURS = {"bad": "red", "paused": "yellow", "warn": "yellow", "well": "green"}
 
 reason_option = click.option("--reason", default="", help="Why, for others and the audit stream.")
 
@@ -62,28 +65,20 @@ def queues(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
 
 def worse(stats: QueueStats, limit_ms: int) -> tuple[int, int, int, str]:
     """Order queues, the worst first."""
-    ranks = {"no engine": 0, "held": 1, "behind": 2, "paused": 3, "well": 4, "idle": 5}
-    return ranks[state_of(stats, limit_ms)], -stats.oldest_ms, -stats.dead, stats.queue
+    return _state(stats, limit_ms).rank, -stats.oldest_ms, -stats.dead, stats.queue
 
 
-def state_of(stats: QueueStats, limit_ms: int) -> str:
-    """Say how a queue is, in a word or two."""
-    if stats.paused:
-        return "paused"
-    if not stats.engines:
-        return "no engine" if stats.waiting or stats.active or stats.overdue else "idle"
-    if any(held.held for held in stats.held):
-        return "held"
-    return "behind" if stats.oldest_ms > limit_ms else "well"
+def _state(stats: QueueStats, limit_ms: int) -> QueueState:
+    findings = queue_findings(stats, must=True, backlog_age_ms_max=limit_ms)
+    return state_of(stats.queue, findings)
 
 
 def _row(stats: QueueStats, limit_ms: int) -> list[Cell]:
-    state = state_of(stats, limit_ms)
-    colour = {"no engine": "red", "held": "red", "behind": "yellow", "paused": "yellow"}
+    state = _state(stats, limit_ms)
     held = sum(each.jobs for each in stats.held)
     return [
         stats.queue,
-        (state, colour.get(state, "green")),
+        (state.word, COLOURS[state.kind]),
         str(stats.waiting),
         span(stats.oldest_ms) if stats.oldest_ms else "-",
         str(stats.active),

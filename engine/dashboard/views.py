@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.admin.explain import span
+from engine.admin.health import state_of
 from engine.dashboard.markup import Child, Html, join, tag
 from engine.dashboard.overview import Overview, Seen
 from schemas.stats import EngineStats, Finding, LaneStats, QueueStats
@@ -174,7 +175,7 @@ def _queues(overview: Overview) -> Html:
 
 
 def _queue_row(queue: QueueStats, overview: Overview) -> Html:
-    kind, word = _state(queue, overview)
+    _, kind, word = state_of(queue.queue, overview.findings)
     held = sum(each.jobs for each in queue.held)
     cells = (
         tag("th", queue.queue, scope="row"),
@@ -190,20 +191,6 @@ def _queue_row(queue: QueueStats, overview: Overview) -> Html:
         _right(rate(queue.recent.get("retried", 0) / RECENT_S)),
     )
     return tag("tr", *cells)
-
-
-def _state(queue: QueueStats, overview: Overview) -> tuple[str, str]:
-    checks = {finding.check for finding in overview.findings if finding.queue == queue.queue}
-    for check, kind, word in (
-        ("served", "bad", "no engine"),
-        ("held", "bad", "held type"),
-        ("backlog", "bad", "behind"),
-        ("paused", "paused", "paused"),
-        ("dead", "warn", "jobs die"),
-    ):
-        if check in checks:
-            return kind, word
-    return "well", "well"
 
 
 def _bar(lanes: Mapping[str, LaneStats]) -> Html:

@@ -107,12 +107,27 @@ BY = PausedBy(who="ada@here", reason="tea", at_ms=NOW_MS - 120_000)
         ),
         (job("delayed"), queue(), [], "no engine serves queue q"),
         (job("delayed"), queue(), [engine()], "due now; it moves to its lane within a moment"),
-        (job("active", consumer="e1-ab"), queue(), [], "with e1-ab, last sign of life 0 ms ago"),
+        (job("active", consumer="e1-ab"), queue(), [engine()],
+         "with e1-ab, last sign of life 0 ms ago"),
         (
+            # A long lease: renewed rarely, by an engine that beats.
             job("active", consumer="e1-ab", at_ms=NOW_MS - 120_000),
             queue(),
-            [],
-            "with e1-ab, silent for 2 m: its engine is gone",
+            [engine()],
+            "with e1-ab, last sign of life 2 m ago",
+        ),
+        (
+            # A short one: its engine is gone well before a minute is over.
+            job("active", consumer="e2-ab", at_ms=NOW_MS - 15_000),
+            queue(),
+            [engine()],
+            "with e2-ab, silent for 15 s: its engine is gone, and another takes the job over once",
+        ),
+        (
+            job("active", consumer="e1-ab", at_ms=NOW_MS - 15_000),
+            queue(),
+            [engine(live=False)],
+            "its engine is gone, and another takes the job over as soon as one serves the queue",
         ),
     ],
 )  # fmt: skip

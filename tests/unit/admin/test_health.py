@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.admin.health import engine_findings, queue_findings, server_findings
+from engine.admin.health import engine_findings, queue_findings, server_findings, state_of
+from engine.cli.queues import worse
 from schemas.stats import Finding, HeldType, Server
 from tests.unit.admin.test_explain import engine, queue
 
@@ -77,3 +78,30 @@ def test_an_engine_is_judged() -> None:
     assert told(engine_findings(engine(live=False))) == [("engine", "warning")]
     late = msgspec.structs.replace(engine(), beat=lagging)
     assert told(engine_findings(late)) == [("engine", "warning")]
+
+
+HELD_TYPE = HeldType(type="a", jobs=1, held=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({}, "well"),
+        ({"recent": {"dead": 1}}, "jobs die"),
+        ({"recent": {"dead": 1}, "paused": True, "oldest_ms": 60_001}, "paused"),
+        ({"recent": {"dead": 1}, "oldest_ms": 60_001}, "behind"),
+        ({"held": [HELD_TYPE], "paused": True}, "held type"),
+        ({"held": [HELD_TYPE], "broken": ["mq:{q}:dead"]}, "broken key"),
+        ({"engines": [], "paused": True, "held": [HELD_TYPE]}, "no engine"),
+    ],
+)
+def test_the_worst_that_was_found_names_a_queues_state(changed: dict[str, Any], word: str) -> None:
+    """Goal: the page and the command line say the same of a queue, by the same precedence."""
+    stats = queue(**changed)
+    findings = queue_findings(stats, must=True, backlog_age_ms_max=60_000)
+    elsewhere = queue_findings(
+        msgspec.structs.replace(stats, queue="else", engines=[]), must=True, backlog_age_ms_max=1
+    )
+
+    assert state_of("q", [*elsewhere, *findings]).word == word
+    assert worse(stats, 60_000)[0] == state_of("q", findings).rank
