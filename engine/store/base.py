@@ -189,8 +189,8 @@ class Gauges(msgspec.Struct, kw_only=True):
     How full a queue is.
 
     Attributes:
-        waiting: Jobs not yet delivered, per lane.
-        active: Jobs delivered and not settled, over all engines, per lane.
+        waiting: Jobs not yet delivered, or handed back, per lane.
+        active: Jobs that engines hold, over all engines, per lane.
         delayed: Jobs in the delayed set.
         held: Jobs set aside per held type.
         dead: Entries in the dead stream.

@@ -12,7 +12,7 @@ from engine.store.base import Control, Gauges, Promoted, ServerState
 from engine.store.encoding import beats_to_forget, read_control, server_state
 from engine.store.link import Argument, Link, checked
 from engine.store.scripts import script
-from engine.wire.keys import ENGINES, GROUP, QueueKeys
+from engine.wire.keys import ENGINES, GROUP, RELEASED, QueueKeys
 from schemas.rules import LANES
 
 
@@ -101,21 +101,26 @@ class UpkeepVerbs:
                 (b"XLEN", keys.dead),
                 (b"TIME",),
                 *((b"XINFO", b"GROUPS", lane) for lane in lanes),
+                *((b"XPENDING", lane, GROUP) for lane in lanes),
                 *((b"XLEN", keys.held(name)) for name in types),
             )
         )
         lengths = replies[:4]
         delayed, dead, (seconds, micros) = replies[4:7]
-        oldest = await self._oldest(keys, waiting, replies[7:11])
+        # What stopping engines handed back is pending with nobody: it waits.
+        back = [_released(summary) for summary in replies[11:15]]
+        oldest = await self._oldest(keys, waiting, replies[7:11], back)
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         return Gauges(
-            waiting=dict(zip(LANES, waiting, strict=True)),
+            waiting={
+                lane: left + given for lane, left, given in zip(LANES, waiting, back, strict=True)
+            },
             active={
-                lane: max(0, length - left)
-                for lane, length, left in zip(LANES, lengths, waiting, strict=True)
+                lane: max(0, length - left - given)
+                for lane, length, left, given in zip(LANES, lengths, waiting, back, strict=True)
             },
             delayed=delayed,
-            held={name: n for name, n in zip(types, replies[11:], strict=True) if n},
+            held={name: n for name, n in zip(types, replies[15:], strict=True) if n},
             dead=dead,
             oldest_ms=max(0, now_ms - oldest) if oldest else 0,
         )
@@ -153,23 +158,37 @@ class UpkeepVerbs:
             )
         return deleted
 
-    async def _oldest(self, keys: QueueKeys, waiting: Sequence[int], groups: Sequence[Any]) -> int:
+    async def _oldest(
+        self,
+        keys: QueueKeys,
+        waiting: Sequence[int],
+        groups: Sequence[Any],
+        back: Sequence[int],
+    ) -> int:
         """Unix ms of the oldest entry that waits in any lane; 0 without one."""
-        after = []
-        for lane, left, group in zip(keys.lanes.values(), waiting, groups, strict=True):
-            if left > 0:
+        first: list[tuple[Argument, ...]] = []
+        rows = zip(keys.lanes.values(), waiting, groups, back, strict=True)
+        for lane, left, group, given in rows:
+            if given > 0:
+                first.append((b"XPENDING", lane, GROUP, b"-", b"+", 1, RELEASED))
+            elif left > 0:
                 named = (info for info in map(_pairs, group) if info[b"name"] == GROUP.encode())
                 ours = next(named, None)
                 if ours is None:
                     raise GroupMissing(f"{lane} has lost its group")
-                after.append(
-                    (b"XRANGE", lane, b"(" + ours[b"last-delivered-id"], b"+", b"COUNT", 1)
-                )
-        if not after:
+                after = b"(" + ours[b"last-delivered-id"]
+                first.append((b"XRANGE", lane, after, b"+", b"COUNT", 1))
+        if not first:
             return 0
-        replies = checked(await self._upkeep.call(*after))
+        replies = checked(await self._upkeep.call(*first))
         times = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
         return min(times, default=0)
+
+
+def _released(summary: Sequence[Any]) -> int:
+    """Entries that are pending with nobody, from the summary of XPENDING."""
+    consumers = dict(summary[3] or ()) if len(summary) > 3 else {}
+    return int(consumers.get(RELEASED.encode(), 0))
 
 
 def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:

@@ -325,12 +325,14 @@ class QueueModel:
         """See :meth:`engine.store.base.Store.gauges`."""
         now_ms = self.now_ms()
         heads = [next(stream.waiting(), None) for stream in self.lanes.values()]
+        groups = {lane: stream.group for lane, stream in self.lanes.items()}
+        back = {lane: list(g.held_by(RELEASED)) if g else [] for lane, g in groups.items()}
+        heads += [entries[0] if entries else None for entries in back.values()]
         ages = [int(now_ms) - parse_id(head)[0] for head in heads if head is not None]
         return Gauges(
-            waiting=self.waiting(),
+            waiting={lane: left + len(back[lane]) for lane, left in self.waiting().items()},
             active={
-                lane: len(stream.group.pending) if stream.group else 0
-                for lane, stream in self.lanes.items()
+                lane: len(g.pending) - len(back[lane]) if g else 0 for lane, g in groups.items()
             },
             delayed=len(self.delayed),
             held={

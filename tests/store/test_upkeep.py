@@ -205,3 +205,16 @@ async def test_retire_keeps_what_was_handed_back(rig: Rig, store: Store, other: 
 
     assert [line.consumer for line in (await rig.pending("normal")).values()] == [RELEASED]
     assert len((await other.reclaim(QUEUE, idle_ms_min=1, count=5)).leases) == 1
+
+
+async def test_what_was_handed_back_counts_as_waiting(rig: Rig, store: Store) -> None:
+    for _ in range(2):
+        await rig.add("normal", fields())
+    leases = (await store.fetch(QUEUE, {"normal": 2})).leases
+    await store.settle(QUEUE, settlement(released=leases[:1]))
+
+    gauges = await store.gauges(QUEUE, [])
+
+    assert gauges.waiting["normal"] == 1
+    assert gauges.active["normal"] == 1
+    assert gauges.oldest_ms >= 0

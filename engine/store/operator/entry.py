@@ -11,7 +11,7 @@ import orjson
 
 from engine.errors import Malformed
 from engine.store.operator.link import entry_ms
-from engine.wire.codec import DEAD, META, Limits, parse
+from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
 from engine.wire.packing import unpack
 from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
@@ -147,15 +147,6 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             note=note,
             error=error_line(last),
         )
-
-    def times(self) -> tuple[int, int]:
-        """Return (due, expires) in Unix ms as the wire's fields say; 0 for none or unreadable."""
-        try:
-            enqueued_ms = entry_ms(self.entry.encode() or b"0")
-            envelope = parse(self.fields, entry_ms=enqueued_ms, limits=Limits())
-        except (Malformed, ValueError):
-            return 0, 0
-        return envelope.due_ms, envelope.expires_ms
 
 
 def _dead_row(common: dict[str, Any], record: DeadRecord | None) -> JobRow:

@@ -193,14 +193,6 @@ class JobReader:
         """Return a running job's last report, or None."""
         return as_json(await self._link.one(b"HGET", QueueKeys(queue).progress, job_id))
 
-    async def result(self, found: Found) -> object:
-        """Return what a done job's handler returned, or None."""
-        return as_json(found.done.result) if found.done else None
-
-    async def done_kept(self, queue: str) -> int:
-        """Count finished jobs that can still be looked at."""
-        return int(await self._link.one(b"HGET", QueueKeys(queue).stats, b"done_kept") or 0)
-
 
 def _fits(found: Found, query: Query, text: bytes) -> bool:
     return (

@@ -91,12 +91,12 @@ class QueueReader:
             answers = answers[wanted:]
         return found
 
-    async def held_types(self, queue: str, types: Sequence[str]) -> list[str]:
-        """Return the types of a queue that have, or may have, a held stream."""
-        flat, totals = await self._link.many(
-            [(b"HGETALL", QueueKeys(queue).control), (b"HKEYS", QueueKeys(queue).stats)]
-        )
-        return sorted({*types} | _held(pairs(flat)) | _counted(totals or ()))
+    async def exists(self, queue: str) -> bool:
+        """Tell whether a producer, an engine or an operator ever wrote to a queue."""
+        keys = QueueKeys(queue)
+        lanes = [keys.lane(lane) for lane in LANES]
+        rest = (keys.delayed, keys.dead, keys.control, keys.stats)
+        return bool(await self._link.one(b"EXISTS", *lanes, *rest))
 
     async def server(self) -> Server:
         """Ask the server how it is."""
