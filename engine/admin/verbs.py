@@ -98,8 +98,11 @@ class Admin:
 
         Raises:
             EngineError: The query's cursor is none of this list.
+            NotFound: Neither the app, nor an engine, nor the server knows the queue.
         """
         stats = await self.queue(queue)
+        if not (queue in self._types or stats.engines or await self._store.queues.exists(queue)):
+            raise NotFound(f"no queue {queue}: neither app nor engines nor the server know it")
         types = [held.type for held in stats.held]
         page = await self._store.jobs.browse(queue, state, query, types=types)
         return JobPage(

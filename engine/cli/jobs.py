@@ -20,6 +20,7 @@ from engine.cli.output import (
     print_table,
     size,
 )
+from engine.errors import NotFound
 from engine.store.operator import Query
 from schemas.job import JobState
 from schemas.rules import LANES
@@ -86,7 +87,11 @@ def jobs(
         search_max=search_max,
         cursor=cursor,
     )
-    page = frame.operate(lambda admin: admin.jobs(queue, state, query), known=False)
+    try:
+        page = frame.operate(lambda admin: admin.jobs(queue, state, query), known=False)
+    except NotFound:
+        # The app, which takes longer to load, may name a queue that nobody has used yet.
+        page = frame.operate(lambda admin: admin.jobs(queue, state, query))
     if as_json:
         print_json(page)
         return

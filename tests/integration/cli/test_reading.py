@@ -170,3 +170,16 @@ def test_a_server_that_is_gone_exits_with_3_in_one_line(
     told = found.stderr or found.stdout
     assert told.startswith("error: ")
     assert "Traceback" not in found.output
+
+
+def test_jobs_of_a_queue_that_nobody_knows_fail(cli: Cli, queue: QueueWriter) -> None:
+    found = cli("jobs", "nosuch")
+
+    assert found.exit_code == 1
+    assert "no queue nosuch" in found.stderr
+
+
+def test_a_queue_of_the_app_is_known_before_its_first_job(cli: Cli, queue: QueueWriter) -> None:
+    queue.call("FLUSHALL")
+
+    assert cli.json("jobs", QUEUE)["jobs"] == []

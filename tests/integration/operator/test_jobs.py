@@ -251,3 +251,19 @@ async def test_broken_entries_are_shown_not_raised(
         assert page.complete
     dead = await admin.jobs(QUEUE, "dead", Query())
     assert [job.note for job in dead.jobs] == ["unreadable", "unreadable"]
+
+
+async def test_a_queue_that_nobody_knows_is_not_found(
+    admin: Admin, redis_url: str, queue: QueueWriter
+) -> None:
+    """Goal: a misspelt queue is not taken for an empty one, and an empty one not for unknown."""
+    used, served = QueueWriter(redis_url, "used"), QueueWriter(redis_url, "served")
+    used.open()
+    served.beat()
+    used.close()
+    served.close()
+
+    for known in (QUEUE, "used", "served"):
+        assert (await admin.jobs(known, "dead", Query())).jobs == []
+    with pytest.raises(NotFound, match="no queue nosuch"):
+        await admin.jobs("nosuch", "waiting", Query())
