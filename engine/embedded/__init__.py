@@ -97,14 +97,6 @@ class EmbeddedServers:
             os.close(self._lock)
             self._lock = None
 
-    def ended(self) -> list[str]:
-        """Name the servers that ended by themselves; empty while all is well."""
-        servers: dict[str, RedisServer | PostgresServer | None] = {
-            "Valkey": self._redis,
-            "PostgreSQL": self._postgres,
-        }
-        return [name for name, server in servers.items() if server and not server.is_running()]
-
     def _running(self) -> list[RedisServer | PostgresServer]:
         servers = (self._redis, self._postgres)
         return [server for server in servers if server is not None and server.is_running()]

@@ -216,16 +216,6 @@ def test_takes_a_free_port_where_its_own_is_taken(directory: Path) -> None:
 
         with EmbeddedServers(directory, redis_port=taken, postgres_port=taken) as servers:
             assert f":{taken}/" not in servers.redis_url + servers.postgres_url
-            assert servers.ended() == []
-
-
-def test_names_the_server_that_ended_by_itself(directory: Path) -> None:
-    with EmbeddedServers(directory) as servers:
-        for process in servers_of(directory, ["valkey-server"]):
-            process.kill()
-            process.wait()
-
-        assert servers.ended() == ["Valkey"]
 
 
 def test_says_why_a_server_does_not_start(directory: Path) -> None:
