@@ -44,7 +44,7 @@ def test_an_honest_ledger_passes(ledger: Ledger) -> None:
 
 def test_a_lost_job_is_seen(ledger: Ledger) -> None:
     end(ledger, "a")
-    with pytest.raises(AssertionError, match="1 of 2 jobs are lost"):
+    with pytest.raises(AssertionError, match="1 of 2 accepted jobs are lost"):
         ledger.check({"a": 0, "b": 0})
 
 
