@@ -131,7 +131,8 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
-    parent = os.environ.get("ENGINE_PARENT", "")
+    # Not for engines that handlers start.
+    parent = os.environ.pop("ENGINE_PARENT", "")
     if parent.isdigit():
         engine.spawn(_follow(engine, int(parent)))
     beside = side(engine) if side else None
