@@ -50,7 +50,7 @@ lint: install
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-cache --no-timings > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
 
 format: install
 	@$(BIN)/ruff format .
