@@ -120,7 +120,8 @@ async def test_idle_times_are_not_believed_after_a_restart_of_the_server(
     fresh = start_daemon(redis_server.url, environ=SHORT_LEASES)
     for engine in (holder, idle, fresh):
         await eventually(engine.is_ready, "ready again")
-    await asyncio.sleep(2 * LEASE_S)
+    # While the gate is closed, and a little longer.
+    await asyncio.sleep(1.4 * LEASE_S)
     opened.touch()
 
     await eventually(ledger.is_empty, "all ended")
@@ -135,7 +136,7 @@ async def test_lost_jobs_are_found_while_a_backlog_keeps_every_engine_busy(
     first = start_daemon(redis_server.url, environ={**SHORT_LEASES, "ENGINE_FAIL": "K3@1:kill"})
     accepted = {send(redis_server, "quick", "orphan"): 0}
     await eventually(first.has_ended, "killed")
-    for n in range(400):
+    for n in range(240):
         accepted[send(redis_server, "slow", f"s{n}", runMs=50)] = 0
 
     start_daemon(redis_server.url, environ={**SHORT_LEASES, "ENGINE_CONCURRENCY": "4"})
