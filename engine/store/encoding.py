@@ -21,8 +21,8 @@ ENGINE_FORGOTTEN_MS = 60_000
 """An engine that has not shown itself for so long is taken off the list."""
 
 RANGE_FACTOR = 4
-"""A range of the pending list is read where it is at most so much longer than the batch: reading
-an entry of a range costs a quarter of asking for one alone."""
+"""Of the pending list between a batch's first and last entry, so many times the batch is read at
+most: reading an entry of a range costs a quarter of asking for one alone."""
 
 
 class Bounds(Protocol):
@@ -43,7 +43,6 @@ def settle_arguments(
     entries = settlement.ended + settlement.released
     streams: list[str] = []
     rest = _rest(keys, settlement, bounds, streams)
-    ranged = 0 < settlement.held <= RANGE_FACTOR * len(entries)
     names = [
         keys.lane(settlement.lane),
         keys.delayed,
@@ -63,9 +62,10 @@ def settle_arguments(
         consumer,
         f"{consumer}:{settlement.lane}",
         settlement.sequence,
-        settlement.held if ranged else 0,
-        min(entries, default=b"-"),
-        max(entries, default=b"+"),
+        min(settlement.held, RANGE_FACTOR * len(entries)),
+        # Ids of one ms do not sort as bytes, so the range is one of whole ms.
+        min(entries, default=b"-").partition(b"-")[0] or b"-",
+        max(entries, default=b"+").partition(b"-")[0] or b"+",
         rest,
         f"{settlement.at_ms // 60_000}:{MINUTES_TTL_S}",
         # Each entry tells of one job at least; the exact bound is kept by `trim`.

@@ -15,9 +15,9 @@
 -- ARGV[2]   consumer    who believes to hold the entries
 -- ARGV[3]   place       field of KEYS[8] for this consumer and lane
 -- ARGV[4]   sequence    number of this settlement; a repeated one is answered as applied
--- ARGV[5]   range       how many entries to look at between the first and the last, 0 for each alone
--- ARGV[6]   first       lowest entry id of the batch
--- ARGV[7]   last        highest entry id of the batch
+-- ARGV[5]   range       most entries to look at between the first and the last; the rest alone
+-- ARGV[6]   first       ms of the lowest entry id of the batch
+-- ARGV[7]   last        ms of the highest entry id of the batch
 -- ARGV[8]   rest        packed: what is not plain success, or an empty string
 -- ARGV[9]   minute      Unix minute for the statistics, and how many s they are kept, as m:s
 -- ARGV[10]  done_max    bound of the done stream, in entries
