@@ -82,7 +82,7 @@ async def test_a_killed_engine_costs_at_most_the_delivery_that_it_held(
 async def test_a_promotion_is_whole_where_its_engine_dies(
     redis_server: RedisTestServer, start_daemon: Start, ledger: Ledger
 ) -> None:
-    """Goal: K10. The job is in its lane, or was even delivered to the dying engine's reader."""
+    """Goal: K10. The job is in its lane; the dying engine's reader may even have started it."""
     environ = {**SHORT_LEASES, "ENGINE_FAIL": "K10@1:kill"}
     first = start_daemon(redis_server.url, environ=environ)
     accepted = {send(redis_server, "flaky", "victim", fails=1): 0}
@@ -90,8 +90,12 @@ async def test_a_promotion_is_whole_where_its_engine_dies(
 
     await finish(ledger, start_daemon)
 
-    ledger.check(accepted)
-    assert handled(ledger, "victim") in ([(1, 1), (2, 1)], [(1, 1), (2, 2)])
+    ledger.check(accepted, starts_over=1)
+    assert handled(ledger, "victim") in (
+        [(1, 1), (2, 1)],
+        [(1, 1), (2, 2)],
+        [(1, 1), (2, 1), (2, 2)],
+    )
 
 
 async def test_lost_jobs_are_lost_once_more_where_their_second_engine_dies(
