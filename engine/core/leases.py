@@ -35,14 +35,19 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether a lease of this age wants a sign of life."""
         return age_ms >= self.renew_ms
 
-    def may_start(self, age_ms: float) -> bool:
+    @property
+    def start_age_ms(self) -> float:
         """
-        Tell whether a job may start under a lease of this age.
+        Age of a lease from which no job is started under it.
 
         A tenth of the lease is kept for the way to the server: beyond it another engine may hold
         the job already.
         """
-        return age_ms < self.lease_ms * 0.9
+        return self.lease_ms * 0.9
+
+    def may_start(self, age_ms: float) -> bool:
+        """Tell whether a job may start under a lease of this age."""
+        return age_ms < self.start_age_ms
 
     def keeps_running(self, run_ms: float, limit_ms: float) -> bool:
         """

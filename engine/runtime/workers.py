@@ -95,7 +95,7 @@ class Workers:
         self._admission = admission
         self._settler = settler
         self._clock = clock
-        self._start_age_s = times.lease_ms * 0.9 / 1e3
+        self._start_age_s = times.start_age_ms / 1e3
         self._cancel_grace_s = cancel_grace_s
         self._spawn = spawn
         self._on_room = on_room
