@@ -1,0 +1,126 @@
+"""One queue's keys in the model, and the verbs on them that keep it in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from engine.errors import GroupMissing
+from engine.store.base import Gauges
+from engine.testing.events import Event
+from engine.testing.streams import EntryId, GroupModel, StreamModel, jobs_in, parse_id
+from engine.wire.keys import RELEASED, QueueKeys
+from schemas.rules import LANES
+
+
+class QueueState:
+    """
+    One queue's keys.
+
+    Attributes:
+        cursors: (consumer, lane) → where its next reclaim begins.
+        settled: (consumer, lane) → number of its last settlement.
+    """
+
+    def __init__(
+        self, name: str, *, now_ms: Callable[[], float], emit: Callable[[Event], None]
+    ) -> None:
+        self.name = name
+        self.now_ms = now_ms
+        self.emit = emit
+        self.keys = QueueKeys(name)
+        self.occupied: set[str] = set()
+        self.cursors: dict[tuple[str, str], EntryId] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.lanes = {lane: StreamModel() for lane in LANES}
+        self.delayed: dict[bytes, int] = {}
+        self.done = StreamModel()
+        self.dead = StreamModel()
+        self.dead_groups: dict[str, bytes] = {}
+        self.events = StreamModel()
+        self.replies: dict[str, StreamModel] = {}
+        self.held: dict[str, StreamModel] = {}
+        self.progress: dict[str, bytes] = {}
+        self.control_hash: dict[str, str] = {}
+        self.stats: Counter[str] = Counter()
+        # key of the hour → <minute>:<outcome> → count
+        self.minutes: dict[str, Counter[str]] = {}
+        self.settled: dict[tuple[str, str], int] = {}
+
+    def waiting(self) -> dict[str, int]:
+        """Jobs not yet delivered, per lane."""
+        return {lane: sum(1 for _ in stream.waiting()) for lane, stream in self.lanes.items()}
+
+    def _group(self, lane: str) -> GroupModel:
+        group = self.lanes[lane].group
+        if group is None:
+            raise GroupMissing(f"{self.keys.lane(lane)} has no group")
+        return group
+
+
+class UpkeepModel(QueueState):
+    """The verbs that record, count and tidy up."""
+
+    def report(self, progress: Mapping[str, bytes], events: Iterable[bytes]) -> None:
+        """See :meth:`engine.store.base.Store.report`."""
+        self.progress.update(progress)
+        for event in events:
+            self.events.add([b"event", event], self.now_ms())
+
+    def trim(self, *, done_jobs_max: int, done_age_ms_max: int) -> int:
+        """See :meth:`engine.store.base.Store.trim`."""
+        oldest_ms = self.now_ms() - done_age_ms_max
+        jobs = {entry: jobs_in(fields) for entry, fields in self.done.entries.items()}
+        kept = sum(jobs.values())
+        dropped = 0
+        for entry, count in jobs.items():
+            if kept - count < done_jobs_max and parse_id(entry)[0] > oldest_ms:
+                break
+            del self.done.entries[entry]
+            kept -= count
+            dropped += count
+        return dropped
+
+    def gauges(self, types: Iterable[str]) -> Gauges:
+        """See :meth:`engine.store.base.Store.gauges`."""
+        now_ms = self.now_ms()
+        heads = [next(stream.waiting(), None) for stream in self.lanes.values()]
+        groups = {lane: stream.group for lane, stream in self.lanes.items()}
+        back = {lane: list(g.held_by(RELEASED)) if g else [] for lane, g in groups.items()}
+        heads += [entries[0] if entries else None for entries in back.values()]
+        ages = [int(now_ms) - parse_id(head)[0] for head in heads if head is not None]
+        return Gauges(
+            waiting={lane: left + len(back[lane]) for lane, left in self.waiting().items()},
+            active={
+                lane: len(g.pending) - len(back[lane]) if g else 0 for lane, g in groups.items()
+            },
+            delayed=len(self.delayed),
+            held={
+                name: len(self.held[name].entries)
+                for name in types
+                if name in self.held and self.held[name].entries
+            },
+            dead=len(self.dead.entries),
+            oldest_ms=max([0, *ages]),
+        )
+
+    def retire(self, *, idle_ms_min: int) -> int:
+        """See :meth:`engine.store.base.Store.retire`."""
+        now_ms = self.now_ms()
+        return sum(
+            self.drop_consumer(lane, consumer)
+            for lane in LANES
+            for consumer, seen_ms in list(self._group(lane).consumers.items())
+            if now_ms - seen_ms >= idle_ms_min
+        )
+
+    def drop_consumer(self, lane: str, consumer: str) -> bool:
+        """Delete a consumer if it holds nothing; its entries would never be delivered again."""
+        group = self._group(lane)
+        if group.held_by(consumer) or consumer not in group.consumers:
+            return False
+        del group.consumers[consumer]
+        self.settled.pop((consumer, lane), None)
+        return True
