@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -55,6 +55,18 @@ class Admission:
         self._reporter = reporter
         self._by_bytes = {name.encode(): bound for name, bound in types.items()}
 
+    def follow(self, *, held: Collection[str]) -> None:
+        """
+        Do what operators set.
+
+        Whatever else has to be asked before jobs start belongs into ``plain`` too: bare jobs of a
+        type that is not plain are judged like any other.
+        """
+        for name, bound in self.types.items():
+            bound.held = name in held
+            # A bare job is one of version 1, which handlers up to version 2 take.
+            bound.plain = bound.version <= 2 and not bound.held
+
     def admit(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
         """
         Judge one entry.
@@ -68,9 +80,8 @@ class Admission:
             bound = self._by_bytes.get(fields[1])
             if (
                 bound is not None
-                and not bound.held
+                and bound.plain
                 and len(fields[3]) <= self._limits.data_bytes_max
-                and bound.version <= 2
             ):
                 job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter)
                 try:

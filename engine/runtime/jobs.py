@@ -36,6 +36,10 @@ class BoundType:
         job_type: The registered type.
         call: Runs the handler with middleware, services and pool in place.
         meter: Counts what becomes of its jobs.
+
+    Attributes:
+        held: Its jobs are set aside.
+        plain: Nothing is asked of its bare jobs before they run; see :meth:`Admission.follow`.
     """
 
     __slots__ = (
@@ -47,6 +51,7 @@ class BoundType:
         "limit_s",
         "meter",
         "name",
+        "plain",
         "policy",
         "queue",
         "timeout_s",
@@ -68,6 +73,7 @@ class BoundType:
         self.events = job_type.events
         self.meter = meter
         self.held = False
+        self.plain = self.version <= 2
 
     def knows(self, version: int) -> bool:
         """Tell whether the handler takes payloads of that version: its own and the one before."""

@@ -125,7 +125,7 @@ class Upkeep:
     def hold(self, job_type: str) -> None:
         """Hold a type at once here, before the store has told everybody."""
         self._holding.add(job_type)
-        self._apply_holds(self._holding)
+        self._admission.follow(held=self._held_now() | self._holding)
 
     async def held(self, job_type: str, reason: str) -> None:
         """Tell all engines that a type is held; tries until it is told."""
@@ -220,14 +220,10 @@ class Upkeep:
         self._meter.paused = control.paused
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
-        self._apply_holds(control.holds.keys() | self._holding)
+        self._admission.follow(held=control.holds.keys() | self._holding)
         if workers.open:
             workers.pump()
             self._fetcher.poke()
-
-    def _apply_holds(self, held: set[str]) -> None:
-        for name, bound in self._admission.types.items():
-            bound.held = name in held
 
     async def reclaim(self) -> None:
         if not self._workers.open or self._stopping():
