@@ -9,6 +9,7 @@ The errors of the engine, as one tree.
     │   ├── JobRefused           it breaks a rule of the wire; nothing was written
     │   ├── EnqueueUnsure        no reply came in time; it may have been accepted, or not
     │   └── EnqueueStopped       the server was given up within many jobs (engine.client)
+    ├── OutcomesMismatch     a batch handler did not return one outcome per job
     ├── NotFound             the queue, job or dead letter named does not exist
     └── StoreError
         ├── StoreUnavailable     the server cannot be reached or cannot serve now
@@ -35,6 +36,10 @@ class SettingsError(EngineError):
 
 class RegistryError(EngineError):
     """A handler or an app was declared wrongly."""
+
+
+class OutcomesMismatch(EngineError):
+    """A batch handler returned what cannot be told apart by job; all of its jobs fail by it."""
 
 
 class NotFound(EngineError):

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
+from engine.core.batch import BatchRule
 from engine.core.policy import RetryPolicy, TypePolicy
 from engine.errors import RegistryError
 from schemas.rules import QUEUE_NAME, TYPE_NAME
@@ -121,6 +122,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
         version: The payload version written now; it and the one before are accepted.
         pool: Where the handler runs.
         events: Whether the stream ``mq:{Q}:events`` tells of its jobs.
+        batch: How its jobs are taken together; None where each is run by itself.
     """
 
     name: str
@@ -133,6 +135,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     pool: Pool
     events: bool
+    batch: BatchRule | None = None
 
 
 class Registry:
@@ -156,6 +159,7 @@ class Registry:
         pool: Pool = "loop",
         events: bool = False,
         deliveries_lost_max: int = 3,
+        batch: BatchRule | None = None,
     ) -> Callable[[Function], Function]:
         """
         Register a handler for one job type.
@@ -170,6 +174,7 @@ class Registry:
             pool: ``process`` or ``thread`` for a plain ``def``, which takes the payload alone.
             events: Tell of these jobs in ``mq:{Q}:events``.
             deliveries_lost_max: Engines that may die under a job before it is dead.
+            batch: The function takes many jobs in one call; see :meth:`batch`.
 
         Raises:
             RegistryError: The name is taken, or something in the declaration does not fit.
@@ -179,6 +184,10 @@ class Registry:
         def register(function: Function) -> Function:
             self._check(name, queue, function, timeout_s=timeout_s, version=version, pool=pool)
             arguments, annotated = _signature(name, function, pool)
+            if batch is not None and pool == "process":
+                raise RegistryError(f"the batch handler of {name} cannot run in a process pool")
+            if batch is not None and payload is None:
+                annotated = _element(name, annotated)
             self.types[name] = JobType(
                 name=name,
                 queue=queue,
@@ -190,10 +199,44 @@ class Registry:
                 version=version,
                 pool=pool,
                 events=events,
+                batch=batch,
             )
             return function
 
         return register
+
+    def batch(
+        self,
+        name: str,
+        *,
+        queue: str,
+        size: int = 100,
+        wait_ms: int = 50,
+        timeout_s: float = 30.0,
+        retry: RetryPolicy | None = None,
+        **options: Any,
+    ) -> Callable[[Function], Function]:
+        """
+        Register a handler that takes many jobs of one type in one call.
+
+        It takes ``(jobs, payloads)``, two lists in the same order, or those and services. It
+        returns None if all are done, or a list of one outcome per job: its result, or an exception
+        such as ``Retry()`` to fail that job alone. What it raises, all of them fail by.
+
+        Args:
+            name: The type.
+            queue: The queue that takes it.
+            size: Most jobs of one call. Each occupies a worker, so the concurrency bounds it too.
+            wait_ms: How long the first job of a call waits for others.
+            timeout_s: Time limit of one call, in seconds; the wait does not count.
+            retry: Attempts and delays of each job.
+            options: Further ones of :meth:`job`; ``pool`` may be ``thread``.
+
+        Raises:
+            RegistryError: The name is taken, or something in the declaration does not fit.
+        """
+        rule = BatchRule(size=size, wait_ms=wait_ms)
+        return self.job(name, queue=queue, timeout_s=timeout_s, retry=retry, batch=rule, **options)
 
     def around(self, middleware: Middleware) -> Middleware:
         """Run ``middleware(job, payload, call_next)`` around each handler, first one outermost."""
@@ -262,6 +305,18 @@ def _signature(name: str, function: Callable[..., Any], pool: Pool) -> tuple[int
     position = 0 if pool != "loop" else 1
     annotated = hints.get(parameters[position].name, dict[str, Any])
     return len(parameters), annotated
+
+
+def _element(name: str, annotated: Any) -> Any:
+    """The payload's type from what a batch handler says of its payloads."""
+    if annotated == dict[str, Any]:
+        return annotated
+    origin, arguments = typing.get_origin(annotated), typing.get_args(annotated)
+    if origin not in (list, Sequence) or len(arguments) != 1:
+        raise RegistryError(
+            f"the batch handler of {name} takes a list of payloads: write Sequence[...]"
+        )
+    return arguments[0]
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -73,10 +74,38 @@ class Histogram:
         return rows
 
 
-class TypeMeter:
-    """What became of the jobs of one type."""
+BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
-    __slots__ = ("dead", "done", "lost", "retried", "run", "snoozed")
+
+class Sizes:
+    """How many jobs the calls of a batch handler took, as counts per bucket and a sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BATCH_BOUNDS) + 1)
+        self.total = 0
+
+    def observe(self, size: int) -> None:
+        """Add one call."""
+        self.counts[bisect_left(BATCH_BOUNDS, size)] += 1
+        self.total += size
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts, as Prometheus wants them."""
+        bounds = [*map(str, BATCH_BOUNDS), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+
+class TypeMeter:
+    """
+    What became of the jobs of one type.
+
+    Attributes:
+        batches: Sizes of the handler's calls, where it takes batches.
+    """
+
+    __slots__ = ("batches", "dead", "done", "lost", "retried", "run", "snoozed")
 
     def __init__(self) -> None:
         self.done = 0
@@ -85,6 +114,7 @@ class TypeMeter:
         self.dead = 0
         self.lost = 0
         self.run = Histogram()
+        self.batches: Sizes | None = None
 
 
 class QueueMeter:
@@ -150,6 +180,7 @@ class EngineCollector(Collector):
         queues = self._meters.queues
         yield InfoMetricFamily("engine", "The engine.", value={"version": self._version})
         yield from _jobs(queues)
+        yield _batches(queues)
         yield from _gauges(queues)
         yield from _counters(queues)
         errors = CounterMetricFamily(
@@ -190,6 +221,17 @@ def _jobs(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
         for lane, histogram in meter.wait.items():
             wait.add_metric([queue, lane], histogram.buckets(), histogram.sum_s)
     yield from (ended, run, wait)
+
+
+def _batches(queues: Mapping[str, QueueMeter]) -> Metric:
+    sizes = HistogramMetricFamily(
+        "engine_batch_jobs", "Jobs per call of a batch handler.", labels=["queue", "type"]
+    )
+    for queue, meter in queues.items():
+        for name, each in meter.types.items():
+            if each.batches is not None:
+                sizes.add_metric([queue, name], each.batches.buckets(), each.batches.total)
+    return sizes
 
 
 _GAUGES = (

@@ -123,12 +123,28 @@ class Pools:
 
 
 def call_of(
-    job_type: JobType, services: Any, middleware: Sequence[Middleware], pools: Runs
+    job_type: JobType,
+    services: Any,
+    middleware: Sequence[Middleware],
+    pools: Runs,
+    *,
+    join: Call | None = None,
 ) -> Call:
-    """Build the one function that runs a type's handler."""
+    """
+    Build the one function that runs a type's handler.
+
+    Args:
+        job_type: The type.
+        services: What the handler is given as services.
+        middleware: What goes around it, first one outermost.
+        pools: Runs plain functions.
+        join: Runs the job within a batch, for a type that takes batches.
+    """
     function = job_type.function
     call: Call
-    if job_type.pool == "process":
+    if join is not None:
+        call = join
+    elif job_type.pool == "process":
 
         async def call(_job: LiveJob, payload: Any) -> Any:
             return await pools.in_process(function, payload, job_type.timeout_s)

@@ -261,6 +261,9 @@ class Engine:
             )
             for runner in self.runners.values():
                 while runner.workers.active or (runner.workers.open and runner.workers.todo):
+                    if not runner.workers.todo:
+                        # The lanes are empty, so nothing more will join what has gathered.
+                        runner.batches.flush()
                     await self._clock.sleep(0.01)
                 await runner.settler.drain()
             try:

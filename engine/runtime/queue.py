@@ -12,8 +12,10 @@ from engine.clock import Clock
 from engine.core import outcome as was
 from engine.core.leases import LeaseTimes, ReclaimGate
 from engine.failpoint import failpoint
-from engine.registry import Registry
+from engine.logs import get_logger
+from engine.registry import JobType, Registry
 from engine.runtime.attempt import Admission
+from engine.runtime.batching import Batcher, Batches, handle_of
 from engine.runtime.calls import Pools, call_of
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.hooks import Hooks
@@ -30,6 +32,8 @@ from engine.telemetry import QueueMeter
 from engine.wire.codec import Limits
 from schemas.rules import LANES
 from schemas.stats import QueueLoad
+
+log = get_logger("engine")
 
 ENVELOPE_BYTES_MAX = 65_536
 """What an entry may hold beside its payload, to be kept whole."""
@@ -93,10 +97,18 @@ class QueueRunner:
         settings = shared.settings
         self._concurrency = settings.queue_concurrency.get(queue, settings.concurrency)
         self.reporter = QueueReporter(shared.store, queue, shared.clock)
+        self.batches = Batches(
+            shared.clock,
+            cancel_grace_s=settings.cancel_grace_ms / 1e3,
+            spawn=shared.spawn,
+            stopping=shared.stopping,
+            on_stuck=shared.on_stuck,
+        )
         self._admission = self._build_admission(registry, services)
         self.settler = self._build_settler()
         self.workers = self._build_workers()
         self.workers.limit = self._concurrency
+        self.batches.crew = self.workers
         self.fetcher = self._build_fetcher()
         self.upkeep = self._build_upkeep()
 
@@ -104,8 +116,13 @@ class QueueRunner:
         shared, settings = self._shared, self._shared.settings
         types = {}
         for name, found in registry.in_queue(self.queue).items():
-            call = call_of(found, services, registry.middleware, shared.pools)
-            types[name] = BoundType(found, call, self._meter.of(name))
+            batcher = self._batcher(found, services)
+            join = batcher.join if batcher is not None else None
+            call = call_of(found, services, registry.middleware, shared.pools, join=join)
+            types[name] = bound = BoundType(found, call, self._meter.of(name))
+            if batcher is not None:
+                bound.timeout_s += batcher.extra_s
+                bound.meter.batches = batcher.sizes
         return Admission(
             types,
             unknown_type(self.queue, self._meter),
@@ -115,6 +132,21 @@ class QueueRunner:
             reporter=self.reporter,
             now_ms=shared.clock.now_ms,
         )
+
+    def _batcher(self, job_type: JobType, services: Any) -> Batcher | None:
+        rule = job_type.batch
+        if rule is None:
+            return None
+        if rule.size > self._concurrency:
+            log.warning(
+                "batch_cut_by_concurrency",
+                queue=self.queue,
+                type=job_type.name,
+                size=rule.size,
+                concurrency=self._concurrency,
+            )
+        handle = handle_of(job_type, services, self._shared.pools)
+        return self.batches.batcher(rule, handle, limit_s=job_type.timeout_s)
 
     def _build_settler(self) -> Settler:
         shared = self._shared
@@ -210,6 +242,8 @@ class QueueRunner:
             if not lease.lost:
                 self.settler.end(self._admission.stand_in(lease), was.Interrupted())
         failpoint("K11")
+        # Nothing more will join what has gathered.
+        self.batches.flush()
 
     def give_up(self) -> None:
         """Hand back the jobs of handlers that did not end when they were cancelled."""

@@ -298,6 +298,16 @@ class Workers:
             self._settler.end(job, timed_out(job), now - worker.started)
         self.pump()
 
+    def begun(self, jobs: Sequence[LiveJob]) -> None:
+        """Count the time of these jobs from now on: so far they waited for their batch."""
+        now = self._clock.monotonic()
+        waited = {id(job) for job in jobs}
+        for worker in self.workers:
+            job = worker.job
+            if job is not None and id(job) in waited and not worker.why:
+                worker.started = now
+                worker.deadline = now + job.bound.timeout_s
+
     def interrupt(self, now: float) -> None:
         """Cancel all handlers, since the engine stops."""
         for worker in self.running():

@@ -21,7 +21,7 @@ Below it, a manual clock, a store in memory, and signals to wait for::
 """
 
 from engine.testing.clock import ManualClock, settle_loop
-from engine.testing.handlers import FakeJob, run_handler
+from engine.testing.handlers import FakeJob, run_batch, run_handler
 from engine.testing.harness import EngineHarness
 from engine.testing.memory_store import MemoryStore
 from engine.testing.model import ServerModel
@@ -36,6 +36,7 @@ __all__ = [
     "QueueModel",
     "ServerModel",
     "Signals",
+    "run_batch",
     "run_handler",
     "settle_loop",
 ]
