@@ -93,7 +93,7 @@ class Sizes:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts, as Prometheus wants them."""
-        bounds = [*map(str, BATCH_BOUNDS), "+Inf"]
+        bounds = [*map(str, map(float, BATCH_BOUNDS)), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
 

@@ -78,11 +78,7 @@ class Admission:
         if len(fields) == 4 and fields[0] == b"type" and fields[2] == b"data":
             # The bare job of the wire: nothing but a type and a payload.
             bound = self._by_bytes.get(fields[1])
-            if (
-                bound is not None
-                and bound.plain
-                and len(fields[3]) <= self._limits.data_bytes_max
-            ):
+            if bound is not None and bound.plain and len(fields[3]) <= self._limits.data_bytes_max:
                 job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter)
                 try:
                     payload = bound.decode(fields[3])

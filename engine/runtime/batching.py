@@ -6,7 +6,8 @@ own part of what becomes of it, so time limits, leases, fencing, order and attem
 single job. The handler runs in a task of the batch's own, which no single worker's end can cancel.
 
 A batch begins when it is full, when its first job has waited long enough, or as soon as no further
-job can come. A job whose worker is cancelled leaves; the others go on without it.
+job can come. A job whose worker is cancelled leaves; the others go on without it. A job that was
+lost with an engine is run by itself from then on.
 """
 
 from __future__ import annotations
@@ -193,17 +194,8 @@ class Batcher:
         Raises:
             BaseException: What it returned for this job as an exception, or raised for all.
         """
-        batch = self._gathering
-        if batch is None:
-            batch = self._gathering = Batch()
-            batch.keeper = self._batches.spawn(self._wait(batch))
         member = Member(job, payload)
-        batch.members[member] = None
-        self._batches.gathering += 1
-        if len(batch.members) >= self._size:
-            self.flush()
-        else:
-            self._batches.joined()
+        batch = self._put(member)
         try:
             part = await member.told
         except asyncio.CancelledError:
@@ -219,12 +211,33 @@ class Batcher:
     def flush(self) -> None:
         """Begin the batch that gathers, if there is one."""
         batch, self._gathering = self._gathering, None
-        if batch is None:
-            return
+        if batch is not None:
+            self._batches.gathering -= len(batch.members)
+            self._begin(batch)
+
+    def _put(self, member: Member) -> Batch:
+        if member.job.lost:
+            # It was there when an engine died. If it is the cause, it shall not take others along.
+            batch = Batch()
+            batch.members[member] = None
+            self._begin(batch)
+            return batch
+        if self._gathering is None:
+            self._gathering = Batch()
+            self._gathering.keeper = self._batches.spawn(self._wait(self._gathering))
+        batch = self._gathering
+        batch.members[member] = None
+        self._batches.gathering += 1
+        if len(batch.members) >= self._size:
+            self.flush()
+        else:
+            self._batches.joined()
+        return batch
+
+    def _begin(self, batch: Batch) -> None:
         batches, crew = self._batches, self._batches.crew
         assert crew is not None
         batch.present = len(batch.members)
-        batches.gathering -= batch.present
         self.sizes.observe(batch.present)
         crew.begun([member.job for member in batch.members])
         batch.task = batches.spawn(self._run(batch))

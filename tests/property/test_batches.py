@@ -28,6 +28,12 @@ class Step(NamedTuple):
     number: int
 
 
+class Arrived(FakeJob, kw_only=True):
+    """A job that was or was not lost with an engine before."""
+
+    lost: int = 0
+
+
 class FixedCrew:
     """Workers of which as many are active as join."""
 
@@ -98,8 +104,9 @@ class World:
     async def work(self, number: int) -> None:
         self.joined_at[number] = self.clock.monotonic()
         self.crew.active += 1
+        arrived = Arrived(lost=number % 7 == 5)
         try:
-            result = await self.batcher.join(cast(LiveJob, FakeJob()), number)
+            result = await self.batcher.join(cast(LiveJob, arrived), number)
             end = f"done {result}"
         except asyncio.CancelledError:
             end = "left"
@@ -159,6 +166,7 @@ def test_each_job_has_exactly_one_end(
     assert world.ends.keys() == world.joined_at.keys()
     assert world.crew.active == world.batches.gathering == world.stuck == world.batcher.waiting == 0
     assert all(len(call) <= size for call in world.calls)
+    assert all(len(call) == 1 for call in world.calls if any(n % 7 == 5 for n in call))
     assert all(wait <= wait_ms / 1e3 + 1e-9 for wait in world.waits)
     calls = Counter(number for call in world.calls for number in call)
     assert set(calls.values()) <= {1}

@@ -101,6 +101,15 @@ def _add_types(registry: Registry) -> None:
     async def crashing(_job: Job, _task: Task) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    @registry.batch("bulk", queue=QUEUE, size=10, wait_ms=300, timeout_s=30, retry=RETRY)
+    async def bulk(jobs: list[Job], tasks: list[Task]) -> list[Any]:
+        failpoint("K3")
+        await asyncio.gather(*(until(task.gate) for task in tasks))
+        return [
+            RuntimeError(f"{job.id} fails at first") if job.attempt <= task.fails else len(jobs)
+            for job, task in zip(jobs, tasks, strict=True)
+        ]
+
     @registry.job("blocking", queue=QUEUE, timeout_s=30, retry=RETRY)
     async def blocking(_job: Job, task: Task) -> None:
         time.sleep(task.run_ms / 1e3)  # noqa: ASYNC251 - blocks the loop on purpose

@@ -13,7 +13,7 @@ from engine import __version__
 from engine.cli import main
 from engine.core import decision, outcome
 from engine.settings import PREFIX, EngineSettings, describe
-from engine.telemetry import EngineCollector, Meters, QueueMeter
+from engine.telemetry import EngineCollector, Meters, QueueMeter, Sizes
 from engine.wire import codec, keys
 from processors import settings as processor_settings
 from schemas.job import DeadRecord
@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "engine" / "README.md",
+    ROOT / "engine" / "FLOW.md",
     ROOT / "benchmarks" / "README.md",
 ]
 
@@ -80,6 +81,7 @@ def test_the_readme_lists_every_command() -> None:
 def test_the_readme_lists_every_metric() -> None:
     meters = Meters(["connection"])
     meters.queues["q"] = QueueMeter(["t"], LANES)
+    meters.queues["q"].types["t"].batches = Sizes()
     families = list(EngineCollector(meters, __version__).collect())
     endings = {"counter": "_total", "info": "_info"}
     wanted = {

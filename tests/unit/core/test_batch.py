@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from engine import Job, Registry, Retry
+from engine import Cancel, Job, Registry, Retry
 from engine.core.batch import Part, parts_of
 from engine.errors import OutcomesMismatch, RegistryError
 from engine.testing import FakeJob, run_batch, run_handler
+from tests.tidy.sources import ROOT
 
 
 def test_none_means_that_all_are_done() -> None:
@@ -126,3 +129,18 @@ async def test_a_batch_handler_is_tried_out_without_an_engine() -> None:
     assert await run_handler(registry, "double", {"n": 4}, services=3) == 12
     with pytest.raises(ValueError, match="mine"):
         await run_handler(registry, "double", {"n": 0}, job=FakeJob(id="mine"), services=3)
+
+
+async def test_the_example_of_the_document_runs_as_written() -> None:
+    section = (ROOT / "engine" / "FLOW.md").read_text().partition("## Batch handlers")[2]
+    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    there: dict[str, Any] = {"__name__": "example"}
+    exec(example, there)
+    search = AsyncMock()
+    search.bulk.return_value = {"d1": 201, "d2": 429, "d3": 400}
+    documents = [{"documentId": name, "text": "hi"} for name in ("d1", "d2", "d3")]
+
+    ends = await run_batch(there["registry"], "index-document", documents, services=search)
+
+    assert ends[0] == {"status": 201}
+    assert [type(end) for end in ends[1:]] == [Retry, Cancel]
