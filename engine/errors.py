@@ -11,6 +11,7 @@ The errors of the engine, as one tree.
     │   └── EnqueueStopped       the server was given up within many jobs (engine.client)
     ├── OutcomesMismatch     a batch handler did not return one outcome per job
     ├── NotFound             the queue, job or dead letter named does not exist
+    ├── WrongState           the job is in a state in which the order makes no sense
     └── StoreError
         ├── StoreUnavailable     the server cannot be reached or cannot serve now
         ├── StoreRefused         the server answered that it will not do this
@@ -44,6 +45,10 @@ class OutcomesMismatch(EngineError):
 
 class NotFound(EngineError):
     """The queue, job or dead letter named does not exist."""
+
+
+class WrongState(EngineError):
+    """The job is in a state in which the order makes no sense; nothing was changed."""
 
 
 class Malformed(EngineError):

@@ -128,6 +128,7 @@ class QueueMeter:
         reclaimed: Jobs taken over from engines that were gone.
         leases_lost: Leases that other engines took over from this one.
         promoted: Due jobs that this engine moved to their lanes.
+        cancelled: Jobs that this engine ended because somebody cancelled them.
         waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
     """
 
@@ -138,6 +139,7 @@ class QueueMeter:
         self.reclaimed = 0
         self.leases_lost = 0
         self.promoted = 0
+        self.cancelled = 0
         self.waiting = dict.fromkeys(self.wait, 0)
         self.active = 0
         self.delayed = 0
@@ -247,6 +249,7 @@ _COUNTERS = (
     ("engine_reclaimed", "Jobs taken over from engines that were gone.", "reclaimed"),
     ("engine_leases_lost", "Leases that went to other engines.", "leases_lost"),
     ("engine_promoted", "Due jobs moved to their lanes.", "promoted"),
+    ("engine_cancelled", "Jobs ended by order of an operator or a producer.", "cancelled"),
 )
 
 

@@ -62,7 +62,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lost: Deliveries lost with their engines before the present stream entry.
         snoozes: How often it was put off without spending an attempt.
         redrives: How often an operator brought it back from the dead.
-        why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version`` or ``hold``.
+        why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``
+            or ``reschedule``.
         history: The last attempts, oldest first, at most ten.
     """
 
@@ -74,6 +75,27 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     redrives: int = 0
     why: str = ""
     history: tuple[AttemptRecord, ...] = ()
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Who cancelled a job; kept in ``mq:{queue}:cancelled`` by the job's id until the job has ended.
+
+    Attributes:
+        who: A person or a program.
+        reason: Why.
+        at_ms: Unix ms by the server's clock; 0 where it was written by hand.
+        ahead: It also stops a job of this id that is enqueued later.
+    """
+
+    who: str = ""
+    reason: str = ""
+    at_ms: int = 0
+    ahead: bool = False
+
+    def stops(self, enqueued_ms: int) -> bool:
+        """Tell whether a job of this id is meant: an id may be used again after the cancel."""
+        return self.ahead or not self.at_ms or enqueued_ms <= self.at_ms
 
 
 class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

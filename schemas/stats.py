@@ -124,6 +124,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         totals: Jobs ever, by outcome and type.
         recent: Jobs of the last five minutes by outcome.
         engines: Live engines that serve it.
+        cancelling: Cancelled jobs that have not ended yet.
         broken: Keys of it that hold another type than they must, counted as empty.
     """
 
@@ -143,6 +144,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     totals: dict[str, dict[str, int]]
     recent: dict[str, int]
     engines: list[str]
+    cancelling: int = 0
     broken: list[str] = []
 
 

@@ -141,6 +141,7 @@ class JobStory(View, frozen=True, kw_only=True):
         progress: Its last report: percent, message, atMs.
         result: What its handler returned.
         dead: Its death, if it is dead.
+        cancelled: The order to cancel it, until it has ended.
     """
 
     job: JobRow
@@ -155,6 +156,40 @@ class JobStory(View, frozen=True, kw_only=True):
     progress: Any = None
     result: Any = None
     dead: Burial | None = None
+    cancelled: CancelOrder | None = None
+
+
+class JobOrder(View, frozen=True, kw_only=True):
+    """
+    What an order about one job did.
+
+    Attributes:
+        id: The job's id.
+        queue: Its queue.
+        what: ``cancel``, ``reschedule``, ``run-now`` or ``priority``.
+        changed: False where it was so already.
+        state: Where the job was; empty where it was nowhere to be found.
+        lane: Its lane from now on.
+        due_ms: When it may start, Unix ms; 0 for as soon as it can.
+        told: What comes of it, in one sentence.
+    """
+
+    id: str
+    queue: str
+    what: str
+    changed: bool
+    state: str
+    lane: str
+    due_ms: int = 0
+    told: str
+
+
+class CancelOrder(View, frozen=True, kw_only=True):
+    """Who cancelled a job that has not ended yet, why and when."""
+
+    who: str
+    reason: str
+    at_ms: int
 
 
 class JobSearch(View, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.store.operator import Found
-from schemas.job import Meta
+from engine.wire.tombstones import describe
+from schemas.job import Meta, Tombstone
 from schemas.stats import EngineStats, QueueStats
 
 
@@ -22,8 +23,10 @@ class Explainer:
         self._engines = [engine for engine in engines if engine.live]
         self._now_ms = now_ms
 
-    def why(self, found: Found, stats: QueueStats) -> str:
+    def why(self, found: Found, stats: QueueStats, tombstone: Tombstone | None = None) -> str:
         """Say why a job is where it is."""
+        if tombstone is not None:
+            return self._cancelled(found, stats, tombstone)
         match found.state:
             case "done":
                 assert found.done is not None
@@ -39,6 +42,16 @@ class Explainer:
                 return self._delayed(found, stats)
             case "waiting":
                 return self._waiting(found, stats)
+
+    def _cancelled(self, found: Found, stats: QueueStats, tombstone: Tombstone) -> str:
+        when = f" {self._ago(tombstone.at_ms)}" if tombstone.at_ms else ""
+        order = f"{describe(tombstone)}{when}"
+        if found.state == "active":
+            return f"{order}; its handler is being ended"
+        if stats.paused:
+            return f"{order}; it ends once queue {stats.queue} is resumed"
+        served = self._unserved(found, stats)
+        return f"{order}; {served or 'it ends when its turn comes'}"
 
     def _dead(self, found: Found) -> str:
         if found.record is None:
@@ -129,6 +142,8 @@ def _purpose(meta: Meta | None) -> str:
             return "for an engine that knows its payload version"
         case "hold":
             return "after a hold"
+        case "reschedule":
+            return "until the time that an operator set"
         case _:
             return "as its producer asked"
 

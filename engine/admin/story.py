@@ -9,9 +9,9 @@ import msgspec
 from engine.admin.explain import Explainer
 from engine.store.operator import Found, OperatorStore
 from engine.store.operator.entry import as_json, raw_fields
-from schemas.job import AttemptRecord, DeadRecord
+from schemas.job import AttemptRecord, DeadRecord, Tombstone
 from schemas.stats import QueueStats
-from schemas.story import Attempt, Burial, JobStory
+from schemas.story import Attempt, Burial, CancelOrder, JobStory
 
 
 async def tell(
@@ -24,9 +24,14 @@ async def tell(
     progress = None
     if found.state == "active":
         progress = await store.jobs.progress(found.queue, found.id)
+    tombstone = None
+    if found.state not in {"done", "dead"}:
+        tombstone = await store.orders.tombstone(found.queue, found.id)
+        if tombstone is not None and not tombstone.stops(found.enqueued_ms):
+            tombstone = None
     return JobStory(
         job=found.row(),
-        why=explainer.why(found, stats),
+        why=explainer.why(found, stats, tombstone),
         payload=as_json(found.field(b"data")),
         fields=raw_fields(found.fields),
         deliveries=found.deliveries,
@@ -37,6 +42,7 @@ async def tell(
         progress=progress,
         result=as_json(done.result) if done else None,
         dead=_burial(found, record) if record else None,
+        cancelled=_order(tombstone) if tombstone else None,
     )
 
 
@@ -52,6 +58,10 @@ def _burial(found: Found, record: DeadRecord) -> Burial:
         sha256=record.sha256,
         unable=found.unable(),
     )
+
+
+def _order(tombstone: Tombstone) -> CancelOrder:
+    return CancelOrder(who=tombstone.who, reason=tombstone.reason, at_ms=tombstone.at_ms)
 
 
 def _attempts(history: Sequence[AttemptRecord]) -> list[Attempt]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from engine.admin import bulk, health
+from engine.admin.base import checked_queue
 from engine.admin.explain import Explainer
+from engine.admin.orders import OrderVerbs
 from engine.admin.story import tell
-from engine.clock import Clock, SystemClock
 from engine.errors import EngineError, NotFound
-from engine.store.operator import OperatorStore, Query
+from engine.store.operator import Query
 from schemas.job import JobState
-from schemas.rules import QUEUE_NAME, TYPE_NAME
+from schemas.rules import TYPE_NAME
 from schemas.stats import (
     Audited,
     BulkResult,
@@ -22,7 +22,6 @@ from schemas.stats import (
     DeadAnalysis,
     DeadFilter,
     DeadGroup,
-    EngineStats,
     Health,
     PausedBy,
     QueueStats,
@@ -33,7 +32,7 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin:
+class Admin(OrderVerbs):
     """
     Looks at queues and changes what operators may change.
 
@@ -47,50 +46,6 @@ class Admin:
         types: Job types by queue, as far as the app is known.
         clock: Paces bulk actions.
     """
-
-    def __init__(
-        self,
-        redis_url: str,
-        *,
-        who: str,
-        types: Mapping[str, Sequence[str]] | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self._store = OperatorStore(redis_url)
-        self._who = who
-        self._types = {queue: list(names) for queue, names in (types or {}).items()}
-        self._clock = clock or SystemClock()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; the next verb opens a new one."""
-        self._store.close()
-
-    async def engines(self) -> list[EngineStats]:
-        """List the engines heard of within the last minute."""
-        return await self._store.queues.engines()
-
-    async def queues(self, names: Sequence[str] = ()) -> list[QueueStats]:
-        """
-        Count what queues hold.
-
-        Args:
-            names: Which queues; empty for those of the app and of all running engines.
-        """
-        engines = await self.engines()
-        known = [*self._types, *(queue for engine in engines for queue in engine.beat.queues)]
-        wanted = [_queue(name) for name in names] or sorted({*known})
-        return await self._store.queues.overview(wanted, self._types, engines)
-
-    async def queue(self, name: str) -> QueueStats:
-        """Count what one queue holds."""
-        (found,) = await self.queues([name])
-        return found
 
     async def jobs(self, queue: str, state: JobState, query: Query) -> JobPage:
         """
@@ -175,7 +130,7 @@ class Admin:
 
     async def dead_groups(self, queue: str) -> list[DeadGroup]:
         """List the groups of a queue's dead letters, the largest first."""
-        return await self._store.dead.groups(_queue(queue))
+        return await self._store.dead.groups(checked_queue(queue))
 
     async def dead_analysis(self, queue: str) -> DeadAnalysis:
         """Say what a queue's dead letters are made of."""
@@ -187,7 +142,9 @@ class Admin:
         self, queue: str, wanted: DeadFilter, *, limit: int = 50, newest: bool = True
     ) -> JobPage:
         """List dead letters that fit a filter."""
-        return await bulk.listing(self._store, _queue(queue), wanted, limit=limit, newest=newest)
+        return await bulk.listing(
+            self._store, checked_queue(queue), wanted, limit=limit, newest=newest
+        )
 
     async def retry_dead(
         self,
@@ -235,13 +192,13 @@ class Admin:
         now_ms = await self._store.now_ms()
         by = msgspec.json.encode(PausedBy(who=self._who, reason=reason, at_ms=now_ms)).decode()
         fields = {"paused": "1", "paused_by": by}
-        before = await self._store.control.set(_queue(queue), fields, keep="1")
+        before = await self._store.control.set(checked_queue(queue), fields, keep="1")
         return await self._changed(queue, "pause", before, "1", reason=reason)
 
     async def resume(self, queue: str, *, reason: str = "") -> Change:
         """Undo :meth:`pause`."""
         fields = {"paused": "", "paused_by": ""}
-        before = await self._store.control.set(_queue(queue), fields)
+        before = await self._store.control.set(checked_queue(queue), fields)
         return await self._changed(queue, "resume", before, "", reason=reason)
 
     async def concurrency(self, queue: str, jobs: int | None, *, reason: str = "") -> Change:
@@ -249,7 +206,7 @@ class Admin:
         if jobs is not None and not 1 <= jobs <= CONCURRENCY_MAX:
             raise EngineError(f"concurrency must be 1 to {CONCURRENCY_MAX}, not {jobs}")
         after = "" if jobs is None else str(jobs)
-        before = await self._store.control.set(_queue(queue), {"concurrency": after})
+        before = await self._store.control.set(checked_queue(queue), {"concurrency": after})
         return await self._changed(queue, "concurrency", before, after, reason=reason)
 
     async def hold(self, queue: str, job_type: str, *, reason: str) -> Change:
@@ -258,13 +215,13 @@ class Admin:
         now_ms = await self._store.now_ms()
         hold = {"reason": reason, "since_ms": now_ms, "by": self._who}
         fields = {f"hold:{job_type}": msgspec.json.encode(hold).decode()}
-        before = await self._store.control.set(_queue(queue), fields, keep="*")
+        before = await self._store.control.set(checked_queue(queue), fields, keep="*")
         return await self._changed(queue, "hold", before, job_type, of=job_type, reason=reason)
 
     async def release(self, queue: str, job_type: str, *, reason: str = "") -> Change:
         """End the hold of one type; engines then move its jobs back to their lanes."""
         _type(job_type)
-        before = await self._store.control.set(_queue(queue), {f"hold:{job_type}": ""})
+        before = await self._store.control.set(checked_queue(queue), {f"hold:{job_type}": ""})
         return await self._changed(queue, "release", before, "", of=job_type, reason=reason)
 
     async def health(self, queues: Sequence[str], *, backlog_age_ms_max: int) -> Health:
@@ -276,7 +233,7 @@ class Admin:
             backlog_age_ms_max: Age of the oldest waiting job that is still well.
         """
         return await health.check(
-            self._store, [*map(_queue, queues)], backlog_age_ms_max=backlog_age_ms_max
+            self._store, [*map(checked_queue, queues)], backlog_age_ms_max=backlog_age_ms_max
         )
 
     async def server(self) -> Server:
@@ -290,7 +247,7 @@ class Admin:
     async def _bulk(
         self, queue: str, wanted: DeadFilter, action: bulk.Action, reason: str
     ) -> BulkResult:
-        _queue(queue)
+        checked_queue(queue)
         runner = bulk.Bulk(self._store, self._clock, queue, action)
         try:
             return await runner.run(wanted)
@@ -312,19 +269,6 @@ class Admin:
             detail = {"before": before, "after": after} | ({"type": of} if of else {})
             await self._record(queue, what, detail, reason)
         return Change(queue=queue, what=what, changed=not same, before=before, after=after)
-
-    async def _record(
-        self, queue: str, what: str, detail: Mapping[str, object], reason: str
-    ) -> None:
-        await self._store.control.record(
-            who=self._who, what=what, queue=queue, detail=detail, reason=reason
-        )
-
-
-def _queue(name: str) -> str:
-    if not QUEUE_NAME.fullmatch(name):
-        raise EngineError(f"queue {name!r} must match {QUEUE_NAME.pattern}")
-    return name
 
 
 def _type(name: str) -> None:

@@ -176,6 +176,7 @@ def print_story(story: JobStory) -> None:
             ("job", job.id),
             ("state", (job.state, COLOURS.get(job.state, ""))),
             ("why", story.why),
+            ("cancelled", _order(story)),
             ("type", job.type),
             ("place", f"{job.queue}, lane {job.lane}" + (f", entry {job.entry}" * bool(job.entry))),
             ("enqueued", _moment(job.enqueued_ms)),
@@ -192,6 +193,14 @@ def print_story(story: JobStory) -> None:
     _print_history(story)
     _print_death(story)
     _print_fields(story)
+
+
+def _order(story: JobStory) -> str:
+    order = story.cancelled
+    if order is None:
+        return ""
+    who = " by ".join(filter(None, (_moment(order.at_ms) or "by hand", order.who)))
+    return f"{who}: {order.reason}" if order.reason else who
 
 
 def _print_history(story: JobStory) -> None:

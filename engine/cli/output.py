@@ -139,6 +139,22 @@ def moment_ms(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def due_ms(text: str) -> tuple[int, int]:
+    """
+    Read a duration ahead, or ISO 8601 (UTC where it names no zone).
+
+    Returns:
+        Unix ms and 0, or 0 and the ms from now on.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    duration = _DURATION.fullmatch(text.strip())
+    if duration:
+        return 0, round(float(duration[1]) * _UNITS[duration[2]])
+    return moment_ms(text), 0
+
+
 def _text(cell: Cell) -> str:
     return cell if isinstance(cell, str) else cell[0]
 

@@ -103,6 +103,7 @@ def _print_detail(stats: QueueStats) -> None:
             ("concurrency", str(stats.concurrency or "as each engine is set")),
             ("engines", ", ".join(stats.engines) or "none"),
             ("done kept", str(stats.done_kept)),
+            ("cancelling", str(stats.cancelling or "")),
         ]
         + [
             (f"held {held.type}", f"{held.jobs} jobs, {age(held.since_ms)}: {held.reason}")

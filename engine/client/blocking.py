@@ -135,6 +135,21 @@ class SyncClient:
             chunk.add(queue, _Placed(place, job.id, sent))
         yield from self._settle(chunk, report)
 
+    def cancel(
+        self,
+        job_id: str,
+        *,
+        queue: str,
+        reason: str = "",
+        who: str = "a producer",
+        even_if_absent: bool = False,
+    ) -> None:
+        """Cancel a job; see :meth:`engine.client.Client.cancel`."""
+        with self._turn:
+            self._producer.cancel(
+                queue, job_id, who=who, reason=reason, even_if_absent=even_if_absent
+            )
+
     def close(self) -> None:
         """Close the connection."""
         self._producer.close()

@@ -191,6 +191,38 @@ class Client:
             # An error of the iterator that gave the jobs.
             reader.result()
 
+    async def cancel(
+        self,
+        job_id: str,
+        *,
+        queue: str,
+        reason: str = "",
+        who: str = "a producer",
+        even_if_absent: bool = False,
+    ) -> None:
+        """
+        End a job for good, wherever it is: as dead with the reason ``cancelled``.
+
+        Engines follow within a second, or as soon as they come to the job. Nothing is looked up:
+        an id that names no job is no error, nor one whose job has ended.
+
+        Args:
+            job_id: Its id, as :class:`Enqueued` tells it.
+            queue: Its queue.
+            reason: Why; the job's record says so.
+            who: Who, likewise.
+            even_if_absent: Stop a job of this id that comes within an hour, too.
+
+        Raises:
+            EnqueueUnsure: No reply came in ``give_up_s``; asking again does no harm.
+            EnqueueError: It was not accepted.
+        """
+        if self._is_closed:
+            raise EnqueueError("the client is closed")
+        await self._producer.cancel(
+            queue, job_id, who=who, reason=reason, even_if_absent=even_if_absent
+        )
+
     async def close(self) -> None:
         """Wait for what is on its way, at most ``give_up_s`` and one timeout, and disconnect."""
         self._is_closed = True

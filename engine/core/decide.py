@@ -56,8 +56,8 @@ def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
         case was.Snoozed(after_ms=after_ms):
             # The handler chose to wait, so the attempt is given back.
             return to.RetryAt(at_ms=now_ms + _bounded(after_ms), attempts=unspent, why="snooze")
-        case was.Cancelled():
-            return to.DeadLetter(reason="cancelled", attempts=job.attempt)
+        case was.Cancelled(started=started):
+            return to.DeadLetter(reason="cancelled", attempts=job.attempt if started else unspent)
         case was.Held():
             return to.SetAside(attempts=unspent)
         case was.Interrupted():

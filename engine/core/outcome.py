@@ -38,9 +38,18 @@ class Snoozed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """The handler ended the job for good."""
+    """
+    The job was ended for good.
+
+    Attributes:
+        error: Who did and why.
+        ordered: By an operator or a producer; else by its own handler.
+        started: Its handler was running.
+    """
 
     error: ErrorRecord
+    ordered: bool = False
+    started: bool = True
 
 
 class Held(msgspec.Struct, frozen=True):

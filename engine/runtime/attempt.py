@@ -15,11 +15,12 @@ from typing import Any
 from engine.core import outcome as was
 from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
 from engine.runtime.calls import OverLimit
+from engine.runtime.cancels import Cancels
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.wire.codec import Envelope, Limits, parse, salvage
 from engine.wire.keys import slot_tag
-from schemas.job import ErrorRecord
+from schemas.job import ErrorRecord, Tombstone
 
 MESSAGE_CHARS_MAX = 500
 TRACEBACK_MAX = 4_000
@@ -49,23 +50,32 @@ class Admission:
         now_ms: Callable[[], int],
     ) -> None:
         self._now_ms = now_ms
+        self.cancels = Cancels()
         self.types = dict(types)
         self.unknown = unknown
         self._limits = limits
         self._reporter = reporter
         self._by_bytes = {name.encode(): bound for name, bound in types.items()}
 
-    def follow(self, *, held: Collection[str]) -> None:
+    def follow(
+        self, *, held: Collection[str], cancelled: Mapping[str, Tombstone] | None = None
+    ) -> None:
         """
         Do what operators set.
 
         Whatever else has to be asked before jobs start belongs into ``plain`` too: bare jobs of a
         type that is not plain are judged like any other.
+
+        Args:
+            held: Held types.
+            cancelled: Cancelled jobs; None where nothing new is known of them.
         """
+        if cancelled is not None:
+            self.cancels.known = cancelled
         for name, bound in self.types.items():
             bound.held = name in held
             # A bare job is one of version 1, which handlers up to version 2 take.
-            bound.plain = bound.version <= 2 and not bound.held
+            bound.plain = bound.version <= 2 and not bound.held and not self.cancels.known
 
     def admit(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
         """
@@ -96,6 +106,9 @@ class Admission:
             job.attempt = envelope.meta.attempts + 1 if envelope.meta else 1
             job.attempts_max = envelope.attempts or job.bound.attempts_max
             self._check_reply(job)
+            cancelled = self.cancels.outcome(job, started=False)
+            if cancelled is not None:
+                return job, None, cancelled
             waits = _not_now(job, envelope, self._now_ms())
             if waits is not None:
                 return job, None, waits

@@ -237,7 +237,8 @@ def _history(ending: Ending, engine: str) -> tuple[AttemptRecord, ...]:
     meta = ending.job.envelope.meta if ending.job.envelope is not None else None
     before = meta.history if meta else ()
     word = _OUTCOME_WORDS.get(type(ending.outcome))
-    if word is None or (ending.run_us == 0 and isinstance(ending.outcome, was.Held)):
+    never_ran = ending.run_us == 0 and isinstance(ending.outcome, was.Held)
+    if word is None or never_ran or not getattr(ending.outcome, "started", True):
         # No handler was started, so there is no attempt to tell of.
         return before
     record = AttemptRecord(

@@ -159,6 +159,7 @@ class QueueRunner:
             meter=self._meter,
             outage=shared.outage,
             kept_bytes_max=shared.settings.data_bytes_max + ENVELOPE_BYTES_MAX,
+            cancels=self._admission.cancels,
             spawn=shared.spawn,
             settling=self.reporter.settling,
             on_settled=self._settled,

@@ -21,6 +21,7 @@ from engine.core import outcome as was
 from engine.core.decide import decide
 from engine.errors import GroupMissing, StoreError
 from engine.failpoint import failpoint
+from engine.runtime.cancels import Cancels
 from engine.runtime.endings import Ending, Success, encode_result, run_us, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
@@ -72,6 +73,7 @@ class Settler:
         meter: Counts what was confirmed.
         outage: Says when to try again.
         kept_bytes_max: Largest entry that is kept whole when its job is dead.
+        cancels: What operators cancelled.
         spawn: Runs a coroutine in the engine's task group.
         settling: Called with the jobs whose progress ends here; returns events to write first.
         on_settled: Called with what the store confirmed.
@@ -88,6 +90,7 @@ class Settler:
         meter: QueueMeter,
         outage: Outage,
         kept_bytes_max: int,
+        cancels: Cancels,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         settling: Callable[[Sequence[str]], list[bytes]],
         on_settled: Callable[[Settled], None],
@@ -101,6 +104,7 @@ class Settler:
         self._meter = meter
         self._outage = outage
         self._kept_bytes_max = kept_bytes_max
+        self._cancels = cancels
         self._spawn = spawn
         self._on_settled = on_settled
         self._armed = False
@@ -206,6 +210,7 @@ class Settler:
                 at_ms=self._clock.now_ms(),
                 kept_bytes_max=self._kept_bytes_max,
             )
+            settlement.tombstones = self._cancels.ended(successes, endings)
             if settlement.finished or settlement.events:
                 told += self._settling(settlement.finished)
                 settlement.events[:0] = told
@@ -263,6 +268,7 @@ class Settler:
             word = _word(ending)
             if word:
                 setattr(meter, word, getattr(meter, word) + 1)
+            self._meter.cancelled += getattr(ending.outcome, "ordered", False)
             if ending.run_us:
                 meter.run.observe(ending.run_us / 1e6)
 

@@ -16,6 +16,7 @@ from engine.core.leases import ReclaimGate
 from engine.errors import GroupMissing, StoreError, StoreUnavailable
 from engine.failpoint import failpoint
 from engine.runtime.attempt import Admission
+from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.outage import Outage
 from engine.runtime.reporter import QueueReporter
@@ -99,6 +100,7 @@ class Upkeep:
         self._due = asyncio.Event()
         self._next_due_ms = float("inf")
         self._holding: set[str] = set()
+        self._sweeper = Sweeper(store, queue, list(admission.types), clock)
 
     def loops(self) -> list[Awaitable[None]]:
         """The loops, to be run in the engine's task group."""
@@ -212,15 +214,20 @@ class Upkeep:
 
     async def _follow(self) -> None:
         """Do what operators set for the queue."""
-        self.apply(await self._store.control(self._queue))
+        control = await self._store.control(self._queue)
+        self.apply(control)
+        await self._sweeper.sweep(control.cancelled)
 
     def apply(self, control: Control) -> None:
-        """Pause, resume, change the concurrency, hold types."""
+        """Pause, resume, change the concurrency, hold types, cancel jobs."""
         workers = self._workers
         self._meter.paused = control.paused
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
-        self._admission.follow(held=control.holds.keys() | self._holding)
+        self._admission.follow(
+            held=control.holds.keys() | self._holding, cancelled=control.cancelled
+        )
+        workers.cancel_ordered()
         if workers.open:
             workers.pump()
             self._fetcher.poke()

@@ -25,7 +25,7 @@ from engine.runtime.jobs import LiveJob
 from engine.runtime.settler import Settler
 from engine.store.base import Lease
 
-Why = Literal["", "timeout", "stop", "lost"]
+Why = Literal["", "timeout", "stop", "lost", "cancelled"]
 NEVER = float("inf")
 
 
@@ -247,6 +247,7 @@ class Workers:
         seconds = worker.now - worker.started
         cancelled = isinstance(error, asyncio.CancelledError)
         why = worker.why
+        ordered = self._admission.cancels.outcome(job, started=True)
         if why or cancelled:
             # A handler may have cancelled its own task, or left an old cancelling behind.
             self._uncancel(worker)
@@ -256,6 +257,9 @@ class Workers:
             self._settler.end(job, timed_out(job), seconds)
         elif cancelled and why == "lost":
             self._forgo(job.lease)
+        elif ordered is not None:
+            # Whatever it raised, there is to be no further attempt.
+            self._settler.end(job, ordered, seconds)
         else:
             outcome = outcome_of(error, job)
             if isinstance(outcome, was.Held):
@@ -290,10 +294,13 @@ class Workers:
         self.workers.discard(worker)
         self.active -= 1
         self._on_stuck(1)
+        ordered = self._admission.cancels.outcome(job, started=True)
         if worker.why == "lost":
             self._forgo(job.lease)
         elif worker.why == "stop":
             self._settler.end(job, was.Interrupted(), now - worker.started)
+        elif ordered is not None:
+            self._settler.end(job, ordered, now - worker.started)
         else:
             self._settler.end(job, timed_out(job), now - worker.started)
         self.pump()
@@ -313,6 +320,14 @@ class Workers:
         for worker in self.running():
             if not worker.why:
                 worker.cancel("stop", now + self._cancel_grace_s)
+
+    def cancel_ordered(self) -> None:
+        """Cancel the handlers of jobs that an operator or a producer cancelled."""
+        now = self._clock.monotonic()
+        for worker in self.running() if self._admission.cancels.known else ():
+            job = worker.job
+            if job is not None and not worker.why and self._admission.cancels.of(job) is not None:
+                worker.cancel("cancelled", now + self._cancel_grace_s)
 
     def lost(self, lane: str, entries: set[bytes]) -> None:
         """Drop leases that other engines hold now, and cancel what runs under them."""

@@ -17,6 +17,8 @@ from typing import Protocol
 
 import msgspec
 
+from schemas.job import Tombstone
+
 
 class Batch(msgspec.Struct, kw_only=True, gc=False):
     """
@@ -90,6 +92,19 @@ class Promoted(msgspec.Struct):
     next_ms: int | None
 
 
+class Summoned(msgspec.Struct):
+    """
+    Cancelled jobs that did not lie in their lanes.
+
+    Attributes:
+        moved: Jobs brought to their lanes.
+        ended: The round is over; the next call begins a new one.
+    """
+
+    moved: int
+    ended: bool
+
+
 class Dead(msgspec.Struct, frozen=True):
     """
     One entry for the dead stream.
@@ -127,6 +142,7 @@ class Settlement(msgspec.Struct, kw_only=True):
         events: JSON lines for the events stream.
         replies: (stream, fields) for producers that wait for an outcome.
         finished: Ids of jobs whose progress is to be forgotten.
+        tombstones: Ids of cancelled jobs that have their ends now.
     """
 
     lane: str
@@ -144,6 +160,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     events: list[bytes] = []
     replies: list[tuple[str, list[bytes]]] = []
     finished: list[str] = []
+    tombstones: list[str] = []
 
 
 class Control(msgspec.Struct, kw_only=True):
@@ -154,11 +171,13 @@ class Control(msgspec.Struct, kw_only=True):
         paused: Nothing new is started.
         concurrency: Jobs at a time per engine; None for each engine's own setting.
         holds: Held type → reason.
+        cancelled: Job id → tombstone, of jobs that have not ended yet as far as is known.
     """
 
     paused: bool = False
     concurrency: int | None = None
     holds: dict[str, str] = {}
+    cancelled: Mapping[str, Tombstone] = {}
 
 
 class ServerState(msgspec.Struct, kw_only=True):
@@ -266,6 +285,21 @@ class Store(Protocol):
 
     async def control(self, queue: str) -> Control:
         """Read what operators set."""
+
+    async def summon(self, queue: str, types: Sequence[str], *, count: int) -> Summoned:
+        """
+        Bring cancelled jobs to their lanes, out of the delayed set and the streams of held types.
+
+        Looks at about ``count`` jobs from where the last call stopped, and begins again after the
+        last one.
+        """
+
+    async def forget(self, queue: str, ids: Sequence[str], *, age_ms_min: int) -> int:
+        """
+        Drop tombstones of that age whose jobs cannot be in any lane; returns how many.
+
+        One without a time, written by hand, is given the present one.
+        """
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """Hold a type; returns False if it was held already, whose reason is then kept."""

@@ -18,6 +18,8 @@ from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused,
 from engine.store.link import Argument
 from engine.wire.keys import QueueKeys
 from engine.wire.packing import pack_lists
+from engine.wire.tombstones import TOMBSTONES_MAX
+from schemas.rules import ID_CHARS_MAX
 
 PRODUCER_NAME = "streamlane-producer"
 """What CLIENT LIST shows."""
@@ -93,6 +95,32 @@ class Channel:
         packed = pack_lists([[places[job.lane], *job.fields] for job in jobs])
         keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
         return keys, [self._number, MEMORY_MS, packed]
+
+
+def cancelling(
+    queue: str, job_id: str, *, who: str, reason: str, even_if_absent: bool
+) -> tuple[list[str], list[Argument]]:
+    """
+    Keys and arguments that lay a tombstone; laying it twice is laying it once.
+
+    Raises:
+        ValueError: The queue's name breaks the rule for names, or the id is none.
+    """
+    if not 1 <= len(job_id) <= ID_CHARS_MAX:
+        raise ValueError(f"{job_id!r} is no job id")
+    ahead = b"1" if even_if_absent else b""
+    return [QueueKeys(queue).cancelled], [TOMBSTONES_MAX, who, reason, ahead, job_id]
+
+
+def check_laid(laid: int, queue: str) -> None:
+    """
+    Check that a tombstone was laid.
+
+    Raises:
+        EnqueueError: There are too many.
+    """
+    if not laid:
+        raise EnqueueError(f"queue {queue} has {TOMBSTONES_MAX} cancelled jobs that still wait")
 
 
 class Tries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from engine.store.base import Control, ServerState, Settlement
 from engine.store.link import Argument
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
+from schemas.job import Tombstone
 from schemas.stats import Beat
 
 MINUTES_TTL_S = 8 * 86_400
@@ -89,6 +90,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         or settlement.events
         or settlement.replies
         or settlement.finished
+        or settlement.tombstones
     ):
         return b""
 
@@ -100,6 +102,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
     def flat(pairs: Sequence[tuple[bytes, ...]]) -> list[bytes]:
         return [part for pair in pairs for part in pair]
 
+    buried = [job_id.encode() for job_id in settlement.tombstones]
     return pack_of_lists(
         flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
         flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
@@ -114,6 +117,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
             b"%d" % RELEASED_IDLE_MS,
             RELEASED.encode(),
         ],
+        [stream(keys.cancelled), *buried] if buried else [],
     )
 
 
@@ -122,7 +126,7 @@ def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
     return pack([pack(items) for items in lists])
 
 
-def read_control(flat: Sequence[bytes]) -> Control:
+def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> Control:
     """Read the control hash; values that make no sense count as not set."""
     found = dict(zip(flat[::2], flat[1::2], strict=True))
     concurrency = found.get(b"concurrency", b"")
@@ -134,6 +138,7 @@ def read_control(flat: Sequence[bytes]) -> Control:
             for name, value in found.items()
             if name.startswith(b"hold:")
         },
+        cancelled=cancelled,
     )
 
 

@@ -25,10 +25,12 @@ from engine.store.batches import (
     NotSent,
     Outgoing,
     Tries,
+    cancelling,
     check_give_up,
+    check_laid,
 )
 from engine.store.connection import pool
-from engine.store.link import Link
+from engine.store.link import Argument, Link
 from engine.store.scripts import script
 from engine.wire.keys import QueueKeys
 
@@ -207,17 +209,35 @@ class Producer:
             EnqueueError: It was given up.
         """
         keys, arguments = channel.command([waiting.job for waiting in batch])
-        tries = Tries(self.clock, batch[0].deadline)
+        entries: list[bytes] = await self._run("enqueue", keys, arguments, batch[0].deadline)
+        return entries
+
+    async def cancel(self, queue: str, job_id: str, **order: Any) -> None:
+        """
+        Lay a tombstone; see :func:`engine.store.batches.cancelling`.
+
+        Raises:
+            EnqueueError: It was given up, or there are too many.
+        """
+        keys, arguments = cancelling(queue, job_id, **order)
+        deadline = self.clock.monotonic() + self._give_up_s
+        check_laid(await self._run("cancel", keys, arguments, deadline), queue)
+
+    async def _run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], deadline: float
+    ) -> Any:
+        """Run a script that is safe to repeat until the server answers."""
+        tries = Tries(self.clock, deadline)
         while True:
             try:
-                entries: list[bytes] = await self._link.run(script("enqueue"), keys, *arguments)
+                reply = await self._link.run(script(name), keys, *arguments)
             except StoreError as error:
                 if isinstance(error, StoreRefused) and error.kind == "readonly":
                     # After a failover the address may lead to another server.
                     self._link.drop()
                 delay_s = tries.delay_s(error)
             else:
-                return entries
+                return reply
             await self.clock.sleep(delay_s)
 
     async def close(self) -> None:

@@ -27,11 +27,11 @@ from engine.store.base import (
     Reclaimed,
     Settlement,
 )
+from engine.store.cancels import CancelVerbs
 from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
-from engine.store.upkeep import UpkeepVerbs
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from schemas.rules import LANES
 
@@ -57,7 +57,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(UpkeepVerbs):
+class RedisStore(CancelVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 
@@ -128,7 +128,10 @@ class RedisStore(UpkeepVerbs):
         expected = {
             b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
             b"zset": [keys.delayed],
-            b"hash": [keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress],
+            b"hash": [
+                *(keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress),
+                keys.cancelled,
+            ],
         }
         kinds = {name: kind for kind, names in expected.items() for name in names}
         found = checked(await self._upkeep.call(*((b"TYPE", name) for name in kinds)))

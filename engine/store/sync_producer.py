@@ -17,7 +17,9 @@ from engine.store.batches import (
     NotSent,
     Outgoing,
     Tries,
+    cancelling,
     check_give_up,
+    check_laid,
 )
 from engine.store.connection import sync_client
 from engine.store.faults import fault
@@ -56,10 +58,24 @@ class SyncProducer:
         if channel is None:
             channel = self._channels[queue] = Channel(QueueKeys(queue))
         keys, arguments = channel.command(jobs)
+        return [entry.decode() for entry in self._until_answered("enqueue", keys, arguments)]
+
+    def cancel(self, queue: str, job_id: str, **order: Any) -> None:
+        """
+        Lay a tombstone; see :func:`engine.store.batches.cancelling`.
+
+        Raises:
+            EnqueueError: It was given up, or there are too many.
+        """
+        keys, arguments = cancelling(queue, job_id, **order)
+        check_laid(self._until_answered("cancel", keys, arguments), queue)
+
+    def _until_answered(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script that is safe to repeat until the server answers."""
         tries = Tries(self._clock, self._clock.monotonic() + self._give_up_s)
         while True:
             try:
-                return [entry.decode() for entry in self._run(keys, arguments)]
+                return self._run(name, keys, arguments)
             except StoreError as error:
                 delay_s = tries.delay_s(error)
             # Clock.sleep is for event loops, of which there is none here.
@@ -69,7 +85,7 @@ class SyncProducer:
         """Close the connection."""
         self._client.close()
 
-    def _run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[bytes]:
+    def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         connections = self._client.connection_pool
         try:
             connection = connections.get_connection()
@@ -79,7 +95,7 @@ class SyncProducer:
                 raise NotSent(found.kind, str(error)) from None
             raise found from None
         try:
-            return _call(connection, keys, arguments)
+            return _call(connection, name, keys, arguments)
         except ResponseError as error:
             raise fault(error) from None
         except (RedisError, OSError) as error:
@@ -90,13 +106,12 @@ class SyncProducer:
             connections.release(connection)
 
 
-def _call(connection: Any, keys: Sequence[str], arguments: Sequence[Argument]) -> list[bytes]:
-    wanted = script("enqueue")
+def _call(connection: Any, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+    wanted = script(name)
     try:
         connection.send_command("EVALSHA", wanted.sha, len(keys), *keys, *arguments)
-        entries: list[bytes] = connection.read_response()
+        return connection.read_response()
     except NoScriptError:
         # Nothing was run; EVAL runs the script and makes it known.
         connection.send_command("EVAL", wanted.text, len(keys), *keys, *arguments)
-        entries = connection.read_response()
-    return entries
+        return connection.read_response()

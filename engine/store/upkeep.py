@@ -12,6 +12,7 @@ from engine.store.base import Control, Gauges, Promoted, ServerState
 from engine.store.encoding import beats_to_forget, read_control, server_state
 from engine.store.link import Argument, Link, checked
 from engine.store.scripts import script
+from engine.store.tombstones import TombstonePages
 from engine.wire.keys import ENGINES, GROUP, RELEASED, QueueKeys
 from schemas.rules import LANES
 
@@ -33,6 +34,7 @@ class UpkeepVerbs:
         self._events_max = events_max
         self._progress_ttl_s = progress_ttl_s
         self._keys: dict[str, QueueKeys] = {}
+        self._tombstones: dict[str, TombstonePages] = {}
 
     def keys_of(self, queue: str) -> QueueKeys:
         """The keys of one queue."""
@@ -48,7 +50,12 @@ class UpkeepVerbs:
         return Promoted(moved, None if next_ms < 0 else next_ms)
 
     async def control(self, queue: str) -> Control:
-        return read_control(await self._upkeep.one(b"HGETALL", self.keys_of(queue).control))
+        keys = self.keys_of(queue)
+        tombstones = self._tombstones.setdefault(queue, TombstonePages())
+        flat, page = checked(
+            await self._upkeep.call((b"HGETALL", keys.control), tombstones.next(keys.cancelled))
+        )
+        return read_control(flat, tombstones.note(page))
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         state = await self.server()

@@ -17,6 +17,7 @@ from engine.store.base import (
     Reclaimed,
     ServerState,
     Settlement,
+    Summoned,
 )
 from engine.testing.clock import ManualClock
 from engine.testing.events import Added, Event, Flushed
@@ -124,6 +125,16 @@ class MemoryStore:
     async def control(self, queue: str) -> Control:
         """See :meth:`engine.store.base.Store.control`."""
         return await self._apply("control", self._queue(queue).control)
+
+    async def summon(self, queue: str, types: Sequence[str], *, count: int) -> Summoned:
+        """See :meth:`engine.store.base.Store.summon`."""
+        model = self._queue(queue)
+        return await self._apply("summon", lambda: model.summon(types, count=count))
+
+    async def forget(self, queue: str, ids: Sequence[str], *, age_ms_min: int) -> int:
+        """See :meth:`engine.store.base.Store.forget`."""
+        model = self._queue(queue)
+        return await self._apply("forget", lambda: model.forget(ids, age_ms_min=age_ms_min))
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """See :meth:`engine.store.base.Store.hold`."""

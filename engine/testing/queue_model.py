@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import Malformed, StoreRefused
 from engine.store.base import Control, Promoted, Settlement
+from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
-from engine.testing.queue_state import UpkeepModel
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -24,7 +24,7 @@ from engine.wire.packing import unpack
 from schemas.rules import LANES
 
 
-class QueueModel(UpkeepModel):
+class QueueModel(CancelsModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
@@ -145,6 +145,8 @@ class QueueModel(UpkeepModel):
             self.replies.setdefault(key, StreamModel()).add(fields, now_ms)
         for job_id in settlement.finished:
             self.progress.pop(job_id, None)
+        for job_id in settlement.tombstones:
+            self.cancelled.pop(job_id, None)
 
     def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
         groups = self.dead_groups
@@ -244,6 +246,7 @@ class QueueModel(UpkeepModel):
                 for name, reason in self.control_hash.items()
                 if name.startswith("hold:")
             },
+            cancelled=self.tombstones(),
         )
 
     def hold(self, job_type: str, reason: str) -> bool:

@@ -44,6 +44,7 @@ class QueueState:
         self.held: dict[str, StreamModel] = {}
         self.progress: dict[str, bytes] = {}
         self.control_hash: dict[str, str] = {}
+        self.cancelled: dict[str, bytes] = {}
         self.stats: Counter[str] = Counter()
         # key of the hour → <minute>:<outcome> → count
         self.minutes: dict[str, Counter[str]] = {}

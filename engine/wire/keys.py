@@ -31,6 +31,7 @@ class QueueKeys:
     """
 
     __slots__ = (
+        "cancelled",
         "control",
         "dead",
         "dead_groups",
@@ -66,6 +67,8 @@ class QueueKeys:
         self.progress = f"{base}:progress"
         # hash: paused, concurrency, hold:<type>
         self.control = f"{base}:control"
+        # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
+        self.cancelled = f"{base}:cancelled"
         # hash: counters by outcome and type
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement

@@ -10,7 +10,7 @@
 -- KEYS[8]   settled     hash: consumer:lane -> number of its last settlement
 -- KEYS[9]   events      stream, capped
 -- KEYS[10]  progress    hash of running jobs' progress
--- KEYS[11…] streams of held types, then reply streams, as counted below
+-- KEYS[11…] streams of held types, reply streams, the hash of tombstones, as counted below
 -- ARGV[1]   group
 -- ARGV[2]   consumer    who believes to hold the entries
 -- ARGV[3]   place       field of KEYS[8] for this consumer and lane
@@ -26,10 +26,11 @@
 -- ARGV[13]  ended       how many of the ids below leave the lane; the rest are handed back
 -- ARGV[14…] entry ids
 --
--- `rest` is eight packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
+-- `rest` is nine packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
 -- …); dead (fingerprint, sample, packed fields, …); aside (index of its stream, member, …);
 -- events (json, …); replies (index of its stream, packed fields, …); finished (job id, …);
--- bounds (events max, groups max, idle of a hand-back in ms, its consumer).
+-- bounds (events max, groups max, idle of a hand-back in ms, its consumer); tombstones (index of
+-- their hash, job id, …).
 --
 -- Returns the ids that the consumer does not hold; an empty list means all was applied.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
@@ -191,6 +192,9 @@ if #rest > 0 then
   end
   for first = 1, #rest[7], 1000 do
     redis.pcall('HDEL', KEYS[10], unpack(rest[7], first, math.min(first + 999, #rest[7])))
+  end
+  for i = 2, #rest[9] do
+    redis.pcall('HDEL', KEYS[10 + tonumber(rest[9][1])], rest[9][i])
   end
 end
 return lost

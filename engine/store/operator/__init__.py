@@ -7,6 +7,7 @@ from engine.store.operator.dead import DeadLetters
 from engine.store.operator.entry import Found
 from engine.store.operator.jobs import JobReader, Page, Query
 from engine.store.operator.link import OperatorLink
+from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
 
 __all__ = ["Found", "OperatorStore", "Page", "Query"]
@@ -27,6 +28,7 @@ class OperatorStore:
         queues: Counts, engines, the server.
         jobs: Single jobs.
         dead: Dead letters.
+        orders: Cancels and moves of single jobs.
         control: Pause, concurrency, holds, and the audit stream.
     """
 
@@ -35,6 +37,7 @@ class OperatorStore:
         self.queues = QueueReader(self._link)
         self.jobs = JobReader(self._link)
         self.dead = DeadLetters(self._link)
+        self.orders = Orders(self._link)
         self.control = ControlWriter(self._link)
 
     async def now_ms(self) -> int:

@@ -84,6 +84,12 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         return own.decode("utf-8", "replace") if own else f"{self.lane[:1]}-{self.entry}"
 
     @property
+    def enqueued_ms(self) -> int:
+        """Unix ms of the producer's XADD; 0 where that was not kept."""
+        meta = self.meta()
+        return meta.enqueued_ms if meta else entry_ms(self.entry.encode() or b"0")
+
+    @property
     def type(self) -> str:
         """The job's type, or ``other``."""
         if self.done is not None:
@@ -137,12 +143,11 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             return JobRow(**common, enqueued_ms=0, attempts=0, note=self.done.engine, run_ms=run_ms)
         if self.state == "dead":
             return _dead_row(common, self.record)
-        enqueued_ms = meta.enqueued_ms if meta else entry_ms(self.entry.encode() or b"0")
         last = meta.history[-1].error if meta and meta.history else None
         note = self.consumer or (meta.why if meta and self.state == "delayed" else "")
         return JobRow(
             **common,
-            enqueued_ms=enqueued_ms,
+            enqueued_ms=self.enqueued_ms,
             attempts=meta.attempts if meta else 0,
             note=note,
             error=error_line(last),

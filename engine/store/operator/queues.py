@@ -145,6 +145,7 @@ def _counting(keys: QueueKeys) -> list[Command]:
         ]
     return [
         *commands,
+        (b"HLEN", keys.cancelled),
         (b"ZCARD", keys.delayed),
         (b"XLEN", keys.dead),
         (b"HGETALL", keys.control),
@@ -160,6 +161,7 @@ class _Counts:
         self.now_ms = now_ms
         self.types: list[str] = []
         self.lanes = {lane: replies[4 * at : 4 * at + 4] for at, lane in enumerate(LANES)}
+        self.cancelling = replies[-5] or 0
         self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
         self.control, self.counters = pairs(replies[-2]), pairs(replies[-1])
 
@@ -212,6 +214,7 @@ class _Counts:
                 for engine in engines
                 if engine.live and self.keys.queue in engine.beat.queues
             ],
+            cancelling=self.cancelling,
             broken=sorted(key for key in broken if slot_tag(key) == self.keys.queue),
         )
 

@@ -1,0 +1,83 @@
+"""What every group of verbs stands on: the store, who acts, and the queues at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from engine.clock import Clock, SystemClock
+from engine.errors import EngineError
+from engine.store.operator import OperatorStore
+from schemas.rules import QUEUE_NAME
+from schemas.stats import EngineStats, QueueStats
+
+
+class AdminBase:
+    """
+    One connection, and who acts over it; :class:`engine.admin.Admin` describes the arguments.
+
+    An async context manager, or :meth:`close` it.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        who: str,
+        types: Mapping[str, Sequence[str]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = OperatorStore(redis_url)
+        self._who = who
+        self._types = {queue: list(names) for queue, names in (types or {}).items()}
+        self._clock = clock or SystemClock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next verb opens a new one."""
+        self._store.close()
+
+    async def engines(self) -> list[EngineStats]:
+        """List the engines heard of within the last minute."""
+        return await self._store.queues.engines()
+
+    async def queues(self, names: Sequence[str] = ()) -> list[QueueStats]:
+        """
+        Count what queues hold.
+
+        Args:
+            names: Which queues; empty for those of the app and of all running engines.
+        """
+        engines = await self.engines()
+        known = [*self._types, *(queue for engine in engines for queue in engine.beat.queues)]
+        wanted = [checked_queue(name) for name in names] or sorted({*known})
+        return await self._store.queues.overview(wanted, self._types, engines)
+
+    async def queue(self, name: str) -> QueueStats:
+        """Count what one queue holds."""
+        (found,) = await self.queues([name])
+        return found
+
+    async def _record(
+        self, queue: str, what: str, detail: Mapping[str, object], reason: str
+    ) -> None:
+        await self._store.control.record(
+            who=self._who, what=what, queue=queue, detail=detail, reason=reason
+        )
+
+
+def checked_queue(name: str) -> str:
+    """
+    Return the name of a queue.
+
+    Raises:
+        EngineError: It breaks the rule for names.
+    """
+    if not QUEUE_NAME.fullmatch(name):
+        raise EngineError(f"queue {name!r} must match {QUEUE_NAME.pattern}")
+    return name

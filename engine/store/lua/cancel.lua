@@ -1,0 +1,29 @@
+-- cancel: lay tombstones for jobs, which engines then end.
+--
+-- KEYS[1]  cancelled  hash: job id -> tombstone (JSON)
+-- ARGV[1]  max        most tombstones of a queue
+-- ARGV[2]  who
+-- ARGV[3]  reason
+-- ARGV[4]  ahead      1 to stop jobs of these ids that come later, too; else an empty string
+-- ARGV[5…] job ids
+--
+-- Returns how many were laid, all or none: 0 where they would be too many. One that lies there is
+-- replaced, since its id may have been used again.
+local fresh = 0
+for i = 5, #ARGV do
+  fresh = fresh + 1 - redis.call('HEXISTS', KEYS[1], ARGV[i])
+end
+if redis.call('HLEN', KEYS[1]) + fresh > tonumber(ARGV[1]) then
+  return 0
+end
+local clock = redis.call('TIME')
+local stone = cjson.encode({
+  who = ARGV[2] ~= '' and ARGV[2] or nil,
+  reason = ARGV[3] ~= '' and ARGV[3] or nil,
+  at_ms = clock[1] * 1000 + math.floor(clock[2] / 1000),
+  ahead = ARGV[4] == '1' or nil,
+})
+for i = 5, #ARGV do
+  redis.call('HSET', KEYS[1], ARGV[i], stone)
+end
+return #ARGV - 4

@@ -1,0 +1,97 @@
+"""Orders about single jobs: tombstones for those that are to end, and moves from place to place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from engine.store.operator.entry import Found
+from engine.store.operator.link import OperatorLink, entry_ms
+from engine.wire.codec import with_meta
+from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.wire.packing import pack
+from engine.wire.tombstones import TOMBSTONES_MAX, read_tombstone
+from schemas.job import Meta, Tombstone
+
+Moved = Literal["moved", "gone", "active"]
+
+
+class Orders:
+    """Changes what becomes of single jobs."""
+
+    def __init__(self, link: OperatorLink) -> None:
+        self._link = link
+
+    async def cancel(
+        self, queue: str, ids: Sequence[str], *, who: str, reason: str, ahead: bool = False
+    ) -> bool:
+        """
+        Lay tombstones.
+
+        Returns:
+            False if the queue has too many already; nothing was changed then.
+        """
+        laid = await self._link.script(
+            "cancel",
+            [QueueKeys(queue).cancelled],
+            *(TOMBSTONES_MAX, who, reason, "1" if ahead else "", *ids),
+        )
+        return bool(laid)
+
+    async def tombstone(self, queue: str, job_id: str) -> Tombstone | None:
+        """Return the tombstone that lies for an id."""
+        raw = await self._link.one(b"HGET", QueueKeys(queue).cancelled, job_id)
+        return None if raw is None else read_tombstone(raw)
+
+    async def to_lane(self, found: Found, lane: str, *, why: str = "") -> Moved:
+        """Put a job that waits anywhere at the end of a lane."""
+        return await self._move(found, "lane", lane, 0, why)
+
+    async def to_delayed(self, found: Found, due_ms: int, *, why: str) -> Moved:
+        """Let a job wait until a moment, by the server's clock."""
+        return await self._move(found, "delayed", found.lane, due_ms, why)
+
+    async def change_lane(self, found: Found, lane: str) -> Moved:
+        """Leave a job where it waits, for another lane."""
+        if found.state == "waiting":
+            return await self.to_lane(found, lane)
+        to: Literal["delayed", "held"] = "delayed" if found.state == "delayed" else "held"
+        return await self._move(found, to, lane, found.at_ms, "")
+
+    async def _move(
+        self, found: Found, to: Literal["lane", "delayed", "held"], lane: str, due_ms: int, why: str
+    ) -> Moved:
+        keys = QueueKeys(found.queue)
+        places: dict[str, tuple[str, str, str | bytes]] = {
+            "waiting": ("lane", keys.lanes.get(found.lane, keys.lane("normal")), found.entry),
+            "delayed": ("delayed", keys.delayed, pack([found.lane.encode(), *found.fields])),
+            "held": ("held", keys.held(found.type), found.entry),
+        }
+        # Jobs that are parked behind a key or a limit are to be added here.
+        source, key, place = places[found.state]
+        targets = {"lane": keys.lane(lane), "delayed": keys.delayed, "held": keys.held(found.type)}
+        lost = await self._handed_back(key, found)
+        meta = _meta(found, lost=lost, why=why)
+        packed = pack([lane.encode(), *with_meta(found.fields, meta)])
+        moved: bytes = await self._link.script(
+            "move",
+            [key, targets[to]],
+            *(source, place, to, due_ms, packed, GROUP, RELEASED, lost),
+        )
+        return {b"moved": "moved", b"active": "active"}.get(moved, "gone")  # type: ignore[return-value]
+
+    async def _handed_back(self, key: str, found: Found) -> int:
+        """Count the lost deliveries of an entry that a stopping engine handed back."""
+        if found.state != "waiting":
+            return 0
+        command = (b"XPENDING", key, GROUP, found.entry, found.entry, 1, RELEASED)
+        (rows,) = await self._link.many([command])
+        return int(rows[0][3]) if rows else 0
+
+
+def _meta(found: Found, *, lost: int, why: str) -> Meta:
+    """Build the engine's own field, so that the job stays the same one in its new place."""
+    meta = found.meta() or Meta(id=found.id, enqueued_ms=entry_ms(found.entry.encode() or b"0"))
+    return msgspec.structs.replace(meta, lost=meta.lost + lost, why=why or meta.why)

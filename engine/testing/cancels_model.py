@@ -1,0 +1,73 @@
+"""Cancelled jobs in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from engine.errors import Malformed
+from engine.store.base import Summoned
+from engine.testing.queue_state import UpkeepModel
+from engine.testing.streams import parse_id
+from engine.wire.codec import META
+from engine.wire.packing import unpack
+from engine.wire.tombstones import read_tombstone
+from schemas.job import Meta, Tombstone
+
+
+class CancelsModel(UpkeepModel):
+    """The verbs for cancelled jobs."""
+
+    def cancel(self, job_id: str, *, who: str = "", reason: str = "", ahead: bool = False) -> None:
+        """Lay a tombstone, as operators and producers do."""
+        tombstone = Tombstone(who=who, reason=reason, at_ms=int(self.now_ms()), ahead=ahead)
+        self.cancelled[job_id] = msgspec.json.encode(tombstone)
+
+    def tombstones(self) -> Mapping[str, Tombstone]:
+        """What :meth:`engine.store.base.Store.control` tells of cancelled jobs."""
+        return {job_id: read_tombstone(raw) for job_id, raw in self.cancelled.items()}
+
+    def summon(self, types: Iterable[str], *, count: int) -> Summoned:
+        """See :meth:`engine.store.base.Store.summon`; each call is a whole round."""
+        del count
+        moved = 0
+        for packed in [each for each in self.delayed if self._is_cancelled(each)]:
+            del self.delayed[packed]
+            self._bring_back(packed)
+            moved += 1
+        for name in types:
+            entries = self.held[name].entries if name in self.held else {}
+            for entry in [each for each in entries if self._is_cancelled(entries[each][1])]:
+                self._bring_back(entries.pop(entry)[1])
+                moved += 1
+        return Summoned(moved=moved, ended=True)
+
+    def forget(self, ids: Sequence[str], *, age_ms_min: int) -> int:
+        """See :meth:`engine.store.base.Store.forget`."""
+        now_ms = int(self.now_ms())
+        heads = [next(iter(stream.entries), None) for stream in self.lanes.values()]
+        oldest_ms = min([now_ms, *(parse_id(head)[0] for head in heads if head is not None)])
+        dropped = 0
+        for job_id in [each for each in ids if each in self.cancelled]:
+            stone = read_tombstone(self.cancelled[job_id])
+            if not stone.at_ms:
+                stone = msgspec.structs.replace(stone, at_ms=now_ms, ahead=True)
+                self.cancelled[job_id] = msgspec.json.encode(stone)
+            elif now_ms - stone.at_ms >= age_ms_min and oldest_ms > stone.at_ms:
+                del self.cancelled[job_id]
+                dropped += 1
+        return dropped
+
+    def _is_cancelled(self, packed: bytes) -> bool:
+        try:
+            fields = unpack(packed)
+            raw = dict(zip(fields[1::2], fields[2::2], strict=True)).get(META, b"")
+            meta = msgspec.json.decode(raw, type=Meta)
+        except (Malformed, ValueError):
+            return False
+        stone = self.cancelled.get(meta.id)
+        return stone is not None and read_tombstone(stone).stops(meta.enqueued_ms)
+
+    def _bring_back(self, packed: bytes) -> None:
+        raise NotImplementedError
