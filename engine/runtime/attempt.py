@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.core import outcome as was
 from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
-from engine.runtime.calls import OverLimit
+from engine.runtime.calls import LeaseTooOld, OverLimit
 from engine.runtime.cancels import Cancels
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
@@ -191,6 +191,8 @@ def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
             return was.Held(error=record)
     if isinstance(error, OverLimit):
         return timed_out(job)
+    if isinstance(error, LeaseTooOld):
+        return was.Interrupted()
     return was.Failed(error=error_record(error, full=job.attempt >= job.attempts_max))
 
 

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 from engine.clock import Clock
 from engine.core.batch import BatchRule, Part, parts_of
+from engine.core.leases import LeaseTimes
 from engine.registry import JobType
-from engine.runtime.calls import OverLimit, Runs
+from engine.runtime.calls import LeaseTooOld, OverLimit, Runs
 from engine.runtime.jobs import LiveJob
 from engine.telemetry import Sizes
 
@@ -105,6 +106,7 @@ class Batches:
 
     Args:
         clock: Time.
+        times: When a lease is too old to start under.
         cancel_grace_s: Time that a cancelled handler has.
         spawn: Runs a coroutine as a task that the engine owns.
         stopping: Tells that the engine stops.
@@ -115,12 +117,14 @@ class Batches:
         self,
         clock: Clock,
         *,
+        times: LeaseTimes,
         cancel_grace_s: float,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         stopping: Callable[[], bool],
         on_stuck: Callable[[int], None],
     ) -> None:
         self.clock = clock
+        self.times = times
         self.cancel_grace_s = cancel_grace_s
         self.stopping = stopping
         self.on_stuck = on_stuck
@@ -253,11 +257,10 @@ class Batcher:
 
     async def _parts(self, batch: Batch) -> list[Part]:
         """Run the handler; whatever it raises is what all of its jobs end by."""
-        for member in [each for each in batch.members if each.told.cancelled()]:
-            del batch.members[member]
+        self._part_with_the_late(batch)
         count = len(batch.members)
         if batch.cancelled or not batch.members:
-            # Everybody left before the handler was called.
+            # Nobody is left to call the handler for.
             return [Part(None, asyncio.CancelledError())] * count
         batch.begun = True
         jobs = [member.job for member in batch.members]
@@ -270,6 +273,18 @@ class Batcher:
             return [_raised(error)] * count
         except BaseException as error:  # noqa: BLE001 - SystemExit would end the loop
             return [_raised(error)] * count
+
+    def _part_with_the_late(self, batch: Batch) -> None:
+        """Leave out who has left, and whose lease ran out, as while the process stood still."""
+        batches = self._batches
+        now = batches.clock.monotonic()
+        for member in list(batch.members):
+            if member.told.cancelled():
+                del batch.members[member]
+            elif not batches.times.may_start((now - member.job.lease.batch.since) * 1e3):
+                del batch.members[member]
+                batch.present -= 1
+                member.told.set_result(Part(None, LeaseTooOld()))
 
     async def _leave(self, batch: Batch, member: Member) -> Part | None:
         """Take a job out whose worker was cancelled; returns its part where it has one."""

@@ -19,6 +19,10 @@ class OverLimit(BaseException):
     """A process was killed at its job's time limit; no handler can raise or catch this."""
 
 
+class LeaseTooOld(BaseException):
+    """Nothing was called, since the lease had run out by then; the job did nothing wrong."""
+
+
 class Runs(Protocol):
     """Runs plain functions outside the loop."""
 

@@ -99,6 +99,7 @@ class QueueRunner:
         self.reporter = QueueReporter(shared.store, queue, shared.clock)
         self.batches = Batches(
             shared.clock,
+            times=LeaseTimes(lease_ms=settings.lease_ms, renew_ms=settings.renew_ms),
             cancel_grace_s=settings.cancel_grace_ms / 1e3,
             spawn=shared.spawn,
             stopping=shared.stopping,

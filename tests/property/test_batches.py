@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.batch import BatchRule
+from engine.core.leases import LeaseTimes
 from engine.runtime.batching import Batches
 from engine.runtime.calls import OverLimit
 from engine.runtime.jobs import LiveJob
@@ -32,6 +34,7 @@ class Arrived(FakeJob, kw_only=True):
     """A job that was or was not lost with an engine before."""
 
     lost: int = 0
+    lease: Any = None
 
 
 class FixedCrew:
@@ -64,6 +67,7 @@ class World:
         self.crew = FixedCrew(limit)
         self.batches = Batches(
             self.clock,
+            times=LeaseTimes(lease_ms=30_000, renew_ms=10_000),
             cancel_grace_s=GRACE_S,
             spawn=self.spawn,
             stopping=lambda: False,
@@ -104,7 +108,8 @@ class World:
     async def work(self, number: int) -> None:
         self.joined_at[number] = self.clock.monotonic()
         self.crew.active += 1
-        arrived = Arrived(lost=number % 7 == 5)
+        lease = SimpleNamespace(lost=False, batch=SimpleNamespace(since=self.clock.monotonic()))
+        arrived = Arrived(lost=number % 7 == 5, lease=lease)
         try:
             result = await self.batcher.join(cast(LiveJob, arrived), number)
             end = f"done {result}"

@@ -355,6 +355,24 @@ async def test_all_may_leave_before_the_handler_is_called(leave: str) -> None:
         await _is_sound(engine)
 
 
+async def test_a_job_whose_lease_ran_out_while_it_gathered_is_not_started_under_it() -> None:
+    indexer = Indexer()
+    async with EngineHarness(indexer.registry) as engine:
+        ids = indexer.add(engine, 2)
+        await indexer.gathered(engine, 2)
+        (runner,) = engine.engine.runners.values()
+        for worker in runner.workers.running():
+            assert worker.job is not None
+            worker.job.lease.batch.since = float("-inf")
+        indexer.add(engine, 1)
+        await indexer.gathered(engine, 3)
+        await engine.advance(0.05)
+
+        assert indexer.calls == [[0]]
+        assert engine.signals.counts["released"] == 2
+        assert ids
+
+
 async def test_what_has_gathered_is_run_when_the_engine_stops() -> None:
     indexer = Indexer(wait_ms=60_000)
     engine = EngineHarness(indexer.registry)
