@@ -322,6 +322,30 @@ async def test_the_others_ends_stand_when_one_leaves_a_running_batch() -> None:
         await _is_sound(engine)
 
 
+async def test_a_job_that_an_operator_cancels_leaves_its_batch_alone() -> None:
+    indexer = Indexer(waits=True, size=3, wait_ms=10_000)
+    async with EngineHarness(indexer.registry) as engine:
+        queue = engine.model.queue(QUEUE)
+        ids = indexer.add(engine, 2)
+        await indexer.gathered(engine, 2)
+        queue.cancel(ids[0], who="ada", reason="not wanted")
+        await engine.advance(0.3)
+        await engine.until_ended(ids[0])
+
+        ids += indexer.add(engine, 2)
+        await indexer.called(engine)
+        queue.cancel(ids[2], who="ada", reason="not wanted")
+        await engine.advance(0.3)
+        await engine.until_ended(ids[2])
+        assert indexer.ended == []
+        indexer.freed.set()
+        await engine.until_ended(*ids)
+
+        assert {record.reason for record in engine.dead().values()} == {"cancelled"}
+        assert engine.done().keys() == {ids[1], ids[3]}
+        await _is_sound(engine)
+
+
 async def test_the_handler_is_cancelled_when_all_have_left() -> None:
     indexer = Indexer(waits=True, size=3)
     async with EngineHarness(indexer.registry) as engine:
