@@ -151,6 +151,21 @@ class Snooze(JobSignal):
         self.after_ms = after_ms
 
 
+class Limited(JobSignal):
+    """
+    A limit keeps the job back; it waits for it without spending an attempt.
+
+    Raised by ``job.limit``; a handler lets it pass.
+
+    Args:
+        limit: The limit's name.
+    """
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"limit {limit} keeps it back")
+        self.limit = limit
+
+
 class Cancel(JobSignal):
     """End the job as dead now, whatever attempts are left."""
 

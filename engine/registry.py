@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from engine.core.batch import BatchRule
+from engine.core.limits import LimitRule, make_rule
 from engine.core.policy import RetryPolicy, TypePolicy
-from engine.errors import RegistryError
+from engine.errors import EngineError, RegistryError
 from schemas.rules import QUEUE_NAME, TYPE_NAME
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -76,6 +77,11 @@ class Job(Protocol):
     async def progress(self, percent: float, message: str = "") -> None:
         """Report how far this attempt is: 0 to 100, and a line for people."""
 
+    async def limit(self, name: str, *, retry_after_ms: int = 0) -> None:
+        """Take part in a named limit; see ``engine/FLOW.md``. Lets nobody through for a while
+        where ``retry_after_ms`` is given.
+        """
+
 
 CallNext = Callable[[], Awaitable[Any]]
 Middleware = Callable[[Job, Any, CallNext], Awaitable[Any]]
@@ -123,6 +129,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
         pool: Where the handler runs.
         events: Whether the stream ``mq:{Q}:events`` tells of its jobs.
         batch: How its jobs are taken together; None where each is run by itself.
+        limits: Named limits that its jobs go by.
     """
 
     name: str
@@ -136,6 +143,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool
     events: bool
     batch: BatchRule | None = None
+    limits: tuple[str, ...] = ()
 
 
 class Registry:
@@ -146,6 +154,8 @@ class Registry:
         self.middleware: list[Middleware] = []
         self.done_hooks: list[Hook] = []
         self.dead_hooks: list[Hook] = []
+        # queue → limit → rule
+        self.limits: dict[str, dict[str, LimitRule]] = {}
 
     def job(
         self,
@@ -160,6 +170,7 @@ class Registry:
         events: bool = False,
         deliveries_lost_max: int = 3,
         batch: BatchRule | None = None,
+        limits: Sequence[str] = (),
     ) -> Callable[[Function], Function]:
         """
         Register a handler for one job type.
@@ -175,6 +186,7 @@ class Registry:
             events: Tell of these jobs in ``mq:{Q}:events``.
             deliveries_lost_max: Engines that may die under a job before it is dead.
             batch: The function takes many jobs in one call; see :meth:`batch`.
+            limits: Named limits that its jobs go by, asked before the handler starts.
 
         Raises:
             RegistryError: The name is taken, or something in the declaration does not fit.
@@ -200,6 +212,7 @@ class Registry:
                 pool=pool,
                 events=events,
                 batch=batch,
+                limits=tuple(limits),
             )
             return function
 
@@ -237,6 +250,43 @@ class Registry:
         """
         rule = BatchRule(size=size, wait_ms=wait_ms)
         return self.job(name, queue=queue, timeout_s=timeout_s, retry=retry, batch=rule, **options)
+
+    def limit(
+        self,
+        queue: str,
+        name: str,
+        *,
+        rate: float = 0,
+        per_s: float = 1,
+        burst: int | None = None,
+        concurrency: int = 0,
+        by: str = "",
+        share: str = "",
+        weights: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        Declare a limit of a queue; :func:`engine.core.limits.make_rule` tells the arguments.
+
+        Operators may set another rule live, which then stands.
+
+        Raises:
+            RegistryError: Something does not fit.
+        """
+        try:
+            rule = make_rule(
+                name,
+                rate=rate,
+                per_s=per_s,
+                burst=burst,
+                concurrency=concurrency,
+                by=by,
+                share=share,
+                weights=weights,
+                declared=True,
+            )
+        except EngineError as error:
+            raise RegistryError(str(error)) from None
+        self.limits.setdefault(queue, {})[name] = rule
 
     def around(self, middleware: Middleware) -> Middleware:
         """Run ``middleware(job, payload, call_next)`` around each handler, first one outermost."""

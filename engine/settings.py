@@ -71,6 +71,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         data_bytes_max: Largest payload.
         fetch_bytes_max: Bytes that one read may bring, as far as recent sizes tell.
         reply_patterns: Further stream keys that the field reply may name; * matches anything.
+        id_window_ms: How long the id of a job that a producer named is remembered: the same id
+            again is a duplicate, with another payload a conflict; 0 for not at all.
+        line_jobs_max: Most jobs that may wait behind one ordering key.
         done_jobs_max: Finished jobs kept per queue.
         done_age_ms_max: How long finished jobs are kept.
         events_max: Entries kept in the events stream of a queue.
@@ -108,6 +111,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     data_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=512 * 1_048_576)] = DATA_BYTES_MAX
     fetch_bytes_max: Annotated[int, msgspec.Meta(ge=65_536, le=4_294_967_296)] = 16 * 1_048_576
     reply_patterns: tuple[str, ...] = ()
+    id_window_ms: Annotated[int, msgspec.Meta(ge=0, le=604_800_000)] = 300_000
+    line_jobs_max: Count = 250_000
     done_jobs_max: Count = 100_000
     done_age_ms_max: Millis = 86_400_000
     events_max: Count = 10_000

@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-OUTCOMES = ("done", "retried", "snoozed", "dead", "lost")
+OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "lost")
 OTHER = "other"
 """The label of job types that nobody registered."""
 
@@ -105,12 +105,13 @@ class TypeMeter:
         batches: Sizes of the handler's calls, where it takes batches.
     """
 
-    __slots__ = ("batches", "dead", "done", "lost", "retried", "run", "snoozed")
+    __slots__ = ("batches", "dead", "done", "duplicate", "lost", "retried", "run", "snoozed")
 
     def __init__(self) -> None:
         self.done = 0
         self.retried = 0
         self.snoozed = 0
+        self.duplicate = 0
         self.dead = 0
         self.lost = 0
         self.run = Histogram()
@@ -129,6 +130,9 @@ class QueueMeter:
         leases_lost: Leases that other engines took over from this one.
         promoted: Due jobs that this engine moved to their lanes.
         cancelled: Jobs that this engine ended because somebody cancelled them.
+        parked: Jobs that this engine put behind a gate.
+        limited: Handlers that met a limit.
+        behind: Jobs that wait behind a gate, as last seen on the server.
         waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
     """
 
@@ -140,6 +144,9 @@ class QueueMeter:
         self.leases_lost = 0
         self.promoted = 0
         self.cancelled = 0
+        self.parked = 0
+        self.limited = 0
+        self.behind = 0
         self.waiting = dict.fromkeys(self.wait, 0)
         self.active = 0
         self.delayed = 0
@@ -240,6 +247,7 @@ _GAUGES = (
     ("engine_queue_active", "Jobs that run now, over all engines.", "active"),
     ("engine_queue_delayed", "Jobs that wait for their time.", "delayed"),
     ("engine_queue_held", "Jobs of held types.", "held"),
+    ("engine_queue_parked", "Waiting jobs behind another of their key, or a limit.", "behind"),
     ("engine_queue_dead", "Dead letters.", "dead"),
     ("engine_queue_oldest_seconds", "Age of the oldest waiting job.", "oldest_s"),
     ("engine_queue_paused", "1 while the queue is paused.", "paused"),
@@ -250,6 +258,8 @@ _COUNTERS = (
     ("engine_leases_lost", "Leases that went to other engines.", "leases_lost"),
     ("engine_promoted", "Due jobs moved to their lanes.", "promoted"),
     ("engine_cancelled", "Jobs ended by order of an operator or a producer.", "cancelled"),
+    ("engine_parked", "Jobs put behind another of their key, or a limit.", "parked"),
+    ("engine_limited", "Handlers that met a limit.", "limited"),
 )
 
 

@@ -64,6 +64,9 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         redrives: How often an operator brought it back from the dead.
         why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``
             or ``reschedule``.
+        ticket: Its place in the order of its lane, once it waited behind a gate or had its turn.
+        why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``,
+            ``limit`` or ``debounce``.
         history: The last attempts, oldest first, at most ten.
     """
 
@@ -73,6 +76,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lost: int = 0
     snoozes: int = 0
     redrives: int = 0
+    ticket: str = ""
     why: str = ""
     history: tuple[AttemptRecord, ...] = ()
 
@@ -108,13 +112,15 @@ class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lane: The lane it came through.
         entry: Its last stream entry id.
         reason: Why it is dead: ``exhausted``, ``timeout``, ``cancelled``, ``expired``,
-            ``crash-loop``, ``malformed``, ``version-unknown`` or ``trimmed``.
+            ``crash-loop``, ``malformed``, ``version-unknown``, ``trimmed``, ``id-conflict`` or
+            ``line-full``.
         error: The last error.
         rule: The rule of the wire that it broke, if malformed.
         path: Where in the payload, as a JSONPath.
         attempts: Attempts spent.
         lost: Deliveries lost with their engines.
         redrives: How often it had been brought back before.
+        ticket: Its place in the order of its key.
         enqueued_ms: Unix ms of the producer's XADD.
         died_ms: Unix ms of this end.
         fingerprint: What this death has in common with others.
@@ -134,6 +140,7 @@ class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 0
     lost: int = 0
     redrives: int = 0
+    ticket: str = ""
     enqueued_ms: int
     died_ms: int
     fingerprint: str

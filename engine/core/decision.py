@@ -16,7 +16,7 @@ class RetryAt(msgspec.Struct, frozen=True):
     Attributes:
         at_ms: Unix ms from which it may start again.
         attempts: Attempts spent so far, to be carried along.
-        why: ``backoff``, ``snooze``, ``delay`` or ``version``.
+        why: ``backoff``, ``snooze``, ``delay``, ``debounce`` or ``version``.
     """
 
     at_ms: int
@@ -37,6 +37,20 @@ class SetAside(msgspec.Struct, frozen=True):
     attempts: int
 
 
+class WaitFor(msgspec.Struct, frozen=True):
+    """The job waits until a limit lets it through."""
+
+    limit: str
+    attempts: int
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """The job is done without having run: another one stands for it."""
+
+    by: str
+    replaced: bool
+
+
 class HandBack(msgspec.Struct, frozen=True):
     """The job goes back to its lane as if it had not been delivered."""
 
@@ -45,4 +59,4 @@ class RunAgain(msgspec.Struct, frozen=True):
     """The job is run under the lease that was just taken over."""
 
 
-Decision = Acknowledge | RetryAt | DeadLetter | SetAside | HandBack | RunAgain
+Decision = Acknowledge | RetryAt | DeadLetter | SetAside | WaitFor | Fold | HandBack | RunAgain

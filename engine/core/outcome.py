@@ -94,6 +94,33 @@ class UnknownVersion(msgspec.Struct, frozen=True):
     version: int
 
 
+class Duplicate(msgspec.Struct, frozen=True):
+    """Another job stands for this one, so it is not to run."""
+
+    by: str
+    replaced: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A gate does not let the job through, now or later."""
+
+    reason: str
+    error: ErrorRecord
+
+
+class Limited(msgspec.Struct, frozen=True):
+    """The handler met a limit."""
+
+    limit: str
+    error: ErrorRecord
+
+
+class Debounced(msgspec.Struct, frozen=True):
+    """The job waits for the end of a burst."""
+
+    due_ms: int
+
+
 Outcome = (
     Completed
     | Failed
@@ -109,4 +136,8 @@ Outcome = (
     | Early
     | Late
     | UnknownVersion
+    | Duplicate
+    | Refused
+    | Limited
+    | Debounced
 )

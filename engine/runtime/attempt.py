@@ -7,17 +7,22 @@ This is the only place where exceptions become outcomes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from engine.core import outcome as was
-from engine.errors import Cancel, Hold, JobSignal, Malformed, Retry, Snooze
+from engine.core.limits import QUEUE, LimitRule, limits_of
+from engine.errors import Cancel, Hold, JobSignal, Limited, Malformed, Retry, Snooze
 from engine.runtime.calls import LeaseTooOld, OverLimit
 from engine.runtime.cancels import Cancels
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
+from engine.store.gates import Question
 from engine.wire.codec import Envelope, Limits, parse, salvage
 from engine.wire.keys import slot_tag
 from schemas.job import ErrorRecord, Tombstone
@@ -26,6 +31,12 @@ MESSAGE_CHARS_MAX = 500
 TRACEBACK_MAX = 4_000
 LINE_CHARS_MAX = 500
 FRAMES_MAX = 8
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """The job is gated: the store must be asked before it starts."""
+
+    question: Question
 
 
 class Admission:
@@ -38,6 +49,7 @@ class Admission:
         limits: What this engine accepts.
         reporter: Where the jobs' progress goes.
         now_ms: Unix time in ms.
+        id_window_ms: How long a producer's id is remembered; 0 for not at all.
     """
 
     def __init__(
@@ -48,9 +60,12 @@ class Admission:
         limits: Limits,
         reporter: Reporter,
         now_ms: Callable[[], int],
+        id_window_ms: int = 0,
     ) -> None:
         self._now_ms = now_ms
         self.cancels = Cancels()
+        self._id_window_ms = id_window_ms
+        self._rules: Mapping[str, LimitRule] = {}
         self.types = dict(types)
         self.unknown = unknown
         self._limits = limits
@@ -58,7 +73,11 @@ class Admission:
         self._by_bytes = {name.encode(): bound for name, bound in types.items()}
 
     def follow(
-        self, *, held: Collection[str], cancelled: Mapping[str, Tombstone] | None = None
+        self,
+        *,
+        held: Collection[str],
+        cancelled: Mapping[str, Tombstone] | None = None,
+        limits: Mapping[str, LimitRule] | None = None,
     ) -> None:
         """
         Do what operators set.
@@ -69,20 +88,30 @@ class Admission:
         Args:
             held: Held types.
             cancelled: Cancelled jobs; None where nothing new is known of them.
+            limits: The queue's limits; likewise.
         """
         if cancelled is not None:
             self.cancels.known = cancelled
+        if limits is not None:
+            self._rules = limits
+        groups = any(rule.by for rule in self._rules.values())
         for name, bound in self.types.items():
             bound.held = name in held
+            own = [each for each in (QUEUE, f"type:{name}") if each in self._rules]
+            bound.limits = (*own, *bound.named_limits)
+            bound.limited = groups or bool(bound.limits)
             # A bare job is one of version 1, which handlers up to version 2 take.
-            bound.plain = bound.version <= 2 and not bound.held and not self.cancels.known
+            bound.plain = bound.version <= 2 and not (
+                bound.held or bound.limited or self.cancels.known
+            )
 
-    def admit(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
+    def admit(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None]:
         """
         Judge one entry.
 
         Returns:
-            The job, its payload, and the outcome where it ends without being run.
+            The job, its payload, and the outcome where it ends without being run, or what is to
+            be asked first.
         """
         fields = lease.fields
         if len(fields) == 4 and fields[0] == b"type" and fields[2] == b"data":
@@ -97,7 +126,7 @@ class Admission:
                 return job, payload, was.Vanished() if lease.deliveries > 1 else None
         return self._admit_any(lease)
 
-    def _admit_any(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | None]:
+    def _admit_any(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None]:
         job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
         try:
             envelope = parse(lease.fields, entry_ms=job.entry_ms, limits=self._limits)
@@ -110,6 +139,10 @@ class Admission:
             if cancelled is not None:
                 return job, None, cancelled
             waits = _not_now(job, envelope, self._now_ms())
+            if not lease.admitted and not isinstance(waits, was.Late):
+                question = self._question(job, envelope, early=isinstance(waits, was.Early))
+                if question is not None:
+                    return job, None, Ask(question)
             if waits is not None:
                 return job, None, waits
             payload = job.bound.decode(envelope.data)
@@ -122,6 +155,42 @@ class Admission:
                     self._check_reply(job)
             return job, None, _broken(error)
         return job, payload, was.Vanished() if lease.deliveries > 1 else None
+
+    def _question(self, job: LiveJob, envelope: Envelope, *, early: bool) -> Question | None:
+        """
+        Say what a job asks for before it starts; None where it asks for nothing.
+
+        One whose time has not come claims its id and its unique value, and nothing else.
+        """
+        meta, bound, lease = envelope.meta, job.bound, job.lease
+        is_new = meta is None or (bool(meta.ticket) and not meta.why and not meta.redrives)
+        own_id = envelope.id if self._id_window_ms and is_new else ""
+        claim = envelope.claim
+        if claim is not None and claim.mode == "debounce" and meta is not None:
+            # Once it has run, or is run again, it stands for the burst no more.
+            claim = claim if is_new or meta.why == "debounce" else None
+        key = "" if early else envelope.key
+        limits: tuple[str, ...] = ()
+        if bound.limited and not early:
+            limits = limits_of(bound.limits, self._rules, envelope.headers, envelope.data)
+        if not (key or limits or claim or own_id):
+            return None
+        lease.gated = True
+        return Question(
+            entry=lease.entry,
+            deliveries=lease.deliveries,
+            ticket=meta.ticket if meta else "",
+            key=key,
+            job_id=job.id,
+            unique=envelope.unique if claim else "",
+            mode=claim.mode if claim else "",
+            ms=claim.ms if claim else 0,
+            ms_max=claim.ms_max if claim else 0,
+            wakes=meta is not None and meta.why == "debounce",
+            own_id=own_id,
+            body=hashlib.blake2b(envelope.data, digest_size=12).hexdigest() if own_id else "",
+            limits=limits,
+        )
 
     def _named(self, fields: Sequence[bytes]) -> BoundType:
         """Return the type that an entry names, whatever else is wrong with it."""
@@ -189,6 +258,8 @@ def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
             return was.Cancelled(error=record)
         if isinstance(error, Hold):
             return was.Held(error=record)
+        if isinstance(error, Limited):
+            return was.Limited(limit=error.limit, error=record)
     if isinstance(error, OverLimit):
         return timed_out(job)
     if isinstance(error, LeaseTooOld):

@@ -16,9 +16,12 @@ from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.fingerprint import fingerprint
 from engine.runtime.jobs import LiveJob
+from engine.runtime.leaving import comes_back_to, head_of, leaves_of, ticket_kept
 from engine.store.base import Dead, Settlement
+from engine.store.gates import behind
 from engine.wire.codec import DEAD, META, with_meta, without
 from engine.wire.done import US_MAX, encode_done
+from engine.wire.keys import lane_of
 from engine.wire.packing import pack
 from schemas.job import AttemptRecord, DeadRecord, ErrorRecord, Meta
 
@@ -35,6 +38,7 @@ _OUTCOME_WORDS: dict[type, str] = {
     was.Retried: "retry",
     was.Snoozed: "snooze",
     was.Held: "hold",
+    was.Limited: "limit",
     was.Cancelled: "cancelled",
 }
 
@@ -104,6 +108,7 @@ def settlement_of(
     lost: dict[str, int],
     at_ms: int,
     kept_bytes_max: int,
+    gates: bool = False,
 ) -> Settlement:
     """
     Build one settlement from everything that ended in one lane.
@@ -118,6 +123,7 @@ def settlement_of(
         lost: Deliveries per type that were found lost with their engines.
         at_ms: Unix ms.
         kept_bytes_max: A dead letter larger than this leaves a hash in place of its fields.
+        gates: Jobs of the queue have asked for gates.
     """
     leases = [each.job.lease for each in successes]
     settlement = Settlement(
@@ -135,11 +141,14 @@ def settlement_of(
         events=[],
         replies=[],
         finished=[],
+        leaves=[],
+        behind=[],
         at_ms=at_ms,
     )
     _add_successes(settlement, engine, successes)
     for ending in endings:
         _add_ending(settlement, engine, ending, kept_bytes_max)
+    settlement.leaves = leaves_of(successes, endings, gates=gates)
     return settlement
 
 
@@ -156,7 +165,7 @@ def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Succ
         settlement.done.append(
             encode_done(
                 bound.name,
-                settlement.lane,
+                lane_of(settlement.lane),
                 engine,
                 [
                     # The id of a bare job, as LiveJob.id builds it.
@@ -195,15 +204,24 @@ def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_
     match decision:
         case to.RetryAt(at_ms=due_ms, attempts=attempts, why=why):
             meta = _meta(ending, engine, attempts=attempts, why=why)
-            settlement.retries.append((due_ms, _packed(job, meta)))
+            settlement.retries.append((due_ms, _packed(job, meta, decision)))
             counted = {"backoff": "retried", "snooze": "snoozed"}.get(why, "")
         case to.SetAside(attempts=attempts):
             meta = _meta(ending, engine, attempts=attempts, why="hold")
-            settlement.aside.append((job.bound.name, _packed(job, meta)))
+            settlement.aside.append((job.bound.name, _packed(job, meta, decision)))
             counted = "snoozed" if isinstance(ending.outcome, was.Held) else ""
         case to.DeadLetter():
             _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
             counted = "dead"
+        case to.WaitFor(limit=limit, attempts=attempts):
+            meta = _meta(ending, engine, attempts=attempts, why="limit")
+            head = head_of(job, limit)
+            fields = with_meta(lease.fields, meta)
+            settlement.behind.append(behind(job.lane, limit, job.ticket, head, fields))
+            counted = "snoozed"
+        case to.Fold():
+            _add_fold(settlement, engine, ending, decision)
+            counted = "duplicate"
         case _:
             raise AssertionError(f"{decision} does not end a lease")
     if counted:
@@ -214,8 +232,21 @@ def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_
             settlement.events.append(_event(counted, job, at_ms=ending.at_ms, error=error.message))
 
 
-def _packed(job: LiveJob, meta: Meta) -> bytes:
-    return pack([job.lane.encode(), *with_meta(job.lease.fields, meta)])
+def _packed(job: LiveJob, meta: Meta, decision: to.Decision) -> bytes:
+    stream = comes_back_to(job, decision)
+    return pack([stream.encode(), *with_meta(job.lease.fields, meta)])
+
+
+def _add_fold(settlement: Settlement, engine: str, ending: Ending, decision: to.Fold) -> None:
+    """Record a job as done that another one stands for."""
+    job = ending.job
+    result = _json({"replacedBy" if decision.replaced else "duplicateOf": decision.by})
+    run = array("I", [0])
+    ids = [job.id.encode()]
+    settlement.done.append(encode_done(job.bound.name, job.lane, engine, ids, run, [result]))
+    if job.envelope is not None and job.envelope.reply:
+        fields = [b"outcome", b"done", b"result", result]
+        settlement.replies.append(_reply(job, fields))
 
 
 def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:
@@ -228,6 +259,7 @@ def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:
         lost=job.lost,
         snoozes=(before.snoozes if before else 0) + (why == "snooze"),
         redrives=before.redrives if before else 0,
+        ticket=ticket_kept(ending.job, ending.decision),
         why=why,
         history=_history(ending, engine),
     )
@@ -306,6 +338,7 @@ def _death(ending: Ending, engine: str, decision: to.DeadLetter) -> DeadRecord:
         attempts=decision.attempts,
         lost=job.lost,
         redrives=meta.redrives if meta else 0,
+        ticket=job.ticket if job.envelope is not None and job.envelope.key else "",
         enqueued_ms=job.enqueued_ms,
         died_ms=ending.at_ms,
         fingerprint=fingerprint(job.bound.name, decision.reason, error.kind, error.message),

@@ -227,6 +227,10 @@ class Engine:
             try:
                 await self.vitals.look_at_server()
                 await self._store.open(todo[0])
+                limits = self.runners[todo[0]].limits
+                texts = {name: rule.text() for name, rule in limits.items()}
+                if texts:
+                    await self._store.declare_limits(todo[0], texts)
                 # Before the first fetch: a pause outlives the engines that it stopped.
                 upkeep = self.runners[todo[0]].upkeep
                 upkeep.apply(await self._store.control(todo[0]))

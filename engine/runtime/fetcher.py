@@ -9,17 +9,19 @@ that instant would lie until its lease ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.clock import Clock
 from engine.core.capacity import count_by_bytes, prefetch
 from engine.core.lanes import STRICT, LanePlan
 from engine.errors import GroupMissing, StoreError
 from engine.failpoint import failpoint
+from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.outage import Outage
 from engine.runtime.settler import Settler
 from engine.runtime.workers import Workers
 from engine.store.base import Lease, Store
+from engine.wire.keys import READY, lane_of
 from schemas.rules import LANES
 
 UNSETTLED_MAX = 4_096
@@ -42,6 +44,7 @@ class Fetcher:
         store: Where from.
         queue: The queue.
         workers: Where to.
+        gatekeeper: Holds jobs that wait for an answer.
         settler: Knows what is still to be settled.
         clock: Time.
         outage: Says when to try again.
@@ -57,6 +60,7 @@ class Fetcher:
         store: Store,
         queue: str,
         workers: Workers,
+        gatekeeper: Gatekeeper,
         settler: Settler,
         clock: Clock,
         *,
@@ -70,11 +74,14 @@ class Fetcher:
         self._store = store
         self._queue = queue
         self._workers = workers
+        self._gatekeeper = gatekeeper
         self._settler = settler
         self._clock = clock
         self._outage = outage
         self._where = f"reading {queue}"
         self._plan = LanePlan(weights)
+        # What the queue is read from: its lanes, and where gates are used what they let through.
+        self.streams: Sequence[str] = LANES
         self._prefetch_max = prefetch_max
         self._bytes_max = bytes_max
         self._block_ms = block_ms
@@ -107,7 +114,13 @@ class Fetcher:
     def free(self) -> int:
         """Jobs that there is room for."""
         workers = self._workers
-        return workers.limit + self._buffer - workers.active - len(workers.todo)
+        held = workers.active + len(workers.todo) + self._gatekeeper.count
+        return workers.limit + self._buffer - held
+
+    @property
+    def asking(self) -> int:
+        """Jobs that wait for the gates' answer."""
+        return self._gatekeeper.count
 
     def room_for_lost(self) -> int:
         """
@@ -178,14 +191,12 @@ class Fetcher:
     async def _read(self, free: int) -> list[Lease]:
         count = count_by_bytes(free, self._entry_bytes, self._bytes_max)
         if any(self._waiting.values()):
-            plan = {STRICT: 0, **self._plan.split(self._waiting, count)}
-            # The counts are one round trip old: the strict lane is asked anyway.
-            plan[STRICT] = max(plan[STRICT], STRICT_PEEK)
-            fetched = await self._store.fetch(self._queue, plan)
+            fetched = await self._store.fetch(self._queue, self._counts(count))
             self._waiting = fetched.waiting
             return fetched.leases
-        each = max(1, count // len(LANES))
-        leases = await self._store.wait(self._queue, LANES, each, self._block_ms)
+        streams = self.streams
+        each = max(1, count // len(streams))
+        leases = await self._store.wait(self._queue, streams, each, self._block_ms)
         if len(leases) >= each:
             # A lane may have been cut short: count before blocking again.
             counted = await self._store.fetch(self._queue, {})
@@ -193,25 +204,53 @@ class Fetcher:
             leases += counted.leases
         return leases
 
+    def _counts(self, count: int) -> dict[str, int]:
+        """Split a budget over the streams; what gates let through goes before its lane."""
+        waiting = self._waiting
+        if self.streams is LANES:
+            plan = {STRICT: 0, **self._plan.split(waiting, count)}
+        else:
+            lanes = {lane: waiting.get(lane, 0) + waiting.get(READY[lane], 0) for lane in LANES}
+            plan = {STRICT: 0}
+            for lane, share in self._plan.split(lanes, count).items():
+                first = min(share, waiting.get(READY[lane], 0))
+                plan[READY[lane]] = first
+                plan[lane] = share - first
+        # The counts are one round trip old: the strict lane is asked anyway.
+        plan[STRICT] = max(plan[STRICT], STRICT_PEEK)
+        return {stream: share for stream, share in plan.items() if share}
+
     def _take(self, leases: list[Lease]) -> None:
         failpoint("K1")
         self._note_size(leases)
         if leases[0].batch is leases[-1].batch:
             self._hand_over(leases[0].batch.lane, leases)
             return
-        for lane in LANES:
-            self._hand_over(lane, [lease for lease in leases if lease.batch.lane == lane])
+        for stream in dict.fromkeys(lease.batch.lane for lease in leases):
+            self._hand_over(stream, [lease for lease in leases if lease.batch.lane == stream])
 
     def _hand_over(self, lane: str, leases: list[Lease]) -> None:
         if leases:
             self._settler.took(lane, len(leases))
-            self._workers.put(leases, first=lane == STRICT)
+            self._workers.put(leases, first=lane_of(lane) == STRICT)
+
+    def take_handed(self, leases: list[Lease]) -> None:
+        """Run jobs that a settlement let through for this engine, before what is buffered."""
+        for lease in leases:
+            lease.gated = True
+        self._settler.took(leases[0].batch.lane, len(leases))
+        self._workers.put(leases, first=True)
+
+    def room_for_handed(self) -> int:
+        """Jobs to take of those that a settlement lets through."""
+        return max(0, self.free()) if self._workers.open and not self._stopping() else 0
 
     def take_over(self, leases: list[Lease]) -> None:
         """Run jobs that came another way than by reading: reclaimed or recovered ones."""
         for lease in leases:
             # Our own expired lease may have come back to us: the earlier one counts no more.
             self._workers.lost(lease.batch.lane, {lease.entry})
+            self._gatekeeper.lost(lease.batch.lane, {lease.entry})
             self._settler.took(lease.batch.lane, 1)
         self._workers.put(leases)
 
@@ -247,7 +286,8 @@ class Fetcher:
             in_hand: dict[str, set[bytes]] = {}
             workers = self._workers
             running = [worker.job.lease for worker in workers.running() if worker.job is not None]
-            for lease in [*workers.todo, *running, *self._settler.leases()]:
+            asking = self._gatekeeper.leases()
+            for lease in [*workers.todo, *running, *asking, *self._settler.leases()]:
                 in_hand.setdefault(lease.batch.lane, set()).add(lease.entry)
             self.take_over(await self._store.recover(self._queue, in_hand))
             self.in_doubt = False

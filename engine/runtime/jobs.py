@@ -11,11 +11,15 @@ from engine.core.decide import JobFacts
 from engine.core.policy import TypePolicy
 from engine.registry import JobType
 from engine.store.base import Lease
+from engine.store.gates import ticket_of
 from engine.telemetry import OTHER, QueueMeter, TypeMeter
 from engine.wire.codec import Envelope, payload_decoder
+from engine.wire.keys import lane_of
 
 Call = Callable[["LiveJob", Any], Coroutine[Any, Any, Any]]
 
+
+Limiter = Callable[["LiveJob", str, int], Coroutine[Any, Any, None]]
 
 POOL_WAITS = 100
 """How many time limits a job may wait for a free process."""
@@ -49,8 +53,12 @@ class BoundType:
         "events",
         "held",
         "limit_s",
+        "limited",
+        "limiter",
+        "limits",
         "meter",
         "name",
+        "named_limits",
         "plain",
         "policy",
         "queue",
@@ -73,7 +81,12 @@ class BoundType:
         self.events = job_type.events
         self.meter = meter
         self.held = False
-        self.plain = self.version <= 2
+        # The limits that the handler declares, and with them those that operators set.
+        self.named_limits = job_type.limits
+        self.limits = job_type.limits
+        self.limited = bool(job_type.limits)
+        self.limiter: Limiter | None = None
+        self.plain = self.version <= 2 and not self.limited
 
     def knows(self, version: int) -> bool:
         """Tell whether the handler takes payloads of that version: its own and the one before."""
@@ -97,6 +110,7 @@ def unknown_type(queue: str, meter: QueueMeter) -> BoundType:
         version=1,
         pool="loop",
         events=False,
+        limits=(),
     )
     return BoundType(job_type, never, meter.of(OTHER))
 
@@ -150,7 +164,20 @@ class LiveJob(msgspec.Struct, gc=False):
     @property
     def lane(self) -> str:
         """The lane it came through."""
+        return lane_of(self.lease.batch.lane)
+
+    @property
+    def stream(self) -> str:
+        """The stream that holds its entry: its lane's, or that of what gates let through."""
         return self.lease.batch.lane
+
+    @property
+    def ticket(self) -> str:
+        """Its place in the order of its lane."""
+        meta = self.envelope.meta if self.envelope is not None else None
+        if meta is not None and meta.ticket:
+            return meta.ticket
+        return ticket_of(self.lease.entry)
 
     @property
     def deliveries(self) -> int:
@@ -198,6 +225,22 @@ class LiveJob(msgspec.Struct, gc=False):
             lost=self.lost,
             enqueued_ms=self.enqueued_ms,
         )
+
+    async def limit(self, name: str, *, retry_after_ms: int = 0) -> None:
+        """
+        Ask a named limit whether this job may go on, or shut it for everybody.
+
+        Args:
+            name: The limit, such as ``provider:sms``; the queue's control says what it allows.
+            retry_after_ms: What a provider that answered 429 asked for: nobody is let through
+                for so long, and this job waits too.
+
+        Raises:
+            Limited: The job is to wait; let it pass. No attempt is spent.
+        """
+        if self.bound.limiter is None:
+            raise RuntimeError("limits need an engine")
+        await self.bound.limiter(self, name, retry_after_ms)
 
     async def progress(self, percent: float, message: str = "") -> None:
         """

@@ -18,6 +18,7 @@ from engine.runtime.attempt import Admission
 from engine.runtime.batching import Batcher, Batches, handle_of
 from engine.runtime.calls import Pools, call_of
 from engine.runtime.fetcher import Fetcher
+from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.hooks import Hooks
 from engine.runtime.jobs import BoundType, LiveJob, unknown_type
 from engine.runtime.outage import Outage
@@ -27,10 +28,10 @@ from engine.runtime.settler import Settled, Settler
 from engine.runtime.upkeep import Upkeep
 from engine.runtime.workers import Workers
 from engine.settings import EngineSettings
-from engine.store.base import Store
+from engine.store.base import Lease, Store
 from engine.telemetry import QueueMeter
 from engine.wire.codec import Limits
-from schemas.rules import LANES
+from engine.wire.keys import STREAMS
 from schemas.stats import QueueLoad
 
 log = get_logger("engine")
@@ -107,11 +108,14 @@ class QueueRunner:
         )
         self._admission = self._build_admission(registry, services)
         self.settler = self._build_settler()
+        self.gatekeeper = self._build_gatekeeper()
         self.workers = self._build_workers()
+        self.gatekeeper.workers = self.workers
         self.workers.limit = self._concurrency
         self.batches.crew = self.workers
         self.fetcher = self._build_fetcher()
         self.upkeep = self._build_upkeep()
+        self.limits = registry.limits.get(queue, {})
 
     def _build_admission(self, registry: Registry, services: Any) -> Admission:
         shared, settings = self._shared, self._shared.settings
@@ -132,6 +136,7 @@ class QueueRunner:
             ),
             reporter=self.reporter,
             now_ms=shared.clock.now_ms,
+            id_window_ms=settings.id_window_ms,
         )
 
     def _batcher(self, job_type: JobType, services: Any) -> Batcher | None:
@@ -149,12 +154,30 @@ class QueueRunner:
         handle = handle_of(job_type, services, self._shared.pools)
         return self.batches.batcher(rule, handle, limit_s=job_type.timeout_s)
 
+    def _build_gatekeeper(self) -> Gatekeeper:
+        shared = self._shared
+        gatekeeper = Gatekeeper(
+            shared.store,
+            self.queue,
+            self.settler,
+            meter=self._meter,
+            outage=shared.outage,
+            spawn=shared.spawn,
+            line_max=shared.settings.line_jobs_max,
+            id_window_ms=shared.settings.id_window_ms,
+            on_room=self._room,
+            on_first=self._gates_used,
+        )
+        for bound in self._admission.types.values():
+            bound.limiter = gatekeeper.limit
+        return gatekeeper
+
     def _build_settler(self) -> Settler:
         shared = self._shared
         return Settler(
             shared.store,
             self.queue,
-            LANES,
+            STREAMS,
             engine=shared.name,
             clock=shared.clock,
             meter=self._meter,
@@ -164,6 +187,9 @@ class QueueRunner:
             spawn=shared.spawn,
             settling=self.reporter.settling,
             on_settled=self._settled,
+            room=self._room_for_handed,
+            on_handed=self._handed,
+            on_doubt=self._doubt,
         )
 
     def _build_workers(self) -> Workers:
@@ -171,6 +197,7 @@ class QueueRunner:
         return Workers(
             self._admission,
             self.settler,
+            self.gatekeeper,
             shared.clock,
             times=LeaseTimes(lease_ms=settings.lease_ms, renew_ms=settings.renew_ms),
             cancel_grace_s=settings.cancel_grace_ms / 1e3,
@@ -187,6 +214,7 @@ class QueueRunner:
             shared.store,
             self.queue,
             self.workers,
+            self.gatekeeper,
             self.settler,
             shared.clock,
             outage=shared.outage,
@@ -222,7 +250,7 @@ class QueueRunner:
 
     def held(self) -> Held:
         """What the renewing thread has to look after."""
-        return Held(self.queue, self.workers, self.settler)
+        return Held(self.queue, self.workers, self.gatekeeper, self.settler)
 
     def load(self) -> QueueLoad:
         """How busy this engine is with the queue."""
@@ -236,11 +264,12 @@ class QueueRunner:
     def lost(self, lane: str, entries: set[bytes]) -> None:
         """Drop what other engines hold now."""
         self.workers.lost(lane, entries)
+        self.gatekeeper.lost(lane, entries)
 
     def hand_back(self) -> None:
         """Give back what waits for a worker, spending nothing."""
         self.workers.open = False
-        for lease in self.workers.take_back():
+        for lease in self.workers.take_back() + self.gatekeeper.take_back():
             if not lease.lost:
                 self.settler.end(self._admission.stand_in(lease), was.Interrupted())
         failpoint("K11")
@@ -253,6 +282,19 @@ class QueueRunner:
         for worker in self.workers.running():
             worker.why = "stop"
             self.workers.give_up(worker, now)
+
+    def _gates_used(self) -> None:
+        """Read what gates let through, from the first question on."""
+        self.upkeep.use_gates()
+
+    def _room_for_handed(self) -> int:
+        return self.fetcher.room_for_handed()
+
+    def _handed(self, leases: list[Lease]) -> None:
+        self.fetcher.take_handed(leases)
+
+    def _doubt(self) -> None:
+        self.fetcher.in_doubt = True
 
     def _room(self) -> None:
         self.fetcher.poke()

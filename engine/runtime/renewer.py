@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from engine.clock import Clock
 from engine.core.leases import LeaseTimes
 from engine.errors import StoreError
+from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.settler import Settler
 from engine.runtime.workers import Workers
 from engine.store.base import Lease, Store
@@ -23,9 +24,12 @@ CHUNK = 500
 class Held:
     """What one queue holds, as the renewing thread sees it."""
 
-    def __init__(self, queue: str, workers: Workers, settler: Settler) -> None:
+    def __init__(
+        self, queue: str, workers: Workers, gatekeeper: Gatekeeper, settler: Settler
+    ) -> None:
         self.queue = queue
         self.workers = workers
+        self.gatekeeper = gatekeeper
         self.settler = settler
 
     def leases(self, now: float, times: LeaseTimes, *, loop_alive: bool) -> list[Lease]:
@@ -33,10 +37,12 @@ class Held:
         Leases that want a sign of life.
 
         Jobs move from the buffer over the workers to the settler, and the three are looked at in
-        that order, so none is missed on its way.
+        that order, so none is missed on its way. Those that the gatekeeper puts back into the
+        buffer are looked at first, and are young.
         """
         found: list[Lease] = []
         if loop_alive:
+            found += self.gatekeeper.leases()
             found += self.workers.todo.copy()
         for worker in self.workers.running():
             job = worker.job

@@ -27,6 +27,7 @@ from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
 from engine.store.base import Lease, Settlement, Store
 from engine.telemetry import QueueMeter
+from engine.wire.keys import lane_of
 
 BATCH_MAX = 512
 """Larger batches save nothing more and make the server's scripts long."""
@@ -77,6 +78,9 @@ class Settler:
         spawn: Runs a coroutine in the engine's task group.
         settling: Called with the jobs whose progress ends here; returns events to write first.
         on_settled: Called with what the store confirmed.
+        room: How many jobs the engine would take that a settlement lets through.
+        on_handed: Called with those.
+        on_doubt: Called when such jobs may have been lost with a reply.
     """
 
     def __init__(
@@ -94,7 +98,13 @@ class Settler:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         settling: Callable[[Sequence[str]], list[bytes]],
         on_settled: Callable[[Settled], None],
+        room: Callable[[], int],
+        on_handed: Callable[[list[Lease]], None],
+        on_doubt: Callable[[], None],
     ) -> None:
+        self._room = room
+        self._on_handed = on_handed
+        self._on_doubt = on_doubt
         self._settling = settling
         self._store = store
         self._queue = queue
@@ -111,6 +121,8 @@ class Settler:
         self._idle = asyncio.Event()
         self._idle.set()
         self.unsettled = 0
+        # Whether the queue's jobs have asked for gates.
+        self.gates = False
 
     def took(self, lane: str, count: int) -> None:
         """Note that the engine holds so many more entries of a lane."""
@@ -121,9 +133,16 @@ class Settler:
         self._lanes[lane].held -= count
         self._meter.leases_lost += count
 
+    def gave_up(self, stream: str, count: int) -> None:
+        """Note entries that left the engine unended: they wait behind a gate, or are another's."""
+        self._lanes[stream].held -= count
+
     def vanished(self, job: LiveJob) -> None:
         """Count a delivery that was lost with its engine."""
-        lane = self._lanes[job.lane]
+        if self.gates:
+            # What it took by `limit` before its engine died is not told by its fields.
+            job.lease.gated = True
+        lane = self._lanes[job.stream]
         lane.vanished[job.type] = lane.vanished.get(job.type, 0) + 1
 
     def succeed(self, job: LiveJob, result: Any, seconds: float) -> None:
@@ -143,7 +162,7 @@ class Settler:
         )
         if not isinstance(decision, to.RunAgain):
             ending = Ending(job, outcome, decision, now_ms, run_us(seconds))
-            self._lanes[job.lane].endings.append(ending)
+            self._lanes[job.stream].endings.append(ending)
             self.unsettled += 1
             if not self._armed:
                 self._arm()
@@ -209,12 +228,17 @@ class Settler:
                 lost=vanished,
                 at_ms=self._clock.now_ms(),
                 kept_bytes_max=self._kept_bytes_max,
+                gates=self.gates,
             )
             settlement.tombstones = self._cancels.ended(successes, endings)
+            if settlement.leaves:
+                settlement.room = self._room()
             if settlement.finished or settlement.events:
                 told += self._settling(settlement.finished)
                 settlement.events[:0] = told
             gone = set(await self._persist(settlement))
+            if settlement.handed:
+                self._on_handed(settlement.handed)
             if not gone:
                 break
             parted = (successes, endings)
@@ -243,6 +267,8 @@ class Settler:
                 return settlement.ended + settlement.released
             except StoreError as error:
                 tries += 1
+                if settlement.room:
+                    self._on_doubt()
                 await self._outage.wait(error, tries, where)
             else:
                 self._outage.over(where)
@@ -293,6 +319,8 @@ def _word(ending: Ending) -> str:
             return "snoozed"
         case to.DeadLetter():
             return "dead"
+        case to.Fold():
+            return "duplicate"
     return ""
 
 
@@ -303,7 +331,7 @@ def _count_successes(
         us = array("I", [each.run_us for each in successes if each.job.bound is bound])
         bound.meter.done += len(us)
         bound.meter.run.observe_us(us)
-    wait = meter.wait[lane]
+    wait = meter.wait[lane_of(lane)]
     first, last = _waited_s(successes[0], now_ms), _waited_s(successes[-1], now_ms)
     if len(successes) > 2 and wait.same_bucket(first, last):
         # Entry ids rise with time, so what lies between waited as long.

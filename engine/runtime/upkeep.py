@@ -19,11 +19,13 @@ from engine.runtime.attempt import Admission
 from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.outage import Outage
+from engine.runtime.releasing import Releaser
 from engine.runtime.reporter import QueueReporter
 from engine.runtime.settler import Settled, Settler
 from engine.runtime.workers import Workers
 from engine.store.base import Batch, Control, Gauges, Lease, Reclaimed, Store
 from engine.telemetry import QueueMeter
+from engine.wire.keys import STREAMS
 
 PROMOTE_MAX = 256
 PROMOTE_PAUSE_S = 0.25
@@ -101,11 +103,13 @@ class Upkeep:
         self._next_due_ms = float("inf")
         self._holding: set[str] = set()
         self._sweeper = Sweeper(store, queue, list(admission.types), clock)
+        self._releaser = Releaser(store, queue, clock, outage)
 
     def loops(self) -> list[Awaitable[None]]:
         """The loops, to be run in the engine's task group."""
         return [
             self._promote(),
+            self._releaser.run(),
             self._every(CONTROL_PAUSE_S, self._follow),
             self._every(self._reclaim_s, self.reclaim, jitter=True),
             self._every(GAUGES_PAUSE_S, self._measure),
@@ -224,13 +228,21 @@ class Upkeep:
         self._meter.paused = control.paused
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
-        self._admission.follow(
-            held=control.holds.keys() | self._holding, cancelled=control.cancelled
-        )
+        held = control.holds.keys() | self._holding
+        self._admission.follow(held=held, cancelled=control.cancelled, limits=control.limits)
         workers.cancel_ordered()
+        self._releaser.follow(control.limits)
+        if control.gates:
+            self.use_gates()
         if workers.open:
             workers.pump()
             self._fetcher.poke()
+
+    def use_gates(self) -> None:
+        """Read and settle what gates let through; once used, it stays so."""
+        self._settler.gates = True
+        self._fetcher.streams = STREAMS
+        self._releaser.use()
 
     async def reclaim(self) -> None:
         if not self._workers.open or self._stopping():
@@ -279,6 +291,7 @@ class Upkeep:
         meter = self._meter
         meter.waiting = dict(gauges.waiting)
         meter.active = sum(gauges.active.values())
+        meter.behind = sum(gauges.parked.values())
         meter.delayed = gauges.delayed
         meter.held = sum(gauges.held.values())
         meter.dead = gauges.dead
@@ -288,7 +301,8 @@ class Upkeep:
     def inflight(self) -> int:
         """Jobs that this engine holds now."""
         workers = self._workers
-        return workers.active + len(workers.todo) + self._settler.unsettled
+        held = workers.active + len(workers.todo) + self._settler.unsettled
+        return held + self._fetcher.asking
 
     def _held_now(self) -> set[str]:
         return {name for name, bound in self._admission.types.items() if bound.held}

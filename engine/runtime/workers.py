@@ -20,7 +20,8 @@ from engine.clock import Clock
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.leases import LeaseTimes
-from engine.runtime.attempt import Admission, outcome_of, timed_out
+from engine.runtime.attempt import Admission, Ask, outcome_of, timed_out
+from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.jobs import LiveJob
 from engine.runtime.settler import Settler
 from engine.store.base import Lease
@@ -68,6 +69,7 @@ class Workers:
     Args:
         admission: Judges entries when their turn has come.
         settler: Takes what ended.
+        gatekeeper: Asks for gated jobs.
         clock: Time.
         times: When a lease is too old to start under.
         cancel_grace_s: Time that a cancelled handler has.
@@ -82,6 +84,7 @@ class Workers:
         self,
         admission: Admission,
         settler: Settler,
+        gatekeeper: Gatekeeper,
         clock: Clock,
         *,
         times: LeaseTimes,
@@ -94,6 +97,7 @@ class Workers:
     ) -> None:
         self._admission = admission
         self._settler = settler
+        self._gatekeeper = gatekeeper
         self._clock = clock
         self._start_age_s = times.start_age_ms / 1e3
         self._cancel_grace_s = cancel_grace_s
@@ -224,8 +228,11 @@ class Workers:
                 settler.succeed(job, result, ended - worker.started)
                 worker.now = ended
 
-    def _goes_on(self, job: LiveJob, outcome: was.Outcome) -> bool:
+    def _goes_on(self, job: LiveJob, outcome: was.Outcome | Ask) -> bool:
         """Settle what ends without being run; tell whether the handler is to run all the same."""
+        if isinstance(outcome, Ask):
+            self._gatekeeper.ask(job, outcome.question)
+            return False
         if isinstance(outcome, was.Vanished):
             self._settler.vanished(job)
         return isinstance(self._settler.end(job, outcome), to.RunAgain)
@@ -337,7 +344,7 @@ class Workers:
         now = self._clock.monotonic()
         for worker in self.running():
             job = worker.job
-            if job is not None and job.lane == lane and job.lease.entry in entries:
+            if job is not None and job.stream == lane and job.lease.entry in entries:
                 job.lease.lost = True
                 if not worker.why:
                     worker.cancel("lost", now + self._cancel_grace_s)

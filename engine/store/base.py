@@ -17,6 +17,8 @@ from typing import Protocol
 
 import msgspec
 
+from engine.core.limits import LimitRule
+from engine.store.gates import Behind, GateStore, Leave
 from schemas.job import Tombstone
 
 
@@ -25,7 +27,7 @@ class Batch(msgspec.Struct, kw_only=True, gc=False):
     Jobs that one read brought from one lane.
 
     Attributes:
-        lane: The lane.
+        lane: The lane, or its stream of jobs that gates let through (``normal:ready``).
         since: Monotonic seconds of the last proof that this engine holds them.
     """
 
@@ -43,6 +45,8 @@ class Lease(msgspec.Struct, gc=False):
         fields: Names and values in turn.
         deliveries: The entry's delivery count, which with the consumer's name fences settlements.
         lost: Set once the store said that another engine holds the entry.
+        gated: It may hold something that its end must give back.
+        admitted: The gates let it through.
     """
 
     batch: Batch
@@ -50,6 +54,8 @@ class Lease(msgspec.Struct, gc=False):
     fields: list[bytes]
     deliveries: int = 1
     lost: bool = False
+    gated: bool = False
+    admitted: bool = False
 
 
 class Fetched(msgspec.Struct):
@@ -58,7 +64,7 @@ class Fetched(msgspec.Struct):
 
     Attributes:
         leases: The jobs, in lane order.
-        waiting: Jobs left in each lane after it.
+        waiting: Jobs left in each stream after it.
     """
 
     leases: list[Lease]
@@ -125,7 +131,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     Decisions about jobs of one lane, applied together or not at all.
 
     Attributes:
-        lane: The lane.
+        lane: The lane, or its stream of jobs that gates let through.
         sequence: Number of this settlement within the engine and lane, from 1. A repeated number
             is answered as applied, so that a lost reply can be asked for again.
         ended: Entries that leave the lane. May be empty, to record the deaths of entries that had
@@ -143,6 +149,10 @@ class Settlement(msgspec.Struct, kw_only=True):
         replies: (stream, fields) for producers that wait for an outcome.
         finished: Ids of jobs whose progress is to be forgotten.
         tombstones: Ids of cancelled jobs that have their ends now.
+        leaves: Entries that may hold something of the gates.
+        behind: Jobs that wait for a limit from now on.
+        room: Jobs that this engine would take of those that the settlement lets through.
+        handed: Filled by the store: those jobs.
     """
 
     lane: str
@@ -161,6 +171,10 @@ class Settlement(msgspec.Struct, kw_only=True):
     replies: list[tuple[str, list[bytes]]] = []
     finished: list[str] = []
     tombstones: list[str] = []
+    leaves: list[Leave] = []
+    behind: list[Behind] = []
+    room: int = 0
+    handed: list[Lease] = []
 
 
 class Control(msgspec.Struct, kw_only=True):
@@ -172,12 +186,18 @@ class Control(msgspec.Struct, kw_only=True):
         concurrency: Jobs at a time per engine; None for each engine's own setting.
         holds: Held type → reason.
         cancelled: Job id → tombstone, of jobs that have not ended yet as far as is known.
+        limits: Limit → its rule.
+        blocks: A dead job keeps its ordering key until it is brought back or discarded.
+        gates: Jobs of this queue have asked for gates, so there are further streams to read.
     """
 
     paused: bool = False
     concurrency: int | None = None
     holds: dict[str, str] = {}
     cancelled: Mapping[str, Tombstone] = {}
+    limits: dict[str, LimitRule] = {}
+    blocks: bool = False
+    gates: bool = False
 
 
 class ServerState(msgspec.Struct, kw_only=True):
@@ -208,8 +228,9 @@ class Gauges(msgspec.Struct, kw_only=True):
     How full a queue is.
 
     Attributes:
-        waiting: Jobs not yet delivered, or handed back, per lane.
+        waiting: Jobs not yet delivered, handed back, or parked behind a gate, per lane.
         active: Jobs that engines hold, over all engines, per lane.
+        parked: Those of them that wait behind another with their key, or for a limit, per lane.
         delayed: Jobs in the delayed set.
         held: Jobs set aside per held type.
         dead: Entries in the dead stream.
@@ -218,13 +239,14 @@ class Gauges(msgspec.Struct, kw_only=True):
 
     waiting: dict[str, int]
     active: dict[str, int]
+    parked: dict[str, int] = {}
     delayed: int
     held: dict[str, int]
     dead: int
     oldest_ms: int
 
 
-class Store(Protocol):
+class Store(GateStore, Protocol):
     """What an engine asks of its queues. One instance serves one engine process."""
 
     async def open(self, queue: str) -> None:

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core.leases import RELEASED_IDLE_MS
+from engine.core.limits import LimitRule, read_rule
 from engine.store.base import Control, ServerState, Settlement
+from engine.store.gates import LANE_NUMBERS, Leave
 from engine.store.link import Argument
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
@@ -56,6 +58,7 @@ def settle_arguments(
         keys.events,
         keys.progress,
         *streams,
+        *(keys.gates() if settlement.leaves else ()),
     ]
     stats = [part for name, n in settlement.stats.items() for part in (name.encode(), b"%d" % n)]
     arguments: list[Argument] = [
@@ -91,6 +94,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         or settlement.replies
         or settlement.finished
         or settlement.tombstones
+        or settlement.leaves
     ):
         return b""
 
@@ -116,9 +120,23 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
             b"%d" % bounds.dead_groups_max,
             b"%d" % RELEASED_IDLE_MS,
             RELEASED.encode(),
+            settlement.lane.encode(),
+            b"%d" % settlement.room,
         ],
         [stream(keys.cancelled), *buried] if buried else [],
+        flat([_left(leave) for leave in settlement.leaves]),
+        flat(
+            [
+                (b"%d" % LANE_NUMBERS[each.lane], each.limit.encode(), each.member)
+                for each in settlement.behind
+            ]
+        ),
     )
+
+
+def _left(leave: Leave) -> tuple[bytes, ...]:
+    parts = (leave.how, leave.key, leave.ticket, leave.unique, leave.job_id)
+    return (leave.entry, *(part.encode() for part in parts))
 
 
 def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
@@ -139,7 +157,21 @@ def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> C
             if name.startswith(b"hold:")
         },
         cancelled=cancelled,
+        limits=_limits(found),
+        blocks=found.get(b"on_dead") == b"block",
+        gates=found.get(b"gates") == b"1",
     )
+
+
+def _limits(found: dict[bytes, bytes]) -> dict[str, LimitRule]:
+    """Read the rules of limits; one that makes no sense bounds nothing."""
+    rules = {}
+    for name, value in found.items():
+        if name.startswith(b"limit:"):
+            rule = read_rule(value.decode("utf-8", "replace"))
+            if rule is not None:
+                rules[name.decode("utf-8", "replace").removeprefix("limit:")] = rule
+    return rules
 
 
 def _hold_reason(value: bytes) -> str:

@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import StoreRefused
 from engine.store import connection
+from engine.store.admission import GateVerbs
 from engine.store.base import (
     Batch,
     Fetched,
@@ -32,7 +33,7 @@ from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
-from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
 from schemas.rules import LANES
 
 
@@ -57,7 +58,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs):
+class RedisStore(CancelVerbs, GateVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 
@@ -127,12 +128,16 @@ class RedisStore(CancelVerbs):
         keys = self.keys_of(queue)
         expected = {
             b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
-            b"zset": [keys.delayed],
+            b"zset": [keys.delayed, keys.limits_due, keys.unique_ends],
             b"hash": [
                 *(keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress),
                 keys.cancelled,
             ],
         }
+        expected[b"stream"] += [keys.lane(ready) for ready in READY.values()]
+        expected[b"zset"] += [keys.parked(lane) for lane in LANES]
+        expected[b"hash"] += [keys.busy(lane) for lane in LANES]
+        expected[b"hash"] += [keys.admitted, keys.limits, keys.unique]
         kinds = {name: kind for kind, names in expected.items() for name in names}
         found = checked(await self._upkeep.call(*((b"TYPE", name) for name in kinds)))
         for (name, kind), actual in zip(kinds.items(), found, strict=True):
@@ -140,7 +145,8 @@ class RedisStore(CancelVerbs):
                 raise StoreRefused(
                     "wrongtype", f"{name} holds a {actual.decode()} and should be a {kind.decode()}"
                 )
-        lanes = list(keys.lanes.values())
+        await self.control(queue)
+        lanes = [keys.lane(stream) for stream in self.streams_of(queue)]
         groups = await self._upkeep.call(*((b"XINFO", b"GROUPS", lane) for lane in lanes))
         # Only what is missing: a server that is out of memory refuses to be asked for more.
         missing = [lane for lane, told in zip(lanes, groups, strict=True) if not _has_group(told)]
@@ -152,15 +158,17 @@ class RedisStore(CancelVerbs):
     async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
         keys, link = self.keys_of(queue), self._link(self._fetching, queue)
         reads = [self._read(keys, [lane], count) for lane, count in counts.items()]
-        count_left = evalsha(script("waiting"), list(keys.lanes.values()), GROUP)
+        streams = self.streams_of(queue)
+        names = [keys.lane(stream) for stream in streams]
+        count_left = evalsha(script("waiting"), names, GROUP)
         since = self._monotonic()
         replies = await link.call(*reads, count_left)
         leases = self._leases(keys, replies[:-1], since)
         if is_noscript(replies[-1]):
-            left = await link.run(script("waiting"), list(keys.lanes.values()), GROUP)
+            left = await link.run(script("waiting"), names, GROUP)
         else:
             left = checked(replies[-1:])[0]
-        return Fetched(leases, dict(zip(LANES, left, strict=True)))
+        return Fetched(leases, dict(zip(streams, left, strict=True)))
 
     async def wait(
         self, queue: str, lanes: Sequence[str], count: int, block_ms: int
@@ -174,10 +182,19 @@ class RedisStore(CancelVerbs):
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
         keys = self.keys_of(queue)
         names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings)
-        lost: list[bytes] = await self._link(self._settling, queue).run(
-            script("settle"), names, *arguments
-        )
+        link = self._link(self._settling, queue)
+        lost: list[bytes]
+        if not settlement.leaves:
+            lost = await link.run(script("settle"), names, *arguments)
+            return lost
+        since = self._monotonic()
+        lost, handed = await link.run(script("settle", gated=True), names, *arguments)
+        batch = Batch(lane=READY[lane_of(settlement.lane)], since=since)
+        settlement.handed = [Lease(batch, entry, fields) for entry, fields in handed]
         return lost
+
+    def gate_link(self, queue: str) -> Link:
+        return self._link(self._settling, queue)
 
     def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
         key = self.keys_of(queue).lane(lane)
@@ -197,10 +214,10 @@ class RedisStore(CancelVerbs):
 
     async def reclaim(self, queue: str, *, idle_ms_min: int, count: int) -> Reclaimed:
         keys = self.keys_of(queue)
-        cursors = self._cursors.setdefault(queue, dict.fromkeys(LANES, b"0-0"))
+        cursors = self._cursors.setdefault(queue, {})
         found = Reclaimed([], [])
         suspects = 1
-        for lane in LANES:
+        for lane in self.streams_of(queue):
             room = count - len(found.leases)
             if room <= 0:
                 break
@@ -210,7 +227,7 @@ class RedisStore(CancelVerbs):
                 GROUP,
                 self.consumer,
                 idle_ms_min,
-                cursors[lane],
+                cursors.get(lane, b"0-0"),
                 min(room, 100),
                 SUSPECT_DELIVERIES,
                 suspects,
@@ -227,7 +244,7 @@ class RedisStore(CancelVerbs):
     async def recover(self, queue: str, in_hand: Mapping[str, set[bytes]]) -> list[Lease]:
         keys = self.keys_of(queue)
         leases: list[Lease] = []
-        for lane in LANES:
+        for lane in self.streams_of(queue):
             known = in_hand.get(lane, set())
             taken = await self._upkeep.run(
                 script("recover"),
@@ -263,7 +280,7 @@ class RedisStore(CancelVerbs):
 
     def _leases(self, keys: QueueKeys, replies: Sequence[Any], since: float) -> list[Lease]:
         """Turn the replies of reads into leases; what one read brought is never dropped."""
-        lanes = {name.encode(): lane for lane, name in keys.lanes.items()}
+        lanes = {name.encode(): stream for stream, name in keys.streams.items()}
         leases: list[Lease] = []
         refused: list[str] = []
         for reply in replies:

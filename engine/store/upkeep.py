@@ -13,7 +13,7 @@ from engine.store.encoding import beats_to_forget, read_control, server_state
 from engine.store.link import Argument, Link, checked
 from engine.store.scripts import script
 from engine.store.tombstones import TombstonePages
-from engine.wire.keys import ENGINES, GROUP, RELEASED, QueueKeys
+from engine.wire.keys import ENGINES, GROUP, RELEASED, STREAMS, QueueKeys, lane_of
 from schemas.rules import LANES
 
 
@@ -35,6 +35,7 @@ class UpkeepVerbs:
         self._progress_ttl_s = progress_ttl_s
         self._keys: dict[str, QueueKeys] = {}
         self._tombstones: dict[str, TombstonePages] = {}
+        self._gated: set[str] = set()
 
     def keys_of(self, queue: str) -> QueueKeys:
         """The keys of one queue."""
@@ -43,10 +44,14 @@ class UpkeepVerbs:
             keys = self._keys[queue] = QueueKeys(queue)
         return keys
 
+    def streams_of(self, queue: str) -> Sequence[str]:
+        """Streams with a group: the lanes, and where gates are used what was let through."""
+        return STREAMS if queue in self._gated else LANES
+
     async def promote(self, queue: str, *, count: int) -> Promoted:
         keys = self.keys_of(queue)
-        names = [keys.delayed, *keys.lanes.values()]
-        moved, next_ms = await self._upkeep.run(script("promote"), names, count, *LANES)
+        names = [keys.delayed, *keys.streams.values()]
+        moved, next_ms = await self._upkeep.run(script("promote"), names, count, *keys.streams)
         return Promoted(moved, None if next_ms < 0 else next_ms)
 
     async def control(self, queue: str) -> Control:
@@ -55,7 +60,12 @@ class UpkeepVerbs:
         flat, page = checked(
             await self._upkeep.call((b"HGETALL", keys.control), tombstones.next(keys.cancelled))
         )
-        return read_control(flat, tombstones.note(page))
+        found = read_control(flat, tombstones.note(page))
+        if found.gates:
+            self._gated.add(queue)
+        else:
+            self._gated.discard(queue)
+        return found
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         state = await self.server()
@@ -71,8 +81,8 @@ class UpkeepVerbs:
 
     async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
         keys = self.keys_of(queue)
-        names = [keys.control, *keys.lanes.values(), *(keys.held(name) for name in types)]
-        moved: int = await self._upkeep.run(script("unhold"), names, count, *LANES, *types)
+        names = [keys.control, *keys.streams.values(), *(keys.held(name) for name in types)]
+        moved: int = await self._upkeep.run(script("unhold"), names, count, *keys.streams, *types)
         return moved
 
     async def report(
@@ -99,7 +109,8 @@ class UpkeepVerbs:
 
     async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
         keys = self.keys_of(queue)
-        lanes = list(keys.lanes.values())
+        streams = self.streams_of(queue)
+        lanes = [keys.lane(stream) for stream in streams]
         waiting = await self._upkeep.run(script("waiting"), lanes, GROUP)
         replies = checked(
             await self._upkeep.call(
@@ -110,24 +121,29 @@ class UpkeepVerbs:
                 *((b"XINFO", b"GROUPS", lane) for lane in lanes),
                 *((b"XPENDING", lane, GROUP) for lane in lanes),
                 *((b"XLEN", keys.held(name)) for name in types),
+                *((b"ZCARD", keys.parked(lane)) for lane in LANES),
             )
         )
-        lengths = replies[:4]
-        delayed, dead, (seconds, micros) = replies[4:7]
+        count = len(streams)
+        lengths = replies[:count]
+        delayed, dead, (seconds, micros) = replies[count : count + 3]
+        groups, pending = replies[count + 3 : 2 * count + 3], replies[2 * count + 3 : 3 * count + 3]
+        held = replies[3 * count + 3 : -len(LANES)]
         # What stopping engines handed back is pending with nobody: it waits.
-        back = [_released(summary) for summary in replies[11:15]]
-        oldest = await self._oldest(keys, waiting, replies[7:11], back)
+        back = [_released(summary) for summary in pending]
+        oldest = await self._oldest(lanes, waiting, groups, back)
         now_ms = int(seconds) * 1000 + int(micros) // 1000
+        parked = dict(zip(LANES, replies[-len(LANES) :], strict=True))
+        waits, active = dict(parked), dict.fromkeys(LANES, 0)
+        for stream, length, left, given in zip(streams, lengths, waiting, back, strict=True):
+            waits[lane_of(stream)] += left + given
+            active[lane_of(stream)] += max(0, length - left - given)
         return Gauges(
-            waiting={
-                lane: left + given for lane, left, given in zip(LANES, waiting, back, strict=True)
-            },
-            active={
-                lane: max(0, length - left - given)
-                for lane, length, left, given in zip(LANES, lengths, waiting, back, strict=True)
-            },
+            waiting=waits,
+            parked=parked,
+            active=active,
             delayed=delayed,
-            held={name: n for name, n in zip(types, replies[15:], strict=True) if n},
+            held={name: n for name, n in zip(types, held, strict=True) if n},
             dead=dead,
             oldest_ms=max(0, now_ms - oldest) if oldest else 0,
         )
@@ -158,7 +174,7 @@ class UpkeepVerbs:
     async def _retire(self, queue: str, *, idle_ms_min: int, only: str) -> int:
         keys = self.keys_of(queue)
         deleted = 0
-        for lane in LANES:
+        for lane in self.streams_of(queue):
             names = [keys.lane(lane), keys.settled]
             deleted += await self._upkeep.run(
                 script("retire"), names, GROUP, idle_ms_min, lane, only
@@ -167,14 +183,14 @@ class UpkeepVerbs:
 
     async def _oldest(
         self,
-        keys: QueueKeys,
+        lanes: Sequence[str],
         waiting: Sequence[int],
         groups: Sequence[Any],
         back: Sequence[int],
     ) -> int:
         """Unix ms of the oldest entry that waits in any lane; 0 without one."""
         first: list[tuple[Argument, ...]] = []
-        rows = zip(keys.lanes.values(), waiting, groups, back, strict=True)
+        rows = zip(lanes, waiting, groups, back, strict=True)
         for lane, left, group, given in rows:
             if given > 0:
                 first.append((b"XPENDING", lane, GROUP, b"-", b"+", 1, RELEASED))

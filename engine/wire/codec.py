@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,7 +30,8 @@ FIELDS_SALVAGED = 4 * rules.FIELDS_MAX
 """Names and values of a malformed entry in which its id is looked for."""
 
 _KNOWN = frozenset(
-    b"type data id delay at ttl expires attempts v reply traceparent key unique _engine".split()
+    b"type data id delay at ttl expires attempts v reply traceparent key unique "
+    b"window debounce debounce-max throttle _engine".split()
 )
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -59,6 +60,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return any(_matches(pattern, key) for pattern in self.reply_patterns)
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """
+    How a job takes its unique value.
+
+    Attributes:
+        mode: ``unique`` while the job waits or runs; ``debounce``: the last one of a burst wins;
+            ``throttle``: one in a span.
+        ms: How long: the window from the first job, the silence that a burst ends with, the span.
+        ms_max: The longest that a burst may put its job off; 0 for no bound.
+    """
+
+    mode: Literal["unique", "debounce", "throttle"] = "unique"
+    ms: int = 0
+    ms_max: int = 0
+
+
 class Envelope(msgspec.Struct, kw_only=True):
     """
     A stream entry, judged but with its payload still encoded.
@@ -75,6 +92,7 @@ class Envelope(msgspec.Struct, kw_only=True):
         traceparent: W3C trace context, or an empty string.
         key: Ordering key, or an empty string.
         unique: Uniqueness value, or an empty string.
+        claim: How the value is taken; None without one.
         headers: Fields the engine does not know.
         meta: What the engine wrote on an earlier pass.
     """
@@ -90,6 +108,7 @@ class Envelope(msgspec.Struct, kw_only=True):
     traceparent: str = ""
     key: str = ""
     unique: str = ""
+    claim: Claim | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     meta: Meta | None = None
 
@@ -132,6 +151,7 @@ def _add_options(
     envelope.id = _name(found, b"id")
     envelope.key = _name(found, b"key")
     envelope.unique = _name(found, b"unique")
+    envelope.claim = _claim(found)
     if b"attempts" in found:
         envelope.attempts = _number(found, b"attempts", 1, rules.ATTEMPTS_MAX)
     if b"v" in found:
@@ -278,6 +298,27 @@ def _name(found: dict[bytes, bytes], field: bytes) -> str:
             detail=f"must be 1 to {rules.ID_CHARS_MAX} printable characters without spaces",
         )
     return name
+
+
+def _claim(found: dict[bytes, bytes]) -> Claim | None:
+    """Read how a unique value is taken."""
+    modes = [name for name in (b"window", b"debounce", b"throttle") if name in found]
+    if b"unique" not in found:
+        lone = next(iter(modes), b"debounce-max" if b"debounce-max" in found else b"")
+        if lone:
+            raise Malformed("unique-options", detail=f"`{lone.decode()}` needs the field `unique`")
+        return None
+    if len(modes) > 1:
+        named = " and ".join(f"`{mode.decode()}`" for mode in modes)
+        raise Malformed("unique-options", detail=f"give one of {named}")
+    if b"debounce-max" in found and modes != [b"debounce"]:
+        raise Malformed("unique-options", detail="`debounce-max` needs the field `debounce`")
+    ms = _number(found, modes[0], 1, rules.DELAY_MS_MAX) if modes else 0
+    if modes == [b"debounce"]:
+        has_max = b"debounce-max" in found
+        ms_max = _number(found, b"debounce-max", 1, rules.DELAY_MS_MAX) if has_max else 0
+        return Claim("debounce", ms, ms_max)
+    return Claim("throttle" if modes == [b"throttle"] else "unique", ms)
 
 
 def _is_name(name: str) -> bool:

@@ -12,6 +12,12 @@ from schemas.rules import LANES, QUEUE_NAME
 GROUP = "engine"
 """The consumer group of every lane."""
 
+READY = {lane: f"{lane}:ready" for lane in LANES}
+"""Lane → the name of its stream of jobs that were let through by a gate."""
+
+STREAMS = (*READY.values(), *LANES)
+"""All streams with the group, in the order in which they are read where gates are used."""
+
 RELEASED = "released"
 """The consumer that owns what stopping engines handed back."""
 
@@ -31,6 +37,7 @@ class QueueKeys:
     """
 
     __slots__ = (
+        "admitted",
         "cancelled",
         "control",
         "dead",
@@ -39,11 +46,16 @@ class QueueKeys:
         "done",
         "events",
         "lanes",
+        "limits",
+        "limits_due",
         "producers",
         "progress",
         "queue",
         "settled",
         "stats",
+        "streams",
+        "unique",
+        "unique_ends",
     )
 
     def __init__(self, queue: str) -> None:
@@ -53,6 +65,8 @@ class QueueKeys:
         self.queue = queue
         # stream: waiting and running jobs
         self.lanes = {lane: f"{base}:{lane}" for lane in LANES}
+        # stream, by the names of lanes and of their streams of jobs that were let through
+        self.streams = self.lanes | {name: f"{base}:{name}" for name in READY.values()}
         # zset: packed envelope by due time, Unix ms
         self.delayed = f"{base}:delayed"
         # stream: jobs that ended dead
@@ -65,7 +79,7 @@ class QueueKeys:
         self.events = f"{base}:events"
         # hash with TTL: job id → last progress (JSON)
         self.progress = f"{base}:progress"
-        # hash: paused, concurrency, hold:<type>
+        # hash: paused, concurrency, hold:<type>, limit:<name>, on_dead, gates
         self.control = f"{base}:control"
         # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
         self.cancelled = f"{base}:cancelled"
@@ -73,12 +87,22 @@ class QueueKeys:
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement
         self.settled = f"{base}:settled"
+        # hash: <stream>/<entry> → what a job that passed the gates holds
+        self.admitted = f"{base}:admitted"
+        # hash: places, tokens and shares of limits
+        self.limits = f"{base}:limits"
+        # zset: limits that somebody waits for, by the ms at which they may open
+        self.limits_due = f"{base}:limits:due"
+        # hash: unique values and ids, by whom taken and until when
+        self.unique = f"{base}:unique"
+        # zset: its fields by the ms at which they end
+        self.unique_ends = f"{base}:unique:ends"
         # prefix of string keys with TTL: the last batch of one producer
         self.producers = f"{base}:producer"
 
     def lane(self, lane: str) -> str:
-        """stream: one lane's waiting and running jobs."""
-        return self.lanes[lane]
+        """stream: waiting and running jobs of one lane, or those of it that were let through."""
+        return self.streams[lane]
 
     def held(self, job_type: str) -> str:
         """stream: jobs of one held type, set aside with the name of their lane."""
@@ -92,19 +116,34 @@ class QueueKeys:
         """String with TTL: the last batch that a producer sent, with the ids it was given."""
         return f"{self.producers}:{name}"
 
-    # The next three belong to ordering keys; only queues that use them have these keys.
-
-    def ready(self, lane: str) -> str:
-        """stream: released jobs of ordering keys, read before their lane."""
-        return f"{self.lanes[lane]}:ready"
+    # The next belong to gates; only queues that use them have these keys.
 
     def busy(self, lane: str) -> str:
-        """hash: ordering key → jobs admitted or parked."""
+        """hash: ordering key → ticket of the job whose turn it is."""
         return f"{self.lanes[lane]}:busy"
 
     def parked(self, lane: str) -> str:
-        """zset: jobs that wait for the one before them with the same ordering key."""
+        """zset: jobs that wait behind another with their key, or for a limit."""
         return f"{self.lanes[lane]}:parked"
+
+    def gates(self) -> list[str]:
+        """Name the keys of gates in the order in which the scripts take them."""
+        return [
+            *(self.busy(lane) for lane in LANES),
+            *(self.parked(lane) for lane in LANES),
+            *(self.streams[READY[lane]] for lane in LANES),
+            self.admitted,
+            self.limits,
+            self.limits_due,
+            self.unique,
+            self.unique_ends,
+            self.control,
+        ]
+
+
+def lane_of(stream: str) -> str:
+    """Return the lane of a stream's name: its own, or the one whose jobs were let through."""
+    return stream.partition(":")[0]
 
 
 def slot_tag(key: str) -> str:

@@ -1,9 +1,9 @@
 -- promote: move due jobs from the delayed set to their lanes.
 --
 -- KEYS[1]   delayed  zset: packed lane and fields, by due time (Unix ms)
--- KEYS[2…]  lanes    the lanes' streams
+-- KEYS[2…]  streams  the lanes' streams, and those of what gates let through
 -- ARGV[1]   count    most jobs to move
--- ARGV[2…]  names of the lanes, in the order of their keys
+-- ARGV[2…]  names of the streams, in the order of their keys
 --
 -- Returns how many were moved, and the ms until the next one is due (-1 without one). A job whose
 -- lane takes nothing (its last id is the highest there is, or it holds another type) stays delayed.

@@ -26,16 +26,23 @@
 -- ARGV[13]  ended       how many of the ids below leave the lane; the rest are handed back
 -- ARGV[14…] entry ids
 --
--- `rest` is nine packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
+-- may need: gates, claims
+--
+-- With these before it, this is the script for jobs that passed a gate; the 18 keys of `gates`
+-- follow the others then.
+--
+-- `rest` is packed lists: delivery counts (id, count, …) where not 1; retries (due, member,
 -- …); dead (fingerprint, sample, packed fields, …); aside (index of its stream, member, …);
 -- events (json, …); replies (index of its stream, packed fields, …); finished (job id, …);
--- bounds (events max, groups max, idle of a hand-back in ms, its consumer); tombstones (index of
--- their hash, job id, …).
+-- bounds (events max, groups max, idle of a hand-back in ms, its consumer, name of the stream, how
+-- many jobs to hand over); tombstones (index of their hash, job id, …); gates left (id, how, key,
+-- ticket, unique value, job id, …); jobs put behind a limit (index of the lane, limit, member, …).
 --
--- Returns the ids that the consumer does not hold; an empty list means all was applied.
+-- Returns the ids that the consumer does not hold; an empty list means all was applied. With gates,
+-- a list of this and of entries that were let through and are the consumer's now.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 if redis.call('HGET', KEYS[8], ARGV[3]) == ARGV[4] then
-  return {}
+  return gates and { {}, {} } or {}
 end
 
 local rest = {}
@@ -74,7 +81,7 @@ for i = 14, #ARGV do
   seen[id] = true
 end
 if #lost > 0 then
-  return lost
+  return gates and { lost, {} } or lost
 end
 
 -- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
@@ -139,6 +146,9 @@ if #rest > 0 then
       undo[#undo + 1] = { 'ZREM', KEYS[2], retries[i] }
     end
   end
+  if gates then
+    gates.put_behind(rest[11])
+  end
 end
 
 local ended = tonumber(ARGV[13])
@@ -153,6 +163,14 @@ for i = 14 + ended, #ARGV do
     'RETRYCOUNT', (counts[id] or 1) - 1, 'JUSTID')
 end
 redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
+if gates then
+  local left, name = rest[10], rest[8][5]
+  local number = gates.lane_of(name)
+  for i = 1, #left, 6 do
+    gates.leave(number, name .. '/' .. left[i], unpack(left, i + 1, i + 5))
+  end
+  gates.release_freed()
+end
 
 -- From here on, what people look at: the jobs have their ends, whatever becomes of the counters.
 if kept > 0 then
@@ -196,5 +214,8 @@ if #rest > 0 then
   for i = 2, #rest[9] do
     redis.pcall('HDEL', KEYS[10 + tonumber(rest[9][1])], rest[9][i])
   end
+end
+if gates then
+  return { lost, gates.deliver(gates.lane_of(rest[8][5]), group, consumer, tonumber(rest[8][6])) }
 end
 return lost

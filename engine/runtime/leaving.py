@@ -1,0 +1,98 @@
+"""What a job gives back to the gates when its attempt ends, and what it keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.core import decision as to
+from engine.runtime.jobs import LiveJob
+from engine.store.gates import How, Leave
+from engine.wire.keys import READY
+
+
+class Ended(Protocol):
+    """The end of an attempt."""
+
+    @property
+    def job(self) -> LiveJob: ...
+
+
+class Decided(Ended, Protocol):
+    """An end with what becomes of the job."""
+
+    @property
+    def decision(self) -> to.Decision: ...
+
+
+def leaves_of(
+    successes: Sequence[Ended], endings: Sequence[Decided], *, gates: bool
+) -> list[Leave]:
+    """
+    Say which entries may hold something of the gates: a turn, a place, a unique value.
+
+    Args:
+        successes: Jobs that are done.
+        endings: All other ends.
+        gates: Jobs of the queue have asked for gates.
+    """
+    leaves = []
+    if gates:
+        leaves = [_leave(each.job, "free") for each in successes if each.job.lease.gated]
+    for ending in endings:
+        job, how = ending.job, _how(ending.decision)
+        fields = job.lease.fields
+        # An entry that could not be read may have been noted by its key all the same.
+        if how and (job.lease.gated or (gates and len(fields) != 4) or b"key" in fields[::2]):
+            leaves.append(_leave(job, how))
+    return leaves
+
+
+def _how(decision: to.Decision) -> How | None:
+    match decision:
+        case to.RetryAt(why=why):
+            return "early" if why in {"delay", "debounce"} else "keep"
+        case to.SetAside() | to.WaitFor():
+            return "keep"
+        case to.DeadLetter():
+            return "dead"
+        case to.HandBack():
+            return None
+    return "free"
+
+
+def _leave(job: LiveJob, how: How) -> Leave:
+    envelope = job.envelope
+    if envelope is None:
+        return Leave(job.lease.entry, how, job_id=job.id)
+    return Leave(
+        job.lease.entry,
+        how,
+        key=envelope.key,
+        ticket=job.ticket,
+        unique=envelope.unique,
+        job_id=job.id,
+    )
+
+
+def comes_back_to(job: LiveJob, decision: to.Decision) -> str:
+    """Name the stream to which a job comes back: with its turn, past the backlog of its lane."""
+    has_turn = job.envelope is not None and job.envelope.key and _how(decision) == "keep"
+    return READY[job.lane] if has_turn else job.lane
+
+
+def head_of(job: LiveJob, limit: str) -> list[str]:
+    """What a job asks for that waits for a limit, besides that limit itself."""
+    envelope = job.envelope
+    key, unique = (envelope.key, envelope.unique) if envelope is not None else ("", "")
+    return [key, unique, job.id, limit]
+
+
+def ticket_kept(job: LiveJob, decision: to.Decision) -> str:
+    """The place in the order that a job keeps; one that was put off gives it up."""
+    if isinstance(decision, to.WaitFor):
+        return job.ticket
+    if _how(decision) != "keep" or job.envelope is None:
+        return ""
+    meta = job.envelope.meta
+    return job.ticket if job.envelope.key or (meta and meta.ticket) else ""

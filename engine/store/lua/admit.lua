@@ -1,0 +1,152 @@
+-- admit: decide which leased jobs of one stream may start; those that must wait leave their stream.
+--
+-- needs: gates, claims
+--
+-- KEYS[1]   stream     a lane's stream, or its stream of jobs that were let through
+-- KEYS[2…]  the 18 keys of `gates`
+-- ARGV[1]   group
+-- ARGV[2]   consumer   who holds the entries
+-- ARGV[3]   name       the stream's name: <lane> or <lane>:ready
+-- ARGV[4]   window_ms  how long an id is remembered; 0 for not at all
+-- ARGV[5]   line_max   most jobs that may wait behind one key
+-- ARGV[6]   look_max   most entries of the lane whose keys are noted in one call
+-- ARGV[7…]  packed questions: entry, deliveries, ticket, key, id of the job, unique value, its
+--           mode, ms, longest ms, 1 if a debounced job's time has come, the producer's id, hash of
+--           the body, limits
+--
+-- Returns for each question a list: run; parked; full; lost, where the consumer does not hold it;
+-- again, where the lane must be noted further first; duplicate and of which job; replaced and by
+-- which; conflict; wait and until when, with the id of a job that this one replaces.
+local stream, group, consumer, name = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local window_ms, line_max, look_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local lane = gates.lane_of(name)
+local is_lane = not string.find(name, ':', 1, true)
+
+local function place_of(entry)
+  return name .. '/' .. entry
+end
+
+local function value_of(fields, wanted)
+  for i = 1, #fields, 2 do
+    if fields[i] == wanted then
+      return fields[i + 1]
+    end
+  end
+end
+
+-- A job that leaves its stream keeps its id, its age and its place in the order.
+local function with_ticket(fields, ticket, entry)
+  for i = 1, #fields, 2 do
+    if fields[i] == '_engine' then
+      if not string.find(fields[i + 1], '"ticket":"', 1, true) then
+        fields[i + 1] = '{"ticket":"' .. ticket .. '",' .. string.sub(fields[i + 1], 2)
+      end
+      return fields
+    end
+  end
+  local id = value_of(fields, 'id') or string.sub(name, 1, 1) .. '-' .. entry
+  fields[#fields + 1] = '_engine'
+  fields[#fields + 1] = '{"id":' .. cjson.encode(id) .. ',"enqueued_ms":'
+    .. string.match(entry, '^%d+') .. ',"ticket":"' .. ticket .. '"}'
+  return fields
+end
+
+local function set_aside(entry, fields, line, ticket, job)
+  gates.park(lane, line, ticket, job, with_ticket(fields, ticket, entry))
+  redis.call('XACK', stream, group, entry)
+  redis.call('XDEL', stream, entry)
+  gates.forget(place_of(entry))
+end
+
+local function is_usable(key)
+  return key and #key > 0 and #key <= 512 and not string.find(key, '[%z\1-\32\127]')
+end
+
+-- Keys are noted in the order of the lane, whoever was given the entries, and whoever asks first.
+local function note_keys(last)
+  local from = gates.noted_up_to(lane)
+  local found = redis.call('XRANGE', stream, from and '(' .. from or '-', last, 'COUNT', look_max)
+  for _, row in ipairs(found) do
+    local entry, fields = row[1], row[2]
+    local key, meta = value_of(fields, 'key'), value_of(fields, '_engine')
+    if is_usable(key) and #fields <= 256
+      and not (meta and string.find(meta, '"ticket":"', 1, true)) then
+      local ticket, job = gates.ticket_of(entry), { key = key, unique = '', id = '', limits = '' }
+      if gates.turn(lane, key, ticket) then
+        if not gates.noted(place_of(entry)) then
+          gates.note(place_of(entry), 'r', job, ticket)
+        end
+      elseif gates.parked_count(lane, 'k' .. key) < line_max then
+        set_aside(entry, fields, 'k' .. key, ticket, job)
+      end
+    end
+  end
+  if #found > 0 then
+    gates.note_up_to(lane, found[#found][1])
+  end
+  return #found == look_max and gates.ticket_of(found[#found][1])
+end
+
+local function answer(entry, ask)
+  local ticket = ask[3] ~= '' and ask[3] or gates.ticket_of(entry)
+  local job = { key = ask[4], unique = ask[6], id = ask[5], limits = ask[13] }
+  if ask[11] ~= '' and window_ms > 0 then
+    local before = gates.known_id(ask[11], ask[12], place_of(entry), window_ms)
+    if before then
+      return { before, ask[11] }
+    end
+  end
+  if job.unique ~= '' then
+    local word, detail, other = gates.claim(job.unique, job.id, ask[7], tonumber(ask[8]),
+      tonumber(ask[9]), ask[10] == '1')
+    if word then
+      return { word, detail, other or '' }
+    end
+  end
+  local fields = redis.call('XRANGE', stream, entry, entry)[1]
+  if not fields then
+    return { 'lost' }
+  end
+  if job.key ~= '' and not gates.turn(lane, job.key, ticket) then
+    if gates.parked_count(lane, 'k' .. job.key) >= line_max then
+      return { 'full' }
+    end
+    set_aside(entry, fields[2], 'k' .. job.key, ticket, job)
+    return { 'parked' }
+  end
+  local shut = gates.shut_limit(lane, ticket, job.limits)
+  if shut then
+    set_aside(entry, fields[2], 'l' .. shut, ticket, job)
+    return { 'parked' }
+  end
+  gates.admit(place_of(entry), job, ticket)
+  return { 'run' }
+end
+
+gates.use(group)
+local asks, last_keyed, last_ticket = {}, nil, ''
+for i = 7, #ARGV do
+  local ask = cmsgpack.unpack(ARGV[i])
+  asks[#asks + 1] = ask
+  if is_lane and ask[4] ~= '' and ask[3] == '' and gates.ticket_of(ask[1]) > last_ticket then
+    last_keyed, last_ticket = ask[1], gates.ticket_of(ask[1])
+  end
+end
+local noted_to = last_keyed and note_keys(last_keyed)
+
+local answers = {}
+for i, ask in ipairs(asks) do
+  local entry = ask[1]
+  local row = redis.call('XPENDING', stream, group, entry, entry, 1, consumer)[1]
+  local held = gates.noted(place_of(entry))
+  if not row or row[4] ~= tonumber(ask[2]) then
+    answers[i] = { 'lost' }
+  elseif held and held.stage == 'a' then
+    answers[i] = { 'run' }
+  elseif noted_to and ask[4] ~= '' and ask[3] == '' and gates.ticket_of(entry) > noted_to then
+    answers[i] = { 'again' }
+  else
+    answers[i] = answer(entry, ask)
+  end
+end
+return answers

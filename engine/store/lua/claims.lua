@@ -1,0 +1,91 @@
+-- claims: rules of uniqueness: who took a value, and until when.
+--
+-- Stands after `gates` before scripts that admit jobs or let them go.
+--
+-- Returns nothing by itself.
+local UNIQUE_MS_MAX = 7 * 86400000 -- while its job lives, a value is taken, yet not for ever
+
+local function taken(field)
+  local text = redis.call('HGET', unique_key, field)
+  local by, till, since, more = string.match(text or '', '^(%S+) (%d+) (%d+) ?(.*)$')
+  if by and tonumber(till) > gates.now then
+    return { by = by, till = tonumber(till), since = tonumber(since), more = more }
+  end
+end
+
+local function set_taken(field, by, till, since, more)
+  redis.call('HSET', unique_key, field, by .. ' ' .. till .. ' ' .. since .. (more and ' ' .. more or ''))
+  redis.call('ZADD', ends_key, till, field)
+end
+
+-- The id of an earlier job, if one of the window has this one's id; its body tells how.
+function gates.known_id(id, hash, place, window_ms)
+  local field = 'i' .. id
+  local before = taken(field)
+  if before and before.by ~= place then
+    return before.more == hash and 'duplicate' or 'conflict'
+  elseif not before then
+    set_taken(field, place, gates.now + window_ms, gates.now, hash)
+  end
+end
+
+-- Claim a unique value: returns an answer and its detail, or nothing where the job may go on.
+-- `mode` is unique, throttle or debounce; `wakes` is set when a debounced job's time has come.
+function gates.claim(value, id, mode, ms, ms_max, wakes)
+  local field = 'u' .. value
+  local before = taken(field)
+  if mode == 'debounce' and not wakes then
+    local since, replaced = gates.now, nil
+    if before and before.more == 'waits' then
+      since = before.since
+      replaced = before.by ~= id and before.by or nil
+    end
+    local due = gates.now + ms
+    if ms_max > 0 then
+      due = math.min(due, since + ms_max)
+    end
+    set_taken(field, id, gates.now + UNIQUE_MS_MAX, since, 'waits')
+    return 'wait', tostring(due), replaced
+  elseif mode == 'debounce' then
+    if before and before.by ~= id then
+      return 'replaced', before.by
+    end
+    set_taken(field, id, gates.now + math.max(ms, 1000), gates.now, 'ran')
+    return
+  end
+  if before and before.by ~= id then
+    return 'duplicate', before.by
+  end
+  if mode == 'throttle' then
+    if not before then
+      set_taken(field, id, gates.now + ms, gates.now)
+    end
+    return
+  end
+  local since = before and before.since or gates.now
+  set_taken(field, id, gates.now + UNIQUE_MS_MAX, since, tostring(ms))
+end
+
+-- A job with a unique value has ended: the value is free, or taken until its window is over.
+function gates.disclaim(value, id)
+  local field = 'u' .. value
+  local before = taken(field)
+  local window_ms = before and before.by == id and tonumber(before.more)
+  if window_ms then
+    if before.since + window_ms > gates.now then
+      set_taken(field, id, before.since + window_ms, before.since, '0')
+    else
+      redis.call('HDEL', unique_key, field)
+      redis.call('ZREM', ends_key, field)
+    end
+  end
+end
+
+function gates.forget_claims(most)
+  for _, field in ipairs(redis.call('ZRANGEBYSCORE', ends_key, '-inf', gates.now, 'LIMIT', 0, most)) do
+    if not taken(field) then
+      redis.call('HDEL', unique_key, field)
+    end
+    redis.call('ZREM', ends_key, field)
+  end
+end

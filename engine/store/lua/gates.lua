@@ -1,0 +1,448 @@
+-- gates: rules that decide whether a job may start: order by key, limits, uniqueness.
+--
+-- Stands before scripts that admit jobs or let them go; it takes the last 18 keys of each.
+--
+-- KEYS[…]  busy       hashes, critical to low: ordering key -> ticket of the job whose turn it is,
+--                     with a ! before it while its death keeps the key
+-- KEYS[…]  parked     zsets, critical to low: jobs that wait behind a gate, all with score 0;
+--                     member = line \0 ticket \0 packed head and fields, where a line is k<key> or
+--                     l<limit>, or l<limit> \2 <share> for a limit that shares itself out
+-- KEYS[…]  ready      streams, critical to low: jobs that have been let through
+-- KEYS[…]  admitted   hash: stream/entry -> what the job holds, packed; @<lane> -> the last
+--                     entry of the lane whose key was noted
+-- KEYS[…]  limits     hash: u:<limit> jobs that hold a place, t:<limit> tokens and when they were
+--                     counted, x:<limit> closed until, v:<limit>… shares, turn
+-- KEYS[…]  due        zset: limit by the ms at which it may let somebody through
+-- KEYS[…]  unique     hash: u<value> or i<id> -> who took it, until when, since when
+-- KEYS[…]  ends       zset: fields of `unique` by the ms at which they end
+-- KEYS[…]  control    hash: limit:<limit> and its rule, on_dead, gates
+--
+-- A ticket is the place in a lane's order: the entry id with which the job first came, padded.
+-- A head tells what a parked job asks for: its key, its unique value, its id, and its limits.
+--
+-- Returns nothing by itself.
+local base = #KEYS - 18
+local busy_keys = { KEYS[base + 1], KEYS[base + 2], KEYS[base + 3], KEYS[base + 4] }
+local parked_keys = { KEYS[base + 5], KEYS[base + 6], KEYS[base + 7], KEYS[base + 8] }
+local ready_keys = { KEYS[base + 9], KEYS[base + 10], KEYS[base + 11], KEYS[base + 12] }
+local admitted, limits_key, due_key = KEYS[base + 13], KEYS[base + 14], KEYS[base + 15]
+local unique_key, ends_key, control_key = KEYS[base + 16], KEYS[base + 17], KEYS[base + 18]
+local LANE_NAMES = { 'critical', 'high', 'normal', 'low' }
+local LANE_NUMBERS = { critical = 1, high = 2, normal = 3, low = 4 }
+local gates = {}
+-- Lanes below the strict one, by the default weights 16:4:1.
+local WEIGHTED = { [0] = 4, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3 }
+gates.FAR = 9e15 -- for limits that no time opens, but the end of a job that holds a place
+local TICKET_CHARS = 26
+
+local clock = redis.call('TIME')
+gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+gates.released = {}
+gates.freed = {}
+
+-- The packing of engine/wire/packing.py, which both sides read.
+function gates.pack(items)
+  local parts = { '\221' .. struct.pack('>I4', #items) }
+  for i, item in ipairs(items) do
+    parts[i + 1] = '\219' .. struct.pack('>I4', #item) .. item
+  end
+  return table.concat(parts)
+end
+
+function gates.ticket_of(entry)
+  local ms, number = string.match(entry, '^(%d+)-(%d+)$')
+  return string.rep('0', 15 - #ms) .. ms .. '-' .. string.rep('0', 10 - #number) .. number
+end
+
+function gates.lane_of(stream)
+  return LANE_NUMBERS[string.match(stream, '^[^:]+')]
+end
+
+-- Streams of jobs that were let through have the lanes' group; made when first used.
+local function let_through(lane, fields)
+  local ready = ready_keys[lane]
+  if redis.call('EXISTS', ready) == 0 then
+    redis.call('XGROUP', 'CREATE', ready, 'engine', '0', 'MKSTREAM')
+  end
+  local entry = redis.call('XADD', ready, '*', unpack(fields))
+  gates.released[lane] = (gates.released[lane] or 0) + 1
+  return LANE_NAMES[lane] .. ':ready/' .. entry
+end
+
+-- Lines.
+
+local function first_of(lane, line)
+  local from, to = '[' .. line .. '\0', '(' .. line .. '\1'
+  local member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, to, 'LIMIT', 0, 1)[1]
+  if member then
+    local at = #line + 1
+    return member, string.sub(member, at + 1, at + TICKET_CHARS)
+  end
+end
+
+local function contents(member, line)
+  local items = cmsgpack.unpack(string.sub(member, #line + TICKET_CHARS + 3))
+  local key, unique, id, limits = string.match(items[1], '^(.-)%z(.-)%z(.-)%z(.*)$')
+  local job = { key = key, unique = unique, id = id, limits = limits }
+  return job, { unpack(items, 2) }
+end
+
+function gates.head(job)
+  return table.concat({ job.key, job.unique, job.id, job.limits }, '\0')
+end
+
+function gates.park(lane, line, ticket, job, fields)
+  local member = line .. '\0' .. ticket .. '\0' .. gates.pack({ gates.head(job), unpack(fields) })
+  redis.call('ZADD', parked_keys[lane], 0, member)
+end
+
+-- Jobs whose handlers met a limit: number of the lane, limit, member, …
+function gates.put_behind(flat)
+  for i = 1, #flat, 3 do
+    redis.call('ZADD', parked_keys[tonumber(flat[i])], 0, flat[i + 2])
+    local open, at_ms = gates.limit_is_open(flat[i + 1])
+    gates.wake(flat[i + 1], open and gates.now or at_ms or gates.FAR)
+  end
+end
+
+function gates.parked_count(lane, line)
+  return redis.call('ZLEXCOUNT', parked_keys[lane], '[' .. line .. '\0', '(' .. line .. '\1')
+end
+
+-- Order by key.
+
+-- Whether it is this ticket's turn; takes the turn where nobody has it.
+function gates.turn(lane, key, ticket)
+  local holder = redis.call('HGET', busy_keys[lane], key)
+  if not holder or holder == '!' .. ticket
+    or (string.sub(holder, 1, 1) == '!' and redis.call('HGET', control_key, 'on_dead') ~= 'block')
+  then
+    redis.call('HSET', busy_keys[lane], key, ticket)
+    return true
+  end
+  return holder == ticket
+end
+
+-- The turn goes to the next of a key, if this ticket has it.
+function gates.pass_on(lane, key, ticket, is_dead)
+  local holder = redis.call('HGET', busy_keys[lane], key)
+  if holder ~= ticket and holder ~= '!' .. ticket then
+    return
+  end
+  if is_dead and redis.call('HGET', control_key, 'on_dead') == 'block' then
+    redis.call('HSET', busy_keys[lane], key, '!' .. ticket)
+    return
+  end
+  local line = 'k' .. key
+  local member, next_ticket = first_of(lane, line)
+  if not member then
+    redis.call('HDEL', busy_keys[lane], key)
+    return
+  end
+  -- What this job is limited by is asked for when an engine has it: see `admit`.
+  local _, fields = contents(member, line)
+  redis.call('HSET', busy_keys[lane], key, next_ticket)
+  redis.call('ZREM', parked_keys[lane], member)
+  let_through(lane, fields)
+end
+
+-- Limits.
+
+local rules = {}
+local function rule_of(name)
+  if rules[name] == nil then
+    -- A group's limit is told by the group's name: tenant=acme goes by the rule of tenant=*.
+    local text = redis.call('HGET', control_key, 'limit:' .. name)
+      or redis.call('HGET', control_key, 'limit:' .. string.gsub(name, '=.*', '=*'))
+    local rate, per_ms, burst, places = string.match(text or '', '^(%S+) (%d+) (%d+) (%d+)')
+    rules[name] = rate and {
+      rate = tonumber(rate),
+      per_ms = tonumber(per_ms),
+      burst = tonumber(burst),
+      places = tonumber(places),
+    } or false
+  end
+  return rules[name]
+end
+
+local function tokens_of(name, rule)
+  local state = redis.call('HGET', limits_key, 't:' .. name)
+  local tokens, at = string.match(state or '', '^(%S+) (%d+)$')
+  if not tokens then
+    return rule.burst
+  end
+  local gained = math.max(0, gates.now - tonumber(at)) * rule.rate / rule.per_ms
+  return math.min(rule.burst, tonumber(tokens) + gained)
+end
+
+-- Whether a limit lets a job through; if not, also when it may, where time alone can tell.
+function gates.limit_is_open(name)
+  local closed = tonumber(redis.call('HGET', limits_key, 'x:' .. name) or '0')
+  if closed > gates.now then
+    return false, closed
+  elseif closed > 0 then
+    redis.call('HDEL', limits_key, 'x:' .. name)
+  end
+  local rule = rule_of(name)
+  if rule and rule.rate > 0 then
+    local tokens = tokens_of(name, rule)
+    if tokens < 1 then
+      return false, gates.now + math.max(1, math.ceil((1 - tokens) * rule.per_ms / rule.rate))
+    end
+  end
+  if rule and rule.places > 0
+    and tonumber(redis.call('HGET', limits_key, 'u:' .. name) or '0') >= rule.places then
+    return false
+  end
+  return true
+end
+
+function gates.take_token(name)
+  local rule = rule_of(name)
+  if rule and rule.rate > 0 then
+    local left = string.format('%.3f %d', tokens_of(name, rule) - 1, gates.now)
+    redis.call('HSET', limits_key, 't:' .. name, left)
+  end
+end
+
+function gates.take_place(name)
+  redis.call('HINCRBY', limits_key, 'u:' .. name, 1)
+end
+
+local function give_back(name)
+  if redis.call('HINCRBY', limits_key, 'u:' .. name, -1) <= 0 then
+    redis.call('HDEL', limits_key, 'u:' .. name)
+  end
+end
+
+function gates.wake(name, at_ms)
+  local before = redis.call('ZSCORE', due_key, name)
+  if not before or tonumber(before) > at_ms then
+    redis.call('ZADD', due_key, at_ms, name)
+  end
+end
+
+-- A limit as a job asks for it: its name, and after \2 the share of it that the job goes by.
+local function each_limit(limits)
+  return string.gmatch(limits, '[^ ]+')
+end
+
+local function name_of(limit)
+  return (string.gsub(limit, '\2.*', ''))
+end
+
+function gates.has_limit(limits, wanted)
+  for limit in each_limit(limits) do
+    if name_of(limit) == wanted then
+      return true
+    end
+  end
+  return false
+end
+
+-- Nobody is let through until then; a later moment stands.
+function gates.shut(name, until_ms)
+  if tonumber(redis.call('HGET', limits_key, 'x:' .. name) or '0') < until_ms then
+    redis.call('HSET', limits_key, 'x:' .. name, until_ms)
+  end
+end
+
+-- Whether somebody waits in a limit's line who comes before this ticket; a job of one share comes
+-- after whoever waits in any.
+function gates.waits_before(lane, limit, ticket)
+  local name = name_of(limit)
+  if name ~= limit then
+    local from, to = '[l' .. name .. '\2', '(l' .. name .. '\3'
+    return #redis.call('ZRANGEBYLEX', parked_keys[lane], from, to, 'LIMIT', 0, 1) > 0
+  end
+  local _, first = first_of(lane, 'l' .. limit)
+  return first and first < ticket
+end
+
+-- The first limit that keeps a job back; `skip` is known to be open. A job does not overtake one
+-- with an earlier ticket that waits in its line.
+function gates.shut_limit(lane, ticket, limits, skip)
+  for limit in each_limit(limits) do
+    if limit ~= skip then
+      local name = name_of(limit)
+      local open, at_ms = gates.limit_is_open(name)
+      if not open then
+        gates.wake(name, at_ms or gates.FAR)
+        return limit
+      elseif gates.waits_before(lane, limit, ticket) then
+        gates.wake(name, gates.now)
+        return limit
+      end
+    end
+  end
+end
+
+-- What a job holds, so that whoever ends it gives all of it back.
+
+function gates.note(place, stage, job, ticket)
+  redis.call('HSET', admitted, place, gates.pack({ stage, job.key, ticket, job.unique, job.id,
+    job.limits }))
+end
+
+function gates.noted(place)
+  local packed = redis.call('HGET', admitted, place)
+  if packed then
+    local items = cmsgpack.unpack(packed)
+    return { stage = items[1], key = items[2], ticket = items[3], unique = items[4],
+      id = items[5], limits = items[6] }
+  end
+end
+
+function gates.forget(place)
+  redis.call('HDEL', admitted, place)
+end
+
+-- The last entry of a lane whose key was noted.
+function gates.noted_up_to(lane)
+  return redis.call('HGET', admitted, '@' .. LANE_NAMES[lane])
+end
+
+function gates.note_up_to(lane, entry)
+  redis.call('HSET', admitted, '@' .. LANE_NAMES[lane], entry)
+end
+
+function gates.admit(place, job, ticket)
+  for limit in each_limit(job.limits) do
+    gates.take_token(name_of(limit))
+    gates.take_place(name_of(limit))
+  end
+  gates.note(place, 'a', job, ticket)
+end
+
+local function next_of_lane(lane, limit)
+  local line = 'l' .. limit
+  local member, ticket = first_of(lane, line)
+  if member then
+    return line, member, ticket
+  end
+  -- Shares of a limit: the line whose share has had the least comes first.
+  local best, best_line, from = nil, nil, '[' .. line .. '\2'
+  for _ = 1, 200 do
+    member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, '(' .. line .. '\3', 'LIMIT', 0, 1)[1]
+    if not member then
+      break
+    end
+    local found = string.match(member, '^([^%z]+)%z')
+    local had = tonumber(redis.call('HGET', limits_key, 'v:' .. string.sub(found, 2)) or '0')
+    if not best or had < best then
+      best, best_line = had, found
+    end
+    from = '[' .. found .. '\1'
+  end
+  if best then
+    member, ticket = first_of(lane, best_line)
+    return best_line, member, ticket
+  end
+end
+
+local function next_waiting(limit)
+  local turn = redis.call('HINCRBY', limits_key, 'turn', 1)
+  for _, lane in ipairs({ 1, WEIGHTED[turn % 21], 2, 3, 4 }) do
+    local line, member, ticket = next_of_lane(lane, limit)
+    if line then
+      return lane, line, member, ticket
+    end
+  end
+end
+
+local function count_share(line)
+  local limit, share = string.match(line, '^l([^\2]+)\2(.+)$')
+  if limit then
+    local text = redis.call('HGET', control_key, 'limit:' .. limit) or ''
+    local weight = tonumber(string.match(text .. ' ', ' ' .. string.gsub(share, '%W', '%%%0') .. '=(%d+) ') or '1')
+    local field, all = 'v:' .. limit .. '\2' .. share, 'v:' .. limit
+    local now = tonumber(redis.call('HGET', limits_key, all) or '0')
+    local had = math.max(now, tonumber(redis.call('HGET', limits_key, field) or '0'))
+    redis.call('HSET', limits_key, all, had, field, had + 1 / math.max(1, weight))
+  end
+end
+
+-- Let jobs of one limit through while it is open; returns how many were moved, at most `most`.
+function gates.release(name, most)
+  local moved = 0
+  for _ = 1, most do
+    local lane, line, member, ticket = next_waiting(name)
+    if not lane then
+      redis.call('ZREM', due_key, name)
+      break
+    end
+    local open, at_ms = gates.limit_is_open(name)
+    if not open then
+      redis.call('ZADD', due_key, at_ms or gates.FAR, name)
+      break
+    end
+    local job, fields = contents(member, line)
+    local shut = gates.shut_limit(lane, ticket, job.limits, string.sub(line, 2))
+    redis.call('ZREM', parked_keys[lane], member)
+    if shut then
+      gates.park(lane, 'l' .. shut, ticket, job, fields)
+    else
+      gates.admit(let_through(lane, fields), job, ticket)
+      count_share(line)
+    end
+    moved = moved + 1
+  end
+  if moved == most then
+    gates.wake(name, gates.now)
+  end
+  return moved
+end
+
+-- The end of an entry: `how` is free or dead where the job has ended, keep where it comes back and
+-- keeps its turn, early where it gives its turn away and comes back later.
+function gates.leave(lane, place, how, key, ticket, unique, id)
+  local held = gates.noted(place)
+  if held then
+    gates.forget(place)
+    key, ticket, unique = held.key, held.ticket, held.unique ~= '' and held.unique or unique
+    id = held.id ~= '' and held.id or id
+    if held.stage == 'a' then
+      for limit in each_limit(held.limits) do
+        give_back(name_of(limit))
+        local name = name_of(limit)
+        gates.freed[name] = (gates.freed[name] or 0) + 1
+      end
+    end
+  end
+  if key ~= '' and ticket ~= '' and how ~= 'keep' then
+    gates.pass_on(lane, key, ticket, how == 'dead')
+  end
+  if unique ~= '' and (how == 'free' or how == 'dead') then
+    gates.disclaim(unique, id)
+  end
+end
+
+-- Places were given back: whoever waits for them goes on.
+function gates.release_freed()
+  for name, count in pairs(gates.freed) do
+    if redis.call('ZSCORE', due_key, name) then
+      gates.release(name, count)
+    end
+  end
+end
+
+-- Queues that use none of this have no streams for jobs that were let through, and say so.
+function gates.use(group)
+  if redis.call('HEXISTS', control_key, 'gates') == 0 then
+    redis.call('HSET', control_key, 'gates', '1')
+    for _, ready in ipairs(ready_keys) do
+      redis.pcall('XGROUP', 'CREATE', ready, group, '0', 'MKSTREAM')
+    end
+  end
+end
+
+-- Hand jobs of a lane that were let through just now to the engine that made room for them.
+function gates.deliver(lane, group, consumer, count)
+  local most = math.min(count, gates.released[lane] or 0)
+  if most <= 0 then
+    return {}
+  end
+  local found = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', most, 'STREAMS',
+    ready_keys[lane], '>')
+  return type(found) == 'table' and found[1] and found[1][2] or {}
+end

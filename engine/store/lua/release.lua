@@ -1,0 +1,24 @@
+-- release: let through what limits may let through by now, and forget unique values that ended.
+--
+-- needs: gates, claims
+--
+-- KEYS[…]   the 18 keys of `gates`
+-- ARGV[1]   most   most jobs to let through per limit
+-- ARGV[2]   all    1 to look at every limit that somebody waits for, whenever it is due
+--
+-- Returns how many jobs were moved, and the ms until a limit is due next (-1 without one).
+local due_limits = KEYS[#KEYS - 3]
+local most, moved = tonumber(ARGV[1]), 0
+local upto = ARGV[2] == '1' and '+inf' or gates.now
+local names = redis.call('ZRANGEBYSCORE', due_limits, '-inf', upto, 'LIMIT', 0, 100)
+for _, name in ipairs(names) do
+  if moved < most then
+    moved = moved + gates.release(name, most - moved)
+  end
+end
+gates.forget_claims(200)
+local next = redis.call('ZRANGE', due_limits, 0, 0, 'WITHSCORES')
+if #next == 0 or tonumber(next[2]) >= gates.FAR then
+  return { moved, -1 }
+end
+return { moved, math.max(0, math.ceil(tonumber(next[2]) - gates.now)) }
