@@ -236,8 +236,6 @@ class Fetcher:
 
     def take_handed(self, leases: list[Lease]) -> None:
         """Run jobs that a settlement let through for this engine, before what is buffered."""
-        for lease in leases:
-            lease.gated = True
         self._settler.took(leases[0].batch.lane, len(leases))
         self._workers.put(leases, first=True)
 

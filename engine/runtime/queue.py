@@ -291,6 +291,9 @@ class QueueRunner:
         return self.fetcher.room_for_handed()
 
     def _handed(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            lease.gated = True
+            lease.admitted = self._admission.passes(lease)
         self.fetcher.take_handed(leases)
 
     def _doubt(self) -> None:
