@@ -200,36 +200,41 @@ def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_
         settlement.ended.append(lease.entry)
     if job.reported:
         settlement.finished.append(job.id)
-    counted = ""
-    match decision:
-        case to.RetryAt(at_ms=due_ms, attempts=attempts, why=why):
-            meta = _meta(ending, engine, attempts=attempts, why=why)
-            settlement.retries.append((due_ms, _packed(job, meta, decision)))
-            counted = {"backoff": "retried", "snooze": "snoozed"}.get(why, "")
-        case to.SetAside(attempts=attempts):
-            meta = _meta(ending, engine, attempts=attempts, why="hold")
-            settlement.aside.append((job.bound.name, _packed(job, meta, decision)))
-            counted = "snoozed" if isinstance(ending.outcome, was.Held) else ""
-        case to.DeadLetter():
-            _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
-            counted = "dead"
-        case to.WaitFor(limit=limit, attempts=attempts):
-            meta = _meta(ending, engine, attempts=attempts, why="limit")
-            head = head_of(job, limit)
-            fields = with_meta(lease.fields, meta)
-            settlement.behind.append(behind(job.lane, limit, job.ticket, head, fields))
-            counted = "snoozed"
-        case to.Fold():
-            _add_fold(settlement, engine, ending, decision)
-            counted = "duplicate"
-        case _:
-            raise AssertionError(f"{decision} does not end a lease")
+    counted = _apply(settlement, engine, ending, kept_bytes_max)
     if counted:
         name = f"{counted}:{job.bound.name}"
         settlement.stats[name] = settlement.stats.get(name, 0) + 1
         if job.bound.events:
             error = _error(ending.outcome)
             settlement.events.append(_event(counted, job, at_ms=ending.at_ms, error=error.message))
+
+
+def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> str:
+    """Write down what becomes of a job; returns the word that it is counted under."""
+    job, decision = ending.job, ending.decision
+    match decision:
+        case to.RetryAt(at_ms=due_ms, attempts=attempts, why=why):
+            meta = _meta(ending, engine, attempts=attempts, why=why)
+            settlement.retries.append((due_ms, _packed(job, meta, decision)))
+            return {"backoff": "retried", "snooze": "snoozed"}.get(why, "")
+        case to.SetAside(attempts=attempts):
+            meta = _meta(ending, engine, attempts=attempts, why="hold")
+            settlement.aside.append((job.bound.name, _packed(job, meta, decision)))
+            return "snoozed" if isinstance(ending.outcome, was.Held) else ""
+        case to.DeadLetter():
+            _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
+            return "dead"
+        case to.WaitFor(limit=limit, attempts=attempts):
+            meta = _meta(ending, engine, attempts=attempts, why="limit")
+            head = head_of(job, limit)
+            fields = with_meta(job.lease.fields, meta)
+            settlement.behind.append(behind(job.lane, limit, job.ticket, head, fields))
+            return "snoozed"
+        case to.Fold():
+            _add_fold(settlement, engine, ending, decision)
+            return "duplicate"
+        case _:
+            raise AssertionError(f"{decision} does not end a lease")
 
 
 def _packed(job: LiveJob, meta: Meta, decision: to.Decision) -> bytes:

@@ -55,7 +55,7 @@ class Fetcher:
         stopping: Tells that nothing more is to be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of one queue, always given in this order
         self,
         store: Store,
         queue: str,

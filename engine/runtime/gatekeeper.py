@@ -25,7 +25,7 @@ from engine.store.gates import Answer, Question
 from engine.telemetry import QueueMeter
 from schemas.job import ErrorRecord
 
-ASK_MAX = 100
+ASK_MAX = 50
 """Questions of one call."""
 
 ID_CONFLICT = "an earlier job had this id and another payload"

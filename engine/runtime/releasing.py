@@ -15,7 +15,7 @@ from engine.errors import StoreError
 from engine.runtime.outage import Outage
 from engine.store.base import Store
 
-RELEASE_MAX = 200
+RELEASE_MAX = 50
 """Jobs that one call moves; each costs some ten µs, and nobody else is served meanwhile."""
 
 PAUSE_S_MAX = 1.0

@@ -11,10 +11,10 @@ from engine.store.scripts import script
 from engine.wire.keys import GROUP, QueueKeys
 from engine.wire.packing import pack
 
-QUESTIONS_MAX = 100
+QUESTIONS_MAX = 50
 """In one call: each may move a job, at some ten µs, and nobody else is served meanwhile."""
 
-LOOK_MAX = 100
+LOOK_MAX = 50
 """Entries of a lane whose keys are noted in one call; likewise."""
 
 
