@@ -25,6 +25,7 @@ import msgspec
 
 from engine.core.batch import BatchRule
 from engine.core.policy import RetryPolicy, TypePolicy
+from engine.declared import Schedules
 from engine.errors import RegistryError
 from schemas.rules import QUEUE_NAME, TYPE_NAME
 
@@ -138,10 +139,11 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     batch: BatchRule | None = None
 
 
-class Registry:
+class Registry(Schedules):
     """Job types by name, with the middleware and hooks around them, in order of registration."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.types: dict[str, JobType] = {}
         self.middleware: list[Middleware] = []
         self.done_hooks: list[Hook] = []

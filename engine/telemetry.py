@@ -129,6 +129,8 @@ class QueueMeter:
         leases_lost: Leases that other engines took over from this one.
         promoted: Due jobs that this engine moved to their lanes.
         cancelled: Jobs that this engine ended because somebody cancelled them.
+        schedule_ticks: Ticks of schedules that this engine fired.
+        schedules, schedules_broken: Schedules of the queue, and those that cannot be read.
         waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
     """
 
@@ -140,6 +142,9 @@ class QueueMeter:
         self.leases_lost = 0
         self.promoted = 0
         self.cancelled = 0
+        self.schedule_ticks = 0
+        self.schedules = 0
+        self.schedules_broken = 0
         self.waiting = dict.fromkeys(self.wait, 0)
         self.active = 0
         self.delayed = 0
@@ -243,6 +248,8 @@ _GAUGES = (
     ("engine_queue_dead", "Dead letters.", "dead"),
     ("engine_queue_oldest_seconds", "Age of the oldest waiting job.", "oldest_s"),
     ("engine_queue_paused", "1 while the queue is paused.", "paused"),
+    ("engine_schedules", "Schedules, paused ones included.", "schedules"),
+    ("engine_schedules_broken", "Schedules that cannot be read.", "schedules_broken"),
     ("engine_inflight", "Jobs that this engine holds.", "inflight"),
 )
 _COUNTERS = (
@@ -250,6 +257,7 @@ _COUNTERS = (
     ("engine_leases_lost", "Leases that went to other engines.", "leases_lost"),
     ("engine_promoted", "Due jobs moved to their lanes.", "promoted"),
     ("engine_cancelled", "Jobs ended by order of an operator or a producer.", "cancelled"),
+    ("engine_schedule_ticks", "Ticks of schedules that this engine fired.", "schedule_ticks"),
 )
 
 

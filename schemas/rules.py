@@ -6,6 +6,7 @@ import re
 
 TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+SCHEDULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 LANES = ("critical", "high", "normal", "low")
 """All lanes, highest first. Their initials are unique and begin the ids of nameless jobs."""

@@ -244,7 +244,7 @@ class Engine:
         self.spawn(self.vitals.observe())
         self.spawn(self._hooks.run())
         for runner in self.runners.values():
-            for loop in runner.upkeep.loops():
+            for loop in runner.loops():
                 self.spawn(_run(loop))
         if burst:
             self._fetching = [self.spawn(self._burst())]

@@ -23,6 +23,7 @@ from engine.runtime.jobs import BoundType, LiveJob, unknown_type
 from engine.runtime.outage import Outage
 from engine.runtime.renewer import Held
 from engine.runtime.reporter import QueueReporter
+from engine.runtime.scheduling import Scheduling
 from engine.runtime.settler import Settled, Settler
 from engine.runtime.upkeep import Upkeep
 from engine.runtime.workers import Workers
@@ -112,6 +113,15 @@ class QueueRunner:
         self.batches.crew = self.workers
         self.fetcher = self._build_fetcher()
         self.upkeep = self._build_upkeep()
+        self.scheduling = Scheduling(
+            shared.store,
+            queue,
+            registry.schedules_of(queue),
+            app=settings.app,
+            clock=shared.clock,
+            meter=meter,
+            outage=shared.outage,
+        )
 
     def _build_admission(self, registry: Registry, services: Any) -> Admission:
         shared, settings = self._shared, self._shared.settings
@@ -219,6 +229,10 @@ class QueueRunner:
             done_age_ms_max=settings.done_age_ms_max,
             stopping=shared.stopping,
         )
+
+    def loops(self) -> list[Awaitable[None]]:
+        """The background loops, to be run in the engine's task group."""
+        return [*self.upkeep.loops(), self.scheduling.run()]
 
     def held(self) -> Held:
         """What the renewing thread has to look after."""

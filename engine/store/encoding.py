@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from engine.core.leases import RELEASED_IDLE_MS
-from engine.store.base import Control, ServerState, Settlement
+from engine.store.base import (
+    Control,
+    ScheduleAnswer,
+    ScheduleChange,
+    ServerState,
+    Settlement,
+)
 from engine.store.link import Argument
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
@@ -124,6 +131,29 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
 def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
     """Pack lists so that each is unpacked by a call of its own."""
     return pack([pack(items) for items in lists])
+
+
+def schedule_arguments(keys: QueueKeys, change: ScheduleChange) -> tuple[list[str], list[Argument]]:
+    """Build keys and arguments of the script ``schedule``."""
+    before = ""
+    if change.before is not None:
+        before = hashlib.sha1(change.before, usedforsecurity=False).hexdigest()
+    jobs = [pack(fields) for fields in change.jobs]
+    names = [keys.schedules, keys.lane(change.lane)]
+    return names, [change.name, before, change.after or b"", change.due_ms, *jobs]
+
+
+def schedule_answer(reply: Sequence[Any]) -> ScheduleAnswer:
+    """Read what the script ``schedule`` returned."""
+    # A nil at the end of a list is left out of it.
+    match reply:
+        case [b"done"]:
+            return ScheduleAnswer("done")
+        case [b"early", left_ms]:
+            return ScheduleAnswer("early", left_ms=left_ms)
+        case [b"changed", *record]:
+            return ScheduleAnswer("changed", record=record[0] if record else None)
+    raise AssertionError(f"the script answered {reply!r}")
 
 
 def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> Control:

@@ -8,8 +8,21 @@ from typing import Any
 import msgspec
 
 from engine.errors import GroupMissing
-from engine.store.base import Control, Gauges, Promoted, ServerState
-from engine.store.encoding import beats_to_forget, read_control, server_state
+from engine.store.base import (
+    Control,
+    Gauges,
+    Promoted,
+    ScheduleAnswer,
+    ScheduleChange,
+    ServerState,
+)
+from engine.store.encoding import (
+    beats_to_forget,
+    read_control,
+    schedule_answer,
+    schedule_arguments,
+    server_state,
+)
 from engine.store.link import Argument, Link, checked
 from engine.store.scripts import script
 from engine.store.tombstones import TombstonePages
@@ -56,6 +69,13 @@ class UpkeepVerbs:
             await self._upkeep.call((b"HGETALL", keys.control), tombstones.next(keys.cancelled))
         )
         return read_control(flat, tombstones.note(page))
+
+    async def schedules(self, queue: str) -> dict[bytes, bytes]:
+        return _pairs(await self._upkeep.one(b"HGETALL", self.keys_of(queue).schedules))
+
+    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
+        names, arguments = schedule_arguments(self.keys_of(queue), change)
+        return schedule_answer(await self._upkeep.run(script("schedule"), names, *arguments))
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         state = await self.server()

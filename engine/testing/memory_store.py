@@ -15,6 +15,8 @@ from engine.store.base import (
     Lease,
     Promoted,
     Reclaimed,
+    ScheduleAnswer,
+    ScheduleChange,
     ServerState,
     Settlement,
     Summoned,
@@ -135,6 +137,14 @@ class MemoryStore:
         """See :meth:`engine.store.base.Store.forget`."""
         model = self._queue(queue)
         return await self._apply("forget", lambda: model.forget(ids, age_ms_min=age_ms_min))
+
+    async def schedules(self, queue: str) -> dict[bytes, bytes]:
+        """See :meth:`engine.store.base.Store.schedules`."""
+        return await self._apply("schedules", lambda: dict(self._queue(queue).schedules))
+
+    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
+        """See :meth:`engine.store.base.Store.schedule`."""
+        return await self._apply("schedule", lambda: self._queue(queue).schedule(change))
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """See :meth:`engine.store.base.Store.hold`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import Malformed, StoreRefused
-from engine.store.base import Control, Promoted, Settlement
+from engine.store.base import Control, Promoted, ScheduleAnswer, ScheduleChange, Settlement
 from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.streams import (
@@ -254,6 +254,21 @@ class QueueModel(CancelsModel):
         fresh = f"hold:{job_type}" not in self.control_hash
         self.control_hash.setdefault(f"hold:{job_type}", reason)
         return fresh
+
+    def schedule(self, change: ScheduleChange) -> ScheduleAnswer:
+        """See :meth:`engine.store.base.Store.schedule`."""
+        record = self.schedules.get(change.name)
+        if record != change.before:
+            return ScheduleAnswer("changed", record=record)
+        left = change.due_ms - int(self.now_ms())
+        if left > 0:
+            return ScheduleAnswer("early", left_ms=left)
+        for fields in change.jobs:
+            self.add(change.lane, fields)
+        self.schedules.pop(change.name, None)
+        if change.after is not None:
+            self.schedules[change.name] = change.after
+        return ScheduleAnswer("done")
 
     def unhold(self, types: Iterable[str], *, count: int) -> int:
         """See :meth:`engine.store.base.Store.unhold`."""

@@ -45,6 +45,7 @@ class QueueState:
         self.progress: dict[str, bytes] = {}
         self.control_hash: dict[str, str] = {}
         self.cancelled: dict[str, bytes] = {}
+        self.schedules: dict[bytes, bytes] = {}
         self.stats: Counter[str] = Counter()
         # key of the hour → <minute>:<outcome> → count
         self.minutes: dict[str, Counter[str]] = {}

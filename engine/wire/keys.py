@@ -42,6 +42,7 @@ class QueueKeys:
         "producers",
         "progress",
         "queue",
+        "schedules",
         "settled",
         "stats",
     )
@@ -69,6 +70,8 @@ class QueueKeys:
         self.control = f"{base}:control"
         # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
         self.cancelled = f"{base}:cancelled"
+        # hash: name → one schedule (JSON)
+        self.schedules = f"{base}:schedules"
         # hash: counters by outcome and type
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement
