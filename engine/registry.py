@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 
 from engine.core.batch import BatchRule
+from engine.core.children import Children
 from engine.core.policy import RetryPolicy, TypePolicy
 from engine.declared import Schedules
 from engine.errors import RegistryError
@@ -49,6 +50,7 @@ class Job(Protocol):
         version: The payload's version as written by the producer.
         headers: Fields of the entry that the engine does not know.
         traceparent: W3C trace context, or an empty string.
+        children: What became of the jobs that it waited for.
     """
 
     @property
@@ -73,6 +75,8 @@ class Job(Protocol):
     def headers(self) -> dict[str, str]: ...
     @property
     def traceparent(self) -> str: ...
+    @property
+    def children(self) -> Children: ...
 
     async def progress(self, percent: float, message: str = "") -> None:
         """Report how far this attempt is: 0 to 100, and a line for people."""

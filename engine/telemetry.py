@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 OUTCOMES = ("done", "retried", "snoozed", "dead", "lost")
+FLOWS_CLOSED = ("complete", "failed", "continued", "cancelled")
 OTHER = "other"
 """The label of job types that nobody registered."""
 
@@ -131,7 +132,8 @@ class QueueMeter:
         cancelled: Jobs that this engine ended because somebody cancelled them.
         schedule_ticks: Ticks of schedules that this engine fired.
         schedules, schedules_broken: Schedules of the queue, and those that cannot be read.
-        waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
+        flows_closed: Flows whose parents wait no more, as this engine saw it, by why.
+        waiting, active, delayed, held, flows, dead, oldest_s, paused: As last seen on the server.
     """
 
     def __init__(self, types: Iterable[str], lanes: Iterable[str]) -> None:
@@ -145,6 +147,8 @@ class QueueMeter:
         self.schedule_ticks = 0
         self.schedules = 0
         self.schedules_broken = 0
+        self.flows_closed = dict.fromkeys(FLOWS_CLOSED, 0)
+        self.flows = 0
         self.waiting = dict.fromkeys(self.wait, 0)
         self.active = 0
         self.delayed = 0
@@ -190,6 +194,7 @@ class EngineCollector(Collector):
         yield _batches(queues)
         yield from _gauges(queues)
         yield from _counters(queues)
+        yield _flows(queues)
         errors = CounterMetricFamily(
             "engine_redis_errors", "Errors of the server and the way to it.", labels=["kind"]
         )
@@ -245,6 +250,7 @@ _GAUGES = (
     ("engine_queue_active", "Jobs that run now, over all engines.", "active"),
     ("engine_queue_delayed", "Jobs that wait for their time.", "delayed"),
     ("engine_queue_held", "Jobs of held types.", "held"),
+    ("engine_queue_flows", "Jobs that wait for others, their children.", "flows"),
     ("engine_queue_dead", "Dead letters.", "dead"),
     ("engine_queue_oldest_seconds", "Age of the oldest waiting job.", "oldest_s"),
     ("engine_queue_paused", "1 while the queue is paused.", "paused"),
@@ -274,6 +280,18 @@ def _gauges(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
         for queue, meter in queues.items():
             family.add_metric([queue], float(getattr(meter, attribute)))
         yield family
+
+
+def _flows(queues: Mapping[str, QueueMeter]) -> Metric:
+    family = CounterMetricFamily(
+        "engine_flows",
+        "Jobs that wait for their children no more, by why.",
+        labels=["queue", "outcome"],
+    )
+    for queue, meter in queues.items():
+        for outcome, count in meter.flows_closed.items():
+            family.add_metric([queue, outcome], count)
+    return family
 
 
 def _counters(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:

@@ -45,4 +45,10 @@ class RunAgain(msgspec.Struct, frozen=True):
     """The job is run under the lease that was just taken over."""
 
 
-Decision = Acknowledge | RetryAt | DeadLetter | SetAside | HandBack | RunAgain
+class OpenFlow(msgspec.Struct, frozen=True):
+    """The job leaves its lane until its children have ended; they are sent."""
+
+    attempts: int
+
+
+Decision = Acknowledge | RetryAt | DeadLetter | SetAside | HandBack | RunAgain | OpenFlow

@@ -94,6 +94,16 @@ class UnknownVersion(msgspec.Struct, frozen=True):
     version: int
 
 
+class HasChildren(msgspec.Struct, frozen=True):
+    """The job waits for other jobs, which have not been sent yet."""
+
+
+class ChildFailed(msgspec.Struct, frozen=True):
+    """A job that it waited for ended dead, and its producer wants it to fail then."""
+
+    error: ErrorRecord
+
+
 Outcome = (
     Completed
     | Failed
@@ -109,4 +119,6 @@ Outcome = (
     | Early
     | Late
     | UnknownVersion
+    | HasChildren
+    | ChildFailed
 )

@@ -283,6 +283,7 @@ class Engine:
                 continue
             # What stopping engines handed back is pending, and no lane shows it.
             await runner.upkeep.reclaim()
+            await runner.flows.finish()
             moved = (await self._store.promote(queue, count=256)).moved
             fetched = await self._store.fetch(queue, {})
             held = runner.upkeep.inflight()

@@ -18,6 +18,7 @@ from engine.runtime.attempt import Admission
 from engine.runtime.batching import Batcher, Batches, handle_of
 from engine.runtime.calls import Pools, call_of
 from engine.runtime.fetcher import Fetcher
+from engine.runtime.flows import FlowKeeper
 from engine.runtime.hooks import Hooks
 from engine.runtime.jobs import BoundType, LiveJob, unknown_type
 from engine.runtime.outage import Outage
@@ -105,6 +106,9 @@ class QueueRunner:
             spawn=shared.spawn,
             stopping=shared.stopping,
             on_stuck=shared.on_stuck,
+        )
+        self.flows = FlowKeeper(
+            shared.store, queue, shared.clock, outage=shared.outage, meter=meter
         )
         self._admission = self._build_admission(registry, services)
         self.settler = self._build_settler()
@@ -218,6 +222,7 @@ class QueueRunner:
             self.fetcher,
             self.settler,
             self.reporter,
+            self.flows,
             shared.clock,
             meter=self._meter,
             outage=shared.outage,
@@ -286,4 +291,6 @@ class QueueRunner:
         if settled.endings:
             self.upkeep.settled(settled)
             self._shared.on_settled(self.queue, settled)
+        if settled.flows:
+            self.flows.poke()
         self._shared.hooks.note(settled)

@@ -226,7 +226,9 @@ class Workers:
 
     def _goes_on(self, job: LiveJob, outcome: was.Outcome) -> bool:
         """Settle what ends without being run; tell whether the handler is to run all the same."""
-        if isinstance(outcome, was.Vanished):
+        if isinstance(outcome, was.Vanished) or (
+            isinstance(outcome, was.HasChildren) and job.lease.deliveries > 1
+        ):
             self._settler.vanished(job)
         return isinstance(self._settler.end(job, outcome), to.RunAgain)
 

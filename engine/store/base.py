@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from engine.store.flow_base import FlowStore, Opened
 from schemas.job import Tombstone
 
 
@@ -143,6 +144,8 @@ class Settlement(msgspec.Struct, kw_only=True):
         replies: (stream, fields) for producers that wait for an outcome.
         finished: Ids of jobs whose progress is to be forgotten.
         tombstones: Ids of cancelled jobs that have their ends now.
+        ends: Messages of ended jobs to the jobs that wait for them.
+        opened: Flows of jobs that wait for others from now on.
     """
 
     lane: str
@@ -161,6 +164,8 @@ class Settlement(msgspec.Struct, kw_only=True):
     replies: list[tuple[str, list[bytes]]] = []
     finished: list[str] = []
     tombstones: list[str] = []
+    ends: list[bytes] = []
+    opened: list[Opened] = []
 
 
 class Control(msgspec.Struct, kw_only=True):
@@ -172,12 +177,14 @@ class Control(msgspec.Struct, kw_only=True):
         concurrency: Jobs at a time per engine; None for each engine's own setting.
         holds: Held type → reason.
         cancelled: Job id → tombstone, of jobs that have not ended yet as far as is known.
+        flows: Jobs of this queue are, or were, part of flows.
     """
 
     paused: bool = False
     concurrency: int | None = None
     holds: dict[str, str] = {}
     cancelled: Mapping[str, Tombstone] = {}
+    flows: bool = False
 
 
 class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +258,7 @@ class Gauges(msgspec.Struct, kw_only=True):
         held: Jobs set aside per held type.
         dead: Entries in the dead stream.
         oldest_ms: Age of the oldest waiting entry, by the server's clock; 0 without one.
+        flows: Jobs that wait for others.
     """
 
     waiting: dict[str, int]
@@ -259,9 +267,10 @@ class Gauges(msgspec.Struct, kw_only=True):
     held: dict[str, int]
     dead: int
     oldest_ms: int
+    flows: int = 0
 
 
-class Store(Protocol):
+class Store(FlowStore, Protocol):
     """What an engine asks of its queues. One instance serves one engine process."""
 
     async def open(self, queue: str) -> None:

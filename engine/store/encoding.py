@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -98,6 +98,8 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         or settlement.replies
         or settlement.finished
         or settlement.tombstones
+        or settlement.ends
+        or settlement.opened
     ):
         return b""
 
@@ -114,7 +116,8 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
         flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
         flat([(d.fingerprint.encode(), d.sample, pack(d.fields)) for d in settlement.dead]),
-        flat([(stream(keys.held(name)), member) for name, member in settlement.aside]),
+        flat([(stream(keys.held(name)), member) for name, member in settlement.aside])
+        + flat([(stream(keys.flow_ends), message) for message in settlement.ends]),
         settlement.events,
         flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
         [job_id.encode() for job_id in settlement.finished],
@@ -125,7 +128,18 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
             RELEASED.encode(),
         ],
         [stream(keys.cancelled), *buried] if buried else [],
+        _flows(keys, settlement, stream),
     )
+
+
+def _flows(keys: QueueKeys, settlement: Settlement, index: Callable[[str], bytes]) -> list[bytes]:
+    """Lay out the flows that a settlement opens."""
+    if not settlement.opened:
+        return []
+    parts = [index(keys.flows), index(keys.flows_todo), index(keys.control)]
+    for each in settlement.opened:
+        parts += (index(keys.flow(each.flow)), each.flow.encode(), pack(each.fields))
+    return parts
 
 
 def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
@@ -169,6 +183,7 @@ def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> C
             if name.startswith(b"hold:")
         },
         cancelled=cancelled,
+        flows=found.get(b"flows") == b"1",
     )
 
 

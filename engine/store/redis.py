@@ -30,6 +30,7 @@ from engine.store.base import (
 from engine.store.cancels import CancelVerbs
 from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
+from engine.store.flows import FlowVerbs
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
@@ -57,7 +58,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs):
+class RedisStore(CancelVerbs, FlowVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 
@@ -126,11 +127,14 @@ class RedisStore(CancelVerbs):
     async def open(self, queue: str) -> None:
         keys = self.keys_of(queue)
         expected = {
-            b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
-            b"zset": [keys.delayed],
+            b"stream": [
+                *keys.lanes.values(),
+                *(keys.dead, keys.done, keys.events, keys.flow_ends),
+            ],
+            b"zset": [keys.delayed, keys.flows, keys.flows_todo],
             b"hash": [
                 *(keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress),
-                keys.cancelled,
+                *(keys.cancelled, keys.flow_sent),
             ],
         }
         kinds = {name: kind for kind, names in expected.items() for name in names}

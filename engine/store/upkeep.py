@@ -130,6 +130,7 @@ class UpkeepVerbs:
                 *((b"XINFO", b"GROUPS", lane) for lane in lanes),
                 *((b"XPENDING", lane, GROUP) for lane in lanes),
                 *((b"XLEN", keys.held(name)) for name in types),
+                (b"ZCARD", keys.flows),
             )
         )
         lengths = replies[:4]
@@ -147,9 +148,10 @@ class UpkeepVerbs:
                 for lane, length, left, given in zip(LANES, lengths, waiting, back, strict=True)
             },
             delayed=delayed,
-            held={name: n for name, n in zip(types, replies[15:], strict=True) if n},
+            held={name: n for name, n in zip(types, replies[15:-1], strict=True) if n},
             dead=dead,
             oldest_ms=max(0, now_ms - oldest) if oldest else 0,
+            flows=replies[-1],
         )
 
     async def server(self) -> ServerState:

@@ -23,6 +23,7 @@ from engine.store.base import (
 )
 from engine.testing.clock import ManualClock
 from engine.testing.events import Added, Event, Flushed
+from engine.testing.flows_memory import FlowMemory
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
@@ -35,7 +36,7 @@ Faults = Callable[[str, Moment], None]
 ENGINE_FORGOTTEN_MS = 60_000
 
 
-class MemoryStore:
+class MemoryStore(FlowMemory):
     """
     An :class:`engine.store.base.Store` for tests.
 

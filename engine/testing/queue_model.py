@@ -10,6 +10,7 @@ from engine.errors import Malformed, StoreRefused
 from engine.store.base import Control, Promoted, ScheduleAnswer, ScheduleChange, Settlement
 from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
+from engine.testing.flows_model import FlowsModel
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -24,7 +25,7 @@ from engine.wire.packing import unpack
 from schemas.rules import LANES
 
 
-class QueueModel(CancelsModel):
+class QueueModel(CancelsModel, FlowsModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
@@ -147,6 +148,7 @@ class QueueModel(CancelsModel):
             self.progress.pop(job_id, None)
         for job_id in settlement.tombstones:
             self.cancelled.pop(job_id, None)
+        self.record_flows(settlement)
 
     def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
         groups = self.dead_groups
@@ -247,6 +249,7 @@ class QueueModel(CancelsModel):
                 if name.startswith("hold:")
             },
             cancelled=self.tombstones(),
+            flows=self.control_hash.get("flows") == "1",
         )
 
     def hold(self, job_type: str, reason: str) -> bool:

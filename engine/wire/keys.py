@@ -38,6 +38,10 @@ class QueueKeys:
         "delayed",
         "done",
         "events",
+        "flow_ends",
+        "flow_sent",
+        "flows",
+        "flows_todo",
         "lanes",
         "producers",
         "progress",
@@ -76,6 +80,14 @@ class QueueKeys:
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement
         self.settled = f"{base}:settled"
+        # zset, all of one score: parents that wait for their children, as `<job id>/<entry>`
+        self.flows = f"{base}:flows"
+        # zset: flows with children to send or to cancel, by the Unix ms of the next try
+        self.flows_todo = f"{base}:flows:todo"
+        # stream: ends of children, until their parents' queues know of them
+        self.flow_ends = f"{base}:flow-ends"
+        # hash: child of a flow → lane and entry with which it was sent, until its end is known
+        self.flow_sent = f"{base}:flow-sent"
         # prefix of string keys with TTL: the last batch of one producer
         self.producers = f"{base}:producer"
 
@@ -90,6 +102,10 @@ class QueueKeys:
     def minutes(self, now_ms: int) -> str:
         """hash, one per hour: ``<minute>:<outcome>`` → count."""
         return f"mq:{{{self.queue}}}:stats:{now_ms // 3_600_000}"
+
+    def flow(self, flow: str) -> str:
+        """hash: one flow: its parent as packed, and what is known of its children."""
+        return f"mq:{{{self.queue}}}:flow:{flow}"
 
     def producer(self, name: str) -> str:
         """String with TTL: the last batch that a producer sent, with the ids it was given."""
