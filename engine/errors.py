@@ -4,6 +4,7 @@ The errors of the engine, as one tree.
     EngineError
     ├── SettingsError        a setting is missing, out of range or contradicts another
     ├── RegistryError        a handler or an app was declared wrongly
+    ├── ScheduleError        a schedule breaks a rule, or cannot be read
     ├── Malformed            a stream entry breaks a rule of the wire
     ├── EnqueueError         a job could not be accepted
     │   ├── JobRefused           it breaks a rule of the wire; nothing was written
@@ -41,6 +42,10 @@ class RegistryError(EngineError):
 
 class OutcomesMismatch(EngineError):
     """A batch handler returned what cannot be told apart by job; all of its jobs fail by it."""
+
+
+class ScheduleError(EngineError, ValueError):
+    """A schedule breaks a rule, or its record cannot be read."""
 
 
 class NotFound(EngineError):

@@ -24,8 +24,10 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 
 from engine.core.batch import BatchRule
+from engine.core.children import Children
 from engine.core.limits import LimitRule, make_rule
 from engine.core.policy import RetryPolicy, TypePolicy
+from engine.declared import Schedules
 from engine.errors import EngineError, RegistryError
 from schemas.rules import QUEUE_NAME, TYPE_NAME
 
@@ -49,6 +51,7 @@ class Job(Protocol):
         version: The payload's version as written by the producer.
         headers: Fields of the entry that the engine does not know.
         traceparent: W3C trace context, or an empty string.
+        children: What became of the jobs that it waited for.
     """
 
     @property
@@ -73,6 +76,8 @@ class Job(Protocol):
     def headers(self) -> dict[str, str]: ...
     @property
     def traceparent(self) -> str: ...
+    @property
+    def children(self) -> Children: ...
 
     async def progress(self, percent: float, message: str = "") -> None:
         """Report how far this attempt is: 0 to 100, and a line for people."""
@@ -146,10 +151,11 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[str, ...] = ()
 
 
-class Registry:
+class Registry(Schedules):
     """Job types by name, with the middleware and hooks around them, in order of registration."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.types: dict[str, JobType] = {}
         self.middleware: list[Middleware] = []
         self.done_hooks: list[Hook] = []

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "lost")
+FLOWS_CLOSED = ("complete", "failed", "continued", "cancelled")
 OTHER = "other"
 """The label of job types that nobody registered."""
 
@@ -133,7 +134,10 @@ class QueueMeter:
         parked: Jobs that this engine put behind a gate.
         limited: Handlers that met a limit.
         behind: Jobs that wait behind a gate, as last seen on the server.
-        waiting, active, delayed, held, dead, oldest_s, paused: As last seen on the server.
+        schedule_ticks: Ticks of schedules that this engine fired.
+        schedules, schedules_broken: Schedules of the queue, and those that cannot be read.
+        flows_closed: Flows whose parents wait no more, as this engine saw it, by why.
+        waiting, active, delayed, held, flows, dead, oldest_s, paused: As last seen on the server.
     """
 
     def __init__(self, types: Iterable[str], lanes: Iterable[str]) -> None:
@@ -147,6 +151,11 @@ class QueueMeter:
         self.parked = 0
         self.limited = 0
         self.behind = 0
+        self.schedule_ticks = 0
+        self.schedules = 0
+        self.schedules_broken = 0
+        self.flows_closed = dict.fromkeys(FLOWS_CLOSED, 0)
+        self.flows = 0
         self.waiting = dict.fromkeys(self.wait, 0)
         self.active = 0
         self.delayed = 0
@@ -192,6 +201,7 @@ class EngineCollector(Collector):
         yield _batches(queues)
         yield from _gauges(queues)
         yield from _counters(queues)
+        yield _flows(queues)
         errors = CounterMetricFamily(
             "engine_redis_errors", "Errors of the server and the way to it.", labels=["kind"]
         )
@@ -248,9 +258,12 @@ _GAUGES = (
     ("engine_queue_delayed", "Jobs that wait for their time.", "delayed"),
     ("engine_queue_held", "Jobs of held types.", "held"),
     ("engine_queue_parked", "Waiting jobs behind another of their key, or a limit.", "behind"),
+    ("engine_queue_flows", "Jobs that wait for others, their children.", "flows"),
     ("engine_queue_dead", "Dead letters.", "dead"),
     ("engine_queue_oldest_seconds", "Age of the oldest waiting job.", "oldest_s"),
     ("engine_queue_paused", "1 while the queue is paused.", "paused"),
+    ("engine_schedules", "Schedules, paused ones included.", "schedules"),
+    ("engine_schedules_broken", "Schedules that cannot be read.", "schedules_broken"),
     ("engine_inflight", "Jobs that this engine holds.", "inflight"),
 )
 _COUNTERS = (
@@ -260,6 +273,7 @@ _COUNTERS = (
     ("engine_cancelled", "Jobs ended by order of an operator or a producer.", "cancelled"),
     ("engine_parked", "Jobs put behind another of their key, or a limit.", "parked"),
     ("engine_limited", "Handlers that met a limit.", "limited"),
+    ("engine_schedule_ticks", "Ticks of schedules that this engine fired.", "schedule_ticks"),
 )
 
 
@@ -276,6 +290,18 @@ def _gauges(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
         for queue, meter in queues.items():
             family.add_metric([queue], float(getattr(meter, attribute)))
         yield family
+
+
+def _flows(queues: Mapping[str, QueueMeter]) -> Metric:
+    family = CounterMetricFamily(
+        "engine_flows",
+        "Jobs that wait for their children no more, by why.",
+        labels=["queue", "outcome"],
+    )
+    for queue, meter in queues.items():
+        for outcome, count in meter.flows_closed.items():
+            family.add_metric([queue, outcome], count)
+    return family
 
 
 def _counters(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:

@@ -112,8 +112,8 @@ class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lane: The lane it came through.
         entry: Its last stream entry id.
         reason: Why it is dead: ``exhausted``, ``timeout``, ``cancelled``, ``expired``,
-            ``crash-loop``, ``malformed``, ``version-unknown``, ``trimmed``, ``id-conflict`` or
-            ``line-full``.
+            ``crash-loop``, ``malformed``, ``version-unknown``, ``trimmed``, ``child-failed``,
+            ``id-conflict`` or ``line-full``.
         error: The last error.
         rule: The rule of the wire that it broke, if malformed.
         path: Where in the payload, as a JSONPath.

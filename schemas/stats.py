@@ -125,6 +125,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         recent: Jobs of the last five minutes by outcome.
         engines: Live engines that serve it.
         cancelling: Cancelled jobs that have not ended yet.
+        schedules: Its schedules, paused ones included.
         broken: Keys of it that hold another type than they must, counted as empty.
     """
 
@@ -145,6 +146,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     recent: dict[str, int]
     engines: list[str]
     cancelling: int = 0
+    schedules: int = 0
     broken: list[str] = []
 
 

@@ -142,6 +142,7 @@ class JobStory(View, frozen=True, kw_only=True):
         result: What its handler returned.
         dead: Its death, if it is dead.
         cancelled: The order to cancel it, until it has ended.
+        schedule: The schedule that made it; empty for jobs of producers.
     """
 
     job: JobRow
@@ -157,6 +158,7 @@ class JobStory(View, frozen=True, kw_only=True):
     result: Any = None
     dead: Burial | None = None
     cancelled: CancelOrder | None = None
+    schedule: str = ""
 
 
 class JobOrder(View, frozen=True, kw_only=True):

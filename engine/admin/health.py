@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.admin.explain import span
+from engine.admin.schedules import views
 from engine.errors import StoreError, StoreUnavailable
 from engine.store.operator import OperatorStore
+from schemas.schedule import ScheduleView
 from schemas.stats import EngineStats, Finding, Health, QueueStats, Server
 
 MEMORY_NEAR = 0.9
@@ -58,6 +60,14 @@ async def check(store: OperatorStore, queues: Sequence[str], *, backlog_age_ms_m
     for each in stats:
         must = each.queue in queues
         findings += queue_findings(each, must=must, backlog_age_ms_max=backlog_age_ms_max)
+    try:
+        for each in stats:
+            if each.schedules:
+                records = await store.schedules.read(each.queue)
+                known = views(each.queue, records, engines, server.time_ms)
+                findings += schedule_findings(each, known)
+    except StoreError as error:
+        return _report(True, wanted, [*findings, _unreadable(error)])
     return _report(True, wanted, findings)
 
 
@@ -143,6 +153,26 @@ def queue_findings(stats: QueueStats, *, must: bool, backlog_age_ms_max: int) ->
         what = f"{stats.recent['dead']} jobs of queue {queue} died in the last five minutes"
         action = f"python -m engine dead analyse {queue}"
         findings.append(_warning("dead", queue, what, action))
+    return findings
+
+
+def schedule_findings(stats: QueueStats, known: Sequence[ScheduleView]) -> list[Finding]:
+    """Judge the schedules of one queue."""
+    queue = stats.queue
+    findings = []
+    on = [view for view in known if view.state == "on"]
+    if on and not stats.engines:
+        what = f"no live engine serves queue {queue}, so its {len(on)} schedules do not fire"
+        findings.append(_error("schedules", queue, what, "start one: python -m engine run"))
+    for view in known:
+        if view.state == "broken":
+            what = f"schedule {view.name} of queue {queue} cannot be read, so it does not fire: "
+            action = f"write it again, or python -m engine schedule delete {view.name}"
+            findings.append(_error("schedules", queue, what + view.problem, action))
+        elif view.problem and stats.engines:
+            what = f"schedule {view.name} of queue {queue}: {view.problem}"
+            action = f"python -m engine schedule show {view.name}"
+            findings.append(_error("schedules", queue, what, action))
     return findings
 
 

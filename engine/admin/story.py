@@ -43,7 +43,19 @@ async def tell(
         result=as_json(done.result) if done else None,
         dead=_burial(found, record) if record else None,
         cancelled=_order(tombstone) if tombstone else None,
+        schedule=await _schedule(store, found),
     )
+
+
+async def _schedule(store: OperatorStore, found: Found) -> str:
+    """Name the schedule that made a job; of done jobs the id alone tells it."""
+    name, _, tick = found.id.rpartition(":")
+    if not (name and tick.removeprefix("now-").isdigit()):
+        return ""
+    if found.done is None:
+        told = (found.field(b"schedule") or b"").decode("utf-8", "replace")
+        return name if told == name else ""
+    return name if await store.schedules.one(found.queue, name) is not None else ""
 
 
 def _burial(found: Found, record: DeadRecord) -> Burial:

@@ -95,7 +95,7 @@ def enqueue(
     """  # noqa: D301 - click reads \b
     if (data is None) == (path is None):
         raise click.UsageError("give --data for one job, or --file for many")
-    defaults = Line(type=job_type, id=own_id, v=version, headers=_headers(headers), **options)
+    defaults = Line(type=job_type, id=own_id, v=version, headers=read_headers(headers), **options)
     if path is not None:
         if own_id is not None:
             raise click.UsageError("--id names one job; in a file each line names its own")
@@ -106,7 +106,7 @@ def enqueue(
     if job_type is None:
         raise click.UsageError("TYPE is missing")
     assert data is not None
-    job = _job(defaults, _payload(data))
+    job = _job(defaults, read_payload(data))
     return asyncio.run(_one(_client_of(frame, give_up_s), job, as_json=as_json))
 
 
@@ -310,7 +310,8 @@ def _job(defaults: Line, data: bytes) -> NewJob:
         raise EnqueueError(str(error)) from None
 
 
-def _payload(data: str) -> bytes:
+def read_payload(data: str) -> bytes:
+    """Read what ``--data`` says: JSON, @PATH or - for stdin."""
     if data == "-":
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
@@ -334,7 +335,8 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _headers(pairs: tuple[str, ...]) -> dict[str, str] | None:
+def read_headers(pairs: tuple[str, ...]) -> dict[str, str] | None:
+    """Read what ``--header`` says."""
     split = [pair.partition("=") for pair in pairs]
     if any(not separator for _, separator, _ in split):
         raise click.UsageError("--header must be written NAME=VALUE")

@@ -178,6 +178,7 @@ def print_story(story: JobStory) -> None:
             ("why", story.why),
             ("cancelled", _order(story)),
             ("type", job.type),
+            ("schedule", story.schedule),
             ("place", f"{job.queue}, lane {job.lane}" + (f", entry {job.entry}" * bool(job.entry))),
             ("enqueued", _moment(job.enqueued_ms)),
             (_when(job.state), _moment(job.at_ms)),

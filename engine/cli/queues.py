@@ -102,6 +102,7 @@ def _print_detail(stats: QueueStats) -> None:
             ("paused", paused),
             ("concurrency", str(stats.concurrency or "as each engine is set")),
             ("engines", ", ".join(stats.engines) or "none"),
+            ("schedules", str(stats.schedules or "")),
             ("done kept", str(stats.done_kept)),
             ("cancelling", str(stats.cancelling or "")),
         ]

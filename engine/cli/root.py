@@ -35,6 +35,7 @@ class Commands(click.Group):
         "run-now": "engine.cli.orders:run_now",
         "priority": "engine.cli.orders:priority",
         "dead": "engine.cli.dead:dead",
+        "schedule": "engine.cli.schedule:schedule",
         "pause": "engine.cli.queues:pause",
         "resume": "engine.cli.queues:resume",
         "concurrency": "engine.cli.queues:concurrency",

@@ -87,6 +87,12 @@ def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
         case was.UnknownVersion():
             at_ms = now_ms + policy.version_recheck_ms
             return to.RetryAt(at_ms=at_ms, attempts=unspent, why="version")
+        case was.HasChildren() if job.lost >= policy.deliveries_lost_max:
+            return to.DeadLetter(reason="crash-loop", attempts=unspent)
+        case was.HasChildren():
+            return to.OpenFlow(attempts=unspent)
+        case was.ChildFailed():
+            return to.DeadLetter(reason="child-failed", attempts=unspent)
         case _:
             assert_never(outcome)
 

@@ -59,4 +59,12 @@ class RunAgain(msgspec.Struct, frozen=True):
     """The job is run under the lease that was just taken over."""
 
 
-Decision = Acknowledge | RetryAt | DeadLetter | SetAside | WaitFor | Fold | HandBack | RunAgain
+class OpenFlow(msgspec.Struct, frozen=True):
+    """The job leaves its lane until its children have ended; they are sent."""
+
+    attempts: int
+
+
+Decision = (
+    Acknowledge | RetryAt | DeadLetter | SetAside | WaitFor | Fold | OpenFlow | HandBack | RunAgain
+)

@@ -121,6 +121,16 @@ class Debounced(msgspec.Struct, frozen=True):
     due_ms: int
 
 
+class HasChildren(msgspec.Struct, frozen=True):
+    """The job waits for other jobs, which have not been sent yet."""
+
+
+class ChildFailed(msgspec.Struct, frozen=True):
+    """A job that it waited for ended dead, and its producer wants it to fail then."""
+
+    error: ErrorRecord
+
+
 Outcome = (
     Completed
     | Failed
@@ -140,4 +150,6 @@ Outcome = (
     | Refused
     | Limited
     | Debounced
+    | HasChildren
+    | ChildFailed
 )

@@ -25,6 +25,7 @@ from engine.store.base import Lease
 from engine.store.gates import Question
 from engine.wire.codec import Envelope, Limits, parse, salvage
 from engine.wire.keys import slot_tag
+from schemas.flow import ChildFailure
 from schemas.job import ErrorRecord, Tombstone
 
 MESSAGE_CHARS_MAX = 500
@@ -140,12 +141,15 @@ class Admission:
                 return job, None, cancelled
             waits = _not_now(job, envelope, self._now_ms())
             if not lease.admitted and not isinstance(waits, was.Late):
-                question = self._question(job, envelope, early=isinstance(waits, was.Early))
+                early = isinstance(waits, was.Early) or _waits_for_children(envelope)
+                question = self._question(job, envelope, early=early)
                 if question is not None:
                     return job, None, Ask(question)
             if waits is not None:
                 return job, None, waits
             payload = job.bound.decode(envelope.data)
+            if envelope.children > 0 and (waits := _for_children(envelope)) is not None:
+                return job, None, waits
         except Malformed as error:
             if job.bound is self.unknown:
                 job.bound = self._named(lease.fields)
@@ -238,6 +242,35 @@ def _not_now(job: LiveJob, envelope: Envelope, now_ms: int) -> was.Outcome | Non
     if job.bound.held:
         return was.Held()
     return None
+
+
+def _for_children(envelope: Envelope) -> was.Outcome | None:
+    """Say whether a job must wait for its children, or why it cannot run after them."""
+    family = envelope.family
+    if family is None:
+        return was.HasChildren()
+    if family.how in {"complete", "continued"}:
+        return None
+    if envelope.meta is not None and envelope.meta.redrives > family.redrives:
+        # An operator wants it tried again: those that are not done, then itself.
+        return was.HasChildren()
+    if family.how == "cancelled":
+        error = ErrorRecord(kind="Cancelled", message="while it waited for its children")
+        return was.Cancelled(error=error, ordered=True, started=False)
+    cause = family.failures[0] if family.failures else None
+    return was.ChildFailed(error=ErrorRecord(kind="ChildFailed", message=_told(cause)))
+
+
+def _waits_for_children(envelope: Envelope) -> bool:
+    return envelope.children > 0 and isinstance(_for_children(envelope), was.HasChildren)
+
+
+def _told(failure: ChildFailure | None) -> str:
+    if failure is None:
+        return "one of its children ended dead"
+    who = f"child {failure.number}, {failure.id} ({failure.type} in {failure.queue})"
+    error = f": {failure.error}" if failure.error else ""
+    return f"{who}, ended dead: {failure.reason}{error}"[:MESSAGE_CHARS_MAX]
 
 
 def _broken(error: Malformed) -> was.Broken:

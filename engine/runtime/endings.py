@@ -15,6 +15,7 @@ import orjson
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.fingerprint import fingerprint
+from engine.runtime.flow_records import FLOW_BYTES_MAX, flow_end, opened_flow
 from engine.runtime.jobs import LiveJob
 from engine.runtime.leaving import comes_back_to, head_of, leaves_of, ticket_kept
 from engine.store.base import Dead, Settlement
@@ -183,12 +184,17 @@ def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Succ
         job = each.job
         if job.reported:
             settlement.finished.append(job.id)
-        if job.envelope is not None and job.envelope.reply:
-            fields = [b"outcome", b"done", b"result", each.result or b"null"]
-            settlement.replies.append(_reply(job, fields))
+        if job.envelope is not None:
+            if job.envelope.reply:
+                fields = [b"outcome", b"done", b"result", each.result or b"null"]
+                settlement.replies.append(_reply(job, fields))
+            if job.envelope.parent is not None:
+                settlement.ends.append(flow_end(job, result=each.result))
 
 
-def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> None:
+def _add_ending(
+    settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int
+) -> None:
     job, decision = ending.job, ending.decision
     lease = job.lease
     if lease.deliveries != 1:
@@ -221,6 +227,10 @@ def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: 
             meta = _meta(ending, engine, attempts=attempts, why="hold")
             settlement.aside.append((job.bound.name, _packed(job, meta, decision)))
             return "snoozed" if isinstance(ending.outcome, was.Held) else ""
+        case to.OpenFlow(attempts=attempts):
+            meta = _meta(ending, engine, attempts=attempts, why="children")
+            settlement.opened.append(opened_flow(job, meta))
+            return ""
         case to.DeadLetter():
             _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
             return "dead"
@@ -302,6 +312,8 @@ def _add_death(
     job = ending.job
     fields = job.lease.fields
     size = sum(map(len, fields))
+    if job.envelope is not None and job.envelope.children > 0:
+        kept_bytes_max += FLOW_BYTES_MAX
     if size > kept_bytes_max or len(fields) > FIELDS_KEPT_MAX:
         record = msgspec.structs.replace(
             record, cut=size, sha256=hashlib.sha256(b"\0".join(fields)).hexdigest()
@@ -321,6 +333,8 @@ def _add_death(
         reason, error = record.reason.encode(), record.error.message.encode()
         told = [b"outcome", b"dead", b"reason", reason, b"error", error]
         settlement.replies.append(_reply(job, told))
+    if job.envelope is not None and job.envelope.parent is not None:
+        settlement.ends.append(flow_end(job, record))
 
 
 def _death(ending: Ending, engine: str, decision: to.DeadLetter) -> DeadRecord:

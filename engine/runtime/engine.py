@@ -248,7 +248,7 @@ class Engine:
         self.spawn(self.vitals.observe())
         self.spawn(self._hooks.run())
         for runner in self.runners.values():
-            for loop in runner.upkeep.loops():
+            for loop in runner.loops():
                 self.spawn(_run(loop))
         if burst:
             self._fetching = [self.spawn(self._burst())]
@@ -287,6 +287,7 @@ class Engine:
                 continue
             # What stopping engines handed back is pending, and no lane shows it.
             await runner.upkeep.reclaim()
+            await runner.flows.finish()
             moved = (await self._store.promote(queue, count=256)).moved
             fetched = await self._store.fetch(queue, {})
             held = runner.upkeep.inflight()

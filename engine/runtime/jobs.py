@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from engine.core.children import Children, children_of
 from engine.core.decide import JobFacts
 from engine.core.policy import TypePolicy
 from engine.registry import JobType
@@ -210,6 +211,11 @@ class LiveJob(msgspec.Struct, gc=False):
     def traceparent(self) -> str:
         """W3C trace context, or an empty string."""
         return self.envelope.traceparent if self.envelope is not None else ""
+
+    @property
+    def children(self) -> Children:
+        """What became of the jobs that it waited for."""
+        return children_of(self.envelope.family if self.envelope is not None else None)
 
     @property
     def lost(self) -> int:

@@ -52,6 +52,9 @@ def _how(decision: to.Decision) -> How | None:
     match decision:
         case to.RetryAt(why=why):
             return "early" if why in {"delay", "debounce"} else "keep"
+        case to.OpenFlow():
+            # It takes its place in the order anew when its children have ended.
+            return "early"
         case to.SetAside() | to.WaitFor():
             return "keep"
         case to.DeadLetter():

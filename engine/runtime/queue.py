@@ -18,12 +18,14 @@ from engine.runtime.attempt import Admission
 from engine.runtime.batching import Batcher, Batches, handle_of
 from engine.runtime.calls import Pools, call_of
 from engine.runtime.fetcher import Fetcher
+from engine.runtime.flows import FlowKeeper
 from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.hooks import Hooks
 from engine.runtime.jobs import BoundType, LiveJob, unknown_type
 from engine.runtime.outage import Outage
 from engine.runtime.renewer import Held
 from engine.runtime.reporter import QueueReporter
+from engine.runtime.scheduling import Scheduling
 from engine.runtime.settler import Settled, Settler
 from engine.runtime.upkeep import Upkeep
 from engine.runtime.workers import Workers
@@ -106,6 +108,9 @@ class QueueRunner:
             stopping=shared.stopping,
             on_stuck=shared.on_stuck,
         )
+        self.flows = FlowKeeper(
+            shared.store, queue, shared.clock, outage=shared.outage, meter=meter
+        )
         self._admission = self._build_admission(registry, services)
         self.settler = self._build_settler()
         self.gatekeeper = self._build_gatekeeper()
@@ -116,6 +121,15 @@ class QueueRunner:
         self.fetcher = self._build_fetcher()
         self.upkeep = self._build_upkeep()
         self.limits = registry.limits.get(queue, {})
+        self.scheduling = Scheduling(
+            shared.store,
+            queue,
+            registry.schedules_of(queue),
+            app=settings.app,
+            clock=shared.clock,
+            meter=meter,
+            outage=shared.outage,
+        )
 
     def _build_admission(self, registry: Registry, services: Any) -> Admission:
         shared, settings = self._shared, self._shared.settings
@@ -236,6 +250,7 @@ class QueueRunner:
             self.fetcher,
             self.settler,
             self.reporter,
+            self.flows,
             shared.clock,
             meter=self._meter,
             outage=shared.outage,
@@ -247,6 +262,10 @@ class QueueRunner:
             done_age_ms_max=settings.done_age_ms_max,
             stopping=shared.stopping,
         )
+
+    def loops(self) -> list[Awaitable[None]]:
+        """The background loops, to be run in the engine's task group."""
+        return [*self.upkeep.loops(), self.scheduling.run()]
 
     def held(self) -> Held:
         """What the renewing thread has to look after."""
@@ -317,4 +336,6 @@ class QueueRunner:
         if settled.endings:
             self.upkeep.settled(settled)
             self._shared.on_settled(self.queue, settled)
+        if settled.flows:
+            self.flows.poke()
         self._shared.hooks.note(settled)

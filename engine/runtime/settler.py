@@ -44,11 +44,13 @@ class Settled(msgspec.Struct, frozen=True):
         successes: Jobs that are done.
         endings: All other ends.
         lost: Leases that had gone to another engine; what became of them here is dropped.
+        flows: Jobs opened flows, or ended as children of some.
     """
 
     successes: Sequence[Success]
     endings: Sequence[Ending]
     lost: Sequence[Lease]
+    flows: bool = False
 
 
 class _Lane:
@@ -219,6 +221,7 @@ class Settler:
         vanished, lane.vanished = lane.vanished, {}
         count = len(successes) + len(endings)
         told: list[bytes] = []
+        flows = False
         while successes or endings:
             lane.sending = (successes, endings)
             lane.sequence += 1
@@ -243,6 +246,7 @@ class Settler:
             gone = set(await self._persist(settlement))
             if settlement.handed:
                 self._on_handed(settlement.handed)
+            flows = bool(settlement.ends or settlement.opened)
             if not gone:
                 break
             parted = (successes, endings)
@@ -253,7 +257,7 @@ class Settler:
         lane.held -= count
         self.unsettled -= count
         self._count(name, successes, endings, lost, vanished)
-        self._on_settled(Settled(successes, endings, lost))
+        self._on_settled(Settled(successes, endings, lost, flows))
 
     async def _persist(self, settlement: Settlement) -> list[bytes]:
         """Send a settlement until the store answers; a lost reply is asked for again."""
@@ -309,6 +313,8 @@ def _fail_at(side: str, settlement: Settlement) -> None:
         failpoint(f"K7{side}")
     if settlement.dead:
         failpoint(f"K8{side}")
+    if settlement.opened:
+        failpoint(f"F1{side}")
 
 
 def _in(each: Success | Ending, gone: set[bytes]) -> bool:

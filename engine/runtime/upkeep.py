@@ -18,6 +18,7 @@ from engine.failpoint import failpoint
 from engine.runtime.attempt import Admission
 from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
+from engine.runtime.flows import FlowKeeper
 from engine.runtime.outage import Outage
 from engine.runtime.releasing import Releaser
 from engine.runtime.reporter import QueueReporter
@@ -49,6 +50,7 @@ class Upkeep:
         fetcher: Given what was reclaimed.
         settler: Settles what is dead at once.
         reporter: Flushed.
+        flows: Told whether there are any.
         clock: Time and chance.
         meter: Kept current.
         outage: Told of failures.
@@ -70,6 +72,7 @@ class Upkeep:
         fetcher: Fetcher,
         settler: Settler,
         reporter: QueueReporter,
+        flows: FlowKeeper,
         clock: Clock,
         *,
         meter: QueueMeter,
@@ -89,6 +92,7 @@ class Upkeep:
         self._fetcher = fetcher
         self._settler = settler
         self._reporter = reporter
+        self._flows = flows
         self._clock = clock
         self._meter = meter
         self._outage = outage
@@ -116,6 +120,7 @@ class Upkeep:
             self._every(TRIM_PAUSE_S, self._trim, jitter=True),
             self._every(RETIRE_PAUSE_S, self._retire, jitter=True),
             self._every(QueueReporter.PAUSE_S, self._reporter.flush),
+            self._flows.run(),
         ]
 
     def settled(self, settled: Settled) -> None:
@@ -226,6 +231,7 @@ class Upkeep:
         """Pause, resume, change the concurrency, hold types, cancel jobs."""
         workers = self._workers
         self._meter.paused = control.paused
+        self._flows.follow(control)
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
         held = control.holds.keys() | self._holding
@@ -295,6 +301,7 @@ class Upkeep:
         meter.delayed = gauges.delayed
         meter.held = sum(gauges.held.values())
         meter.dead = gauges.dead
+        meter.flows = gauges.flows
         meter.oldest_s = gauges.oldest_ms / 1e3
         meter.inflight = self.inflight()
 

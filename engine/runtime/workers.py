@@ -233,7 +233,9 @@ class Workers:
         if isinstance(outcome, Ask):
             self._gatekeeper.ask(job, outcome.question)
             return False
-        if isinstance(outcome, was.Vanished):
+        if isinstance(outcome, was.Vanished) or (
+            isinstance(outcome, was.HasChildren) and job.lease.deliveries > 1
+        ):
             self._settler.vanished(job)
         return isinstance(self._settler.end(job, outcome), to.RunAgain)
 

@@ -13,11 +13,12 @@ each is safe to repeat), :class:`~engine.errors.StoreRefused` (nothing was chang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from engine.core.limits import LimitRule
+from engine.store.flow_base import FlowStore, Opened
 from engine.store.gates import Behind, GateStore, Leave
 from schemas.job import Tombstone
 
@@ -153,6 +154,8 @@ class Settlement(msgspec.Struct, kw_only=True):
         behind: Jobs that wait for a limit from now on.
         room: Jobs that this engine would take of those that the settlement lets through.
         handed: Filled by the store: those jobs.
+        ends: Messages of ended jobs to the jobs that wait for them.
+        opened: Flows of jobs that wait for others from now on.
     """
 
     lane: str
@@ -175,6 +178,8 @@ class Settlement(msgspec.Struct, kw_only=True):
     behind: list[Behind] = []
     room: int = 0
     handed: list[Lease] = []
+    ends: list[bytes] = []
+    opened: list[Opened] = []
 
 
 class Control(msgspec.Struct, kw_only=True):
@@ -189,6 +194,7 @@ class Control(msgspec.Struct, kw_only=True):
         limits: Limit → its rule.
         blocks: A dead job keeps its ordering key until it is brought back or discarded.
         gates: Jobs of this queue have asked for gates, so there are further streams to read.
+        flows: Jobs of this queue are, or were, part of flows.
     """
 
     paused: bool = False
@@ -198,6 +204,44 @@ class Control(msgspec.Struct, kw_only=True):
     limits: dict[str, LimitRule] = {}
     blocks: bool = False
     gates: bool = False
+    flows: bool = False
+
+
+class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is to become of one schedule, if it is still as it was seen.
+
+    Attributes:
+        name: The schedule.
+        before: Its record as it was seen; None for none.
+        after: Its record from now on; None to take it away.
+        lane: The lane of its jobs.
+        jobs: Stream fields of the jobs that are added with it.
+        due_ms: Unix ms by the server's clock before which nothing is done; 0 for none.
+    """
+
+    name: bytes
+    before: bytes | None
+    after: bytes | None
+    lane: str = "normal"
+    jobs: list[list[bytes]] = []
+    due_ms: int = 0
+
+
+class ScheduleAnswer(msgspec.Struct, frozen=True):
+    """
+    What became of a :class:`ScheduleChange`.
+
+    Attributes:
+        outcome: ``done``; ``early`` before the due time, or ``changed`` where the record was not
+            the one seen: then nothing was done.
+        left_ms: The ms until the due time, by the server's clock.
+        record: The record that is there; None for none.
+    """
+
+    outcome: Literal["done", "early", "changed"]
+    left_ms: int = 0
+    record: bytes | None = None
 
 
 class ServerState(msgspec.Struct, kw_only=True):
@@ -235,6 +279,7 @@ class Gauges(msgspec.Struct, kw_only=True):
         held: Jobs set aside per held type.
         dead: Entries in the dead stream.
         oldest_ms: Age of the oldest waiting entry, by the server's clock; 0 without one.
+        flows: Jobs that wait for others.
     """
 
     waiting: dict[str, int]
@@ -244,9 +289,10 @@ class Gauges(msgspec.Struct, kw_only=True):
     held: dict[str, int]
     dead: int
     oldest_ms: int
+    flows: int = 0
 
 
-class Store(GateStore, Protocol):
+class Store(GateStore, FlowStore, Protocol):
     """What an engine asks of its queues. One instance serves one engine process."""
 
     async def open(self, queue: str) -> None:
@@ -322,6 +368,12 @@ class Store(GateStore, Protocol):
 
         One without a time, written by hand, is given the present one.
         """
+
+    async def schedules(self, queue: str) -> dict[bytes, bytes]:
+        """Read the records of a queue's schedules, by name; whatever stands there."""
+
+    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
+        """Change one schedule and add the jobs that come with it, together or not at all."""
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """Hold a type; returns False if it was held already, whose reason is then kept."""

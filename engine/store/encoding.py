@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from engine.core.leases import RELEASED_IDLE_MS
 from engine.core.limits import LimitRule, read_rule
-from engine.store.base import Control, ServerState, Settlement
+from engine.store.base import (
+    Control,
+    ScheduleAnswer,
+    ScheduleChange,
+    ServerState,
+    Settlement,
+)
 from engine.store.gates import LANE_NUMBERS, Leave
 from engine.store.link import Argument
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
@@ -95,6 +102,8 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         or settlement.finished
         or settlement.tombstones
         or settlement.leaves
+        or settlement.ends
+        or settlement.opened
     ):
         return b""
 
@@ -111,7 +120,8 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
         flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
         flat([(d.fingerprint.encode(), d.sample, pack(d.fields)) for d in settlement.dead]),
-        flat([(stream(keys.held(name)), member) for name, member in settlement.aside]),
+        flat([(stream(keys.held(name)), member) for name, member in settlement.aside])
+        + flat([(stream(keys.flow_ends), message) for message in settlement.ends]),
         settlement.events,
         flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
         [job_id.encode() for job_id in settlement.finished],
@@ -124,6 +134,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
             b"%d" % settlement.room,
         ],
         [stream(keys.cancelled), *buried] if buried else [],
+        _flows(keys, settlement, stream),
         flat([_left(leave) for leave in settlement.leaves]),
         flat(
             [
@@ -139,9 +150,42 @@ def _left(leave: Leave) -> tuple[bytes, ...]:
     return (leave.entry, *(part.encode() for part in parts))
 
 
+def _flows(keys: QueueKeys, settlement: Settlement, index: Callable[[str], bytes]) -> list[bytes]:
+    """Lay out the flows that a settlement opens."""
+    if not settlement.opened:
+        return []
+    parts = [index(keys.flows), index(keys.flows_todo), index(keys.control)]
+    for each in settlement.opened:
+        parts += (index(keys.flow(each.flow)), each.flow.encode(), pack(each.fields))
+    return parts
+
+
 def pack_of_lists(*lists: Sequence[bytes]) -> bytes:
     """Pack lists so that each is unpacked by a call of its own."""
     return pack([pack(items) for items in lists])
+
+
+def schedule_arguments(keys: QueueKeys, change: ScheduleChange) -> tuple[list[str], list[Argument]]:
+    """Build keys and arguments of the script ``schedule``."""
+    before = ""
+    if change.before is not None:
+        before = hashlib.sha1(change.before, usedforsecurity=False).hexdigest()
+    jobs = [pack(fields) for fields in change.jobs]
+    names = [keys.schedules, keys.lane(change.lane)]
+    return names, [change.name, before, change.after or b"", change.due_ms, *jobs]
+
+
+def schedule_answer(reply: Sequence[Any]) -> ScheduleAnswer:
+    """Read what the script ``schedule`` returned."""
+    # A nil at the end of a list is left out of it.
+    match reply:
+        case [b"done"]:
+            return ScheduleAnswer("done")
+        case [b"early", left_ms]:
+            return ScheduleAnswer("early", left_ms=left_ms)
+        case [b"changed", *record]:
+            return ScheduleAnswer("changed", record=record[0] if record else None)
+    raise AssertionError(f"the script answered {reply!r}")
 
 
 def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> Control:
@@ -160,6 +204,7 @@ def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> C
         limits=_limits(found),
         blocks=found.get(b"on_dead") == b"block",
         gates=found.get(b"gates") == b"1",
+        flows=found.get(b"flows") == b"1",
     )
 
 

@@ -31,6 +31,7 @@ from engine.store.base import (
 from engine.store.cancels import CancelVerbs
 from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
+from engine.store.flows import FlowVerbs
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
@@ -58,7 +59,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs, GateVerbs):
+class RedisStore(CancelVerbs, FlowVerbs, GateVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 
@@ -127,17 +128,20 @@ class RedisStore(CancelVerbs, GateVerbs):
     async def open(self, queue: str) -> None:
         keys = self.keys_of(queue)
         expected = {
-            b"stream": [*keys.lanes.values(), keys.dead, keys.done, keys.events],
-            b"zset": [keys.delayed, keys.limits_due, keys.unique_ends],
+            b"stream": [
+                *keys.streams.values(),
+                *(keys.dead, keys.done, keys.events, keys.flow_ends),
+            ],
+            b"zset": [
+                *(keys.delayed, keys.flows, keys.flows_todo, keys.limits_due, keys.unique_ends),
+                *map(keys.parked, LANES),
+            ],
             b"hash": [
                 *(keys.stats, keys.settled, keys.dead_groups, keys.control, keys.progress),
-                keys.cancelled,
+                *(keys.cancelled, keys.flow_sent, keys.admitted, keys.limits, keys.unique),
+                *map(keys.busy, LANES),
             ],
         }
-        expected[b"stream"] += [keys.lane(ready) for ready in READY.values()]
-        expected[b"zset"] += [keys.parked(lane) for lane in LANES]
-        expected[b"hash"] += [keys.busy(lane) for lane in LANES]
-        expected[b"hash"] += [keys.admitted, keys.limits, keys.unique]
         kinds = {name: kind for kind, names in expected.items() for name in names}
         found = checked(await self._upkeep.call(*((b"TYPE", name) for name in kinds)))
         for (name, kind), actual in zip(kinds.items(), found, strict=True):

@@ -8,8 +8,21 @@ from typing import Any
 import msgspec
 
 from engine.errors import GroupMissing
-from engine.store.base import Control, Gauges, Promoted, ServerState
-from engine.store.encoding import beats_to_forget, read_control, server_state
+from engine.store.base import (
+    Control,
+    Gauges,
+    Promoted,
+    ScheduleAnswer,
+    ScheduleChange,
+    ServerState,
+)
+from engine.store.encoding import (
+    beats_to_forget,
+    read_control,
+    schedule_answer,
+    schedule_arguments,
+    server_state,
+)
 from engine.store.link import Argument, Link, checked
 from engine.store.scripts import script
 from engine.store.tombstones import TombstonePages
@@ -67,6 +80,13 @@ class UpkeepVerbs:
             self._gated.discard(queue)
         return found
 
+    async def schedules(self, queue: str) -> dict[bytes, bytes]:
+        return _pairs(await self._upkeep.one(b"HGETALL", self.keys_of(queue).schedules))
+
+    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
+        names, arguments = schedule_arguments(self.keys_of(queue), change)
+        return schedule_answer(await self._upkeep.run(script("schedule"), names, *arguments))
+
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         state = await self.server()
         record = {"reason": reason, "since_ms": int(state.time_ms), "by": self.consumer}
@@ -121,6 +141,7 @@ class UpkeepVerbs:
                 *((b"XINFO", b"GROUPS", lane) for lane in lanes),
                 *((b"XPENDING", lane, GROUP) for lane in lanes),
                 *((b"XLEN", keys.held(name)) for name in types),
+                (b"ZCARD", keys.flows),
                 *((b"ZCARD", keys.parked(lane)) for lane in LANES),
             )
         )
@@ -128,7 +149,7 @@ class UpkeepVerbs:
         lengths = replies[:count]
         delayed, dead, (seconds, micros) = replies[count : count + 3]
         groups, pending = replies[count + 3 : 2 * count + 3], replies[2 * count + 3 : 3 * count + 3]
-        held = replies[3 * count + 3 : -len(LANES)]
+        held = replies[3 * count + 3 : -len(LANES) - 1]
         # What stopping engines handed back is pending with nobody: it waits.
         back = [_released(summary) for summary in pending]
         oldest = await self._oldest(lanes, waiting, groups, back)
@@ -146,6 +167,7 @@ class UpkeepVerbs:
             held={name: n for name, n in zip(types, held, strict=True) if n},
             dead=dead,
             oldest_ms=max(0, now_ms - oldest) if oldest else 0,
+            flows=replies[-len(LANES) - 1],
         )
 
     async def server(self) -> ServerState:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from engine.core.batch import Part, parts_of
+from engine.core.children import Children
 from engine.registry import App, JobType, Registry
 from engine.runtime.batching import handle_of
 from engine.runtime.calls import InProcess, call_of
@@ -40,6 +41,7 @@ class FakeJob(msgspec.Struct, kw_only=True):
     version: int = 1
     headers: dict[str, str] = {}
     traceparent: str = ""
+    children: Children = Children()
     reports: list[tuple[float, str]] = []
 
     async def progress(self, percent: float, message: str = "") -> None:

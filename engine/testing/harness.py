@@ -226,8 +226,10 @@ class EngineHarness:
         counts = {}
         for queue in self.engine.runners:
             model = self.model.queue(queue)
-            counts[queue] = len(model.delayed) + sum(
-                len(stream.entries) for stream in model.lanes.values()
+            counts[queue] = (
+                len(model.delayed)
+                + len(model.flow_states)
+                + sum(len(stream.entries) for stream in model.lanes.values())
             )
         return {queue: count for queue, count in counts.items() if count}
 

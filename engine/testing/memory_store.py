@@ -15,12 +15,15 @@ from engine.store.base import (
     Lease,
     Promoted,
     Reclaimed,
+    ScheduleAnswer,
+    ScheduleChange,
     ServerState,
     Settlement,
     Summoned,
 )
 from engine.testing.clock import ManualClock
 from engine.testing.events import Added, Event, Flushed
+from engine.testing.flows_memory import FlowMemory
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
@@ -33,7 +36,7 @@ Faults = Callable[[str, Moment], None]
 ENGINE_FORGOTTEN_MS = 60_000
 
 
-class MemoryStore:
+class MemoryStore(FlowMemory):
     """
     An :class:`engine.store.base.Store` for tests.
 
@@ -135,6 +138,14 @@ class MemoryStore:
         """See :meth:`engine.store.base.Store.forget`."""
         model = self._queue(queue)
         return await self._apply("forget", lambda: model.forget(ids, age_ms_min=age_ms_min))
+
+    async def schedules(self, queue: str) -> dict[bytes, bytes]:
+        """See :meth:`engine.store.base.Store.schedules`."""
+        return await self._apply("schedules", lambda: dict(self._queue(queue).schedules))
+
+    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
+        """See :meth:`engine.store.base.Store.schedule`."""
+        return await self._apply("schedule", lambda: self._queue(queue).schedule(change))
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """See :meth:`engine.store.base.Store.hold`."""

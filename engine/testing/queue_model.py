@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
 from engine.errors import Malformed, StoreRefused
-from engine.store.base import Control, Promoted, Settlement
+from engine.store.base import Control, Promoted, ScheduleAnswer, ScheduleChange, Settlement
 from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
+from engine.testing.flows_model import FlowsModel
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -24,7 +25,7 @@ from engine.wire.packing import unpack
 from schemas.rules import LANES
 
 
-class QueueModel(CancelsModel):
+class QueueModel(CancelsModel, FlowsModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
@@ -147,6 +148,7 @@ class QueueModel(CancelsModel):
             self.progress.pop(job_id, None)
         for job_id in settlement.tombstones:
             self.cancelled.pop(job_id, None)
+        self.record_flows(settlement)
 
     def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
         groups = self.dead_groups
@@ -247,6 +249,7 @@ class QueueModel(CancelsModel):
                 if name.startswith("hold:")
             },
             cancelled=self.tombstones(),
+            flows=self.control_hash.get("flows") == "1",
         )
 
     def hold(self, job_type: str, reason: str) -> bool:
@@ -254,6 +257,21 @@ class QueueModel(CancelsModel):
         fresh = f"hold:{job_type}" not in self.control_hash
         self.control_hash.setdefault(f"hold:{job_type}", reason)
         return fresh
+
+    def schedule(self, change: ScheduleChange) -> ScheduleAnswer:
+        """See :meth:`engine.store.base.Store.schedule`."""
+        record = self.schedules.get(change.name)
+        if record != change.before:
+            return ScheduleAnswer("changed", record=record)
+        left = change.due_ms - int(self.now_ms())
+        if left > 0:
+            return ScheduleAnswer("early", left_ms=left)
+        for fields in change.jobs:
+            self.add(change.lane, fields)
+        self.schedules.pop(change.name, None)
+        if change.after is not None:
+            self.schedules[change.name] = change.after
+        return ScheduleAnswer("done")
 
     def unhold(self, types: Iterable[str], *, count: int) -> int:
         """See :meth:`engine.store.base.Store.unhold`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from engine.errors import GroupMissing
 from engine.store.base import Gauges
 from engine.testing.events import Event
+from engine.testing.flow_state import FlowModel
 from engine.testing.streams import EntryId, GroupModel, StreamModel, jobs_in, parse_id
 from engine.wire.keys import RELEASED, QueueKeys
 from schemas.rules import LANES
@@ -45,6 +46,12 @@ class QueueState:
         self.progress: dict[str, bytes] = {}
         self.control_hash: dict[str, str] = {}
         self.cancelled: dict[str, bytes] = {}
+        self.schedules: dict[bytes, bytes] = {}
+        self.flows: set[str] = set()
+        self.flow_states: dict[str, FlowModel] = {}
+        self.flows_todo: dict[str, int] = {}
+        self.flow_sent: dict[str, str] = {}
+        self.flow_messages = StreamModel()
         self.stats: Counter[str] = Counter()
         # key of the hour → <minute>:<outcome> → count
         self.minutes: dict[str, Counter[str]] = {}
@@ -105,6 +112,7 @@ class UpkeepModel(QueueState):
             },
             dead=len(self.dead.entries),
             oldest_ms=max([0, *ages]),
+            flows=len(self.flows),
         )
 
     def retire(self, *, idle_ms_min: int) -> int:

@@ -9,6 +9,7 @@ the bytes come from strangers.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -16,8 +17,10 @@ from typing import Any, Literal
 import msgspec
 
 from engine.errors import Malformed
+from engine.wire import flows
 from engine.wire.keys import is_reply_key
 from schemas import rules
+from schemas.flow import ChildrenRecord, ParentRecord
 from schemas.job import Meta
 
 META = b"_engine"
@@ -30,9 +33,10 @@ FIELDS_SALVAGED = 4 * rules.FIELDS_MAX
 """Names and values of a malformed entry in which its id is looked for."""
 
 _KNOWN = frozenset(
-    b"type data id delay at ttl expires attempts v reply traceparent key unique "
-    b"window debounce debounce-max throttle _engine".split()
+    b"type data id delay at ttl expires attempts v reply traceparent key unique window debounce "
+    b"debounce-max throttle children results _engine _parent _children".split()
 )
+_FAMILY_FIELDS = frozenset({flows.CHILDREN, flows.RESULTS, flows.FAMILY})
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
@@ -95,6 +99,10 @@ class Envelope(msgspec.Struct, kw_only=True):
         claim: How the value is taken; None without one.
         headers: Fields the engine does not know.
         meta: What the engine wrote on an earlier pass.
+        children: How many jobs it waits for before it runs; -1 for a job that is no parent.
+        results: Whether it wants their results.
+        family: What became of them, once it need not wait any more.
+        parent: The job that waits for this one.
     """
 
     type: str
@@ -111,6 +119,10 @@ class Envelope(msgspec.Struct, kw_only=True):
     claim: Claim | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     meta: Meta | None = None
+    children: int = -1
+    results: bool = False
+    family: ChildrenRecord | None = None
+    parent: ParentRecord | None = None
 
 
 def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope:
@@ -159,13 +171,35 @@ def _add_options(
     if b"reply" in found:
         envelope.reply = _reply(found[b"reply"], limits)
     envelope.traceparent = _traceparent(found.get(b"traceparent"))
+    if flows.PARENT in found:
+        envelope.parent = flows.read_parent(found[flows.PARENT])
+    if not found.keys().isdisjoint(_FAMILY_FIELDS):
+        _add_family(envelope, found, enqueued_ms, limits)
     if not found.keys() <= _KNOWN:
         envelope.headers = _headers(found)
 
 
+def _add_family(
+    envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
+) -> None:
+    """Judge the jobs that this one waits for: the whole tree, before any of it is sent."""
+    raw = found.get(flows.CHILDREN)
+    if raw is None:
+        raise Malformed("children-missing", detail="`results` asks for those of `children`")
+    envelope.results = flows.RESULTS in found and _number(found, flows.RESULTS, 0, 1) == 1
+    if flows.FAMILY in found:
+        # It was judged before its children were sent.
+        envelope.family = flows.read_family(found[flows.FAMILY])
+        envelope.children = len(envelope.family.states)
+        return
+    envelope.children = flows.judge_tree(
+        raw, lambda fields: parse(fields, entry_ms=enqueued_ms, limits=limits)
+    )
+
+
 def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:
     """
-    Read what a malformed entry says of itself: its id, and who waits for an answer.
+    Read what a malformed entry says of itself: its id, and who waits for its end.
 
     Returns:
         An envelope with just these, or None where neither can be read. Never raises.
@@ -180,7 +214,9 @@ def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:
         told.reply = _reply(found[b"reply"], limits) if b"reply" in found else ""
     except Malformed:
         told.reply = ""
-    return told if told.id or told.reply else None
+    with contextlib.suppress(Malformed):
+        told.parent = flows.read_parent(found[flows.PARENT]) if flows.PARENT in found else None
+    return told if told.id or told.reply or told.parent else None
 
 
 def encode_meta(meta: Meta) -> bytes:

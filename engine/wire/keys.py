@@ -45,12 +45,17 @@ class QueueKeys:
         "delayed",
         "done",
         "events",
+        "flow_ends",
+        "flow_sent",
+        "flows",
+        "flows_todo",
         "lanes",
         "limits",
         "limits_due",
         "producers",
         "progress",
         "queue",
+        "schedules",
         "settled",
         "stats",
         "streams",
@@ -83,6 +88,8 @@ class QueueKeys:
         self.control = f"{base}:control"
         # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
         self.cancelled = f"{base}:cancelled"
+        # hash: name → one schedule (JSON)
+        self.schedules = f"{base}:schedules"
         # hash: counters by outcome and type
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement
@@ -97,6 +104,14 @@ class QueueKeys:
         self.unique = f"{base}:unique"
         # zset: its fields by the ms at which they end
         self.unique_ends = f"{base}:unique:ends"
+        # zset, all of one score: parents that wait for their children, as `<job id>/<entry>`
+        self.flows = f"{base}:flows"
+        # zset: flows with children to send or to cancel, by the Unix ms of the next try
+        self.flows_todo = f"{base}:flows:todo"
+        # stream: ends of children, until their parents' queues know of them
+        self.flow_ends = f"{base}:flow-ends"
+        # hash: child of a flow → lane and entry with which it was sent, until its end is known
+        self.flow_sent = f"{base}:flow-sent"
         # prefix of string keys with TTL: the last batch of one producer
         self.producers = f"{base}:producer"
 
@@ -111,6 +126,10 @@ class QueueKeys:
     def minutes(self, now_ms: int) -> str:
         """hash, one per hour: ``<minute>:<outcome>`` → count."""
         return f"mq:{{{self.queue}}}:stats:{now_ms // 3_600_000}"
+
+    def flow(self, flow: str) -> str:
+        """hash: one flow: its parent as packed, and what is known of its children."""
+        return f"mq:{{{self.queue}}}:flow:{flow}"
 
     def producer(self, name: str) -> str:
         """String with TTL: the last batch that a producer sent, with the ids it was given."""

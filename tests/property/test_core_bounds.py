@@ -40,6 +40,8 @@ outcomes = st.one_of(
             was.Trimmed(),
             was.Late(),
             was.UnknownVersion(3),
+            was.HasChildren(),
+            was.ChildFailed(ERROR),
         ]
     ),
     st.builds(was.Retried, st.just(ERROR), anything),

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from engine.store.base import ScheduleChange
 from engine.store.scripts import script
 from engine.wire.keys import slot_tag
 from schemas.rules import LANES
@@ -21,6 +22,7 @@ STORE_SCRIPTS = [
     "recover",
     "renew",
     "retire",
+    "schedule",
     "settle",
     "trim",
     "unhold",
@@ -62,6 +64,11 @@ async def exercise(rig: ServerRig) -> None:
     await store.hold(QUEUE, "post", "no key")
     await store.unhold(QUEUE, ["pack", "post"], count=10)
     await store.wait(QUEUE, LANES, 1, 10)
+    await store.schedule(
+        QUEUE, ScheduleChange(name=b"s", before=None, after=b"{}", jobs=[fields()])
+    )
+    await store.schedule(QUEUE, ScheduleChange(name=b"s", before=b"{}", after=None))
+    await store.schedules(QUEUE)
     await store.report(QUEUE, {"j1": b"{}"}, [b"{}"])
     await store.trim(QUEUE, done_jobs_max=1, done_age_ms_max=1)
     await store.gauges(QUEUE, ["pack", "post"])

@@ -141,6 +141,7 @@ class MemoryRig:
             KEYS.stats: queue.stats,
             KEYS.dead_groups: queue.dead_groups,
             KEYS.progress: queue.progress,
+            KEYS.cancelled: queue.cancelled,
             **queue.minutes,
         }
         found = hashes.get(key, {})

@@ -10,7 +10,8 @@
 -- KEYS[8]   settled     hash: consumer:lane -> number of its last settlement
 -- KEYS[9]   events      stream, capped
 -- KEYS[10]  progress    hash of running jobs' progress
--- KEYS[11…] streams of held types, reply streams, the hash of tombstones, as counted below
+-- KEYS[11…] streams of held types, reply streams, the hash of tombstones, keys of flows, as
+--           counted below
 -- ARGV[1]   group
 -- ARGV[2]   consumer    who believes to hold the entries
 -- ARGV[3]   place       field of KEYS[8] for this consumer and lane
@@ -35,8 +36,10 @@
 -- …); dead (fingerprint, sample, packed fields, …); aside (index of its stream, member, …);
 -- events (json, …); replies (index of its stream, packed fields, …); finished (job id, …);
 -- bounds (events max, groups max, idle of a hand-back in ms, its consumer, name of the stream, how
--- many jobs to hand over); tombstones (index of their hash, job id, …); gates left (id, how, key,
--- ticket, unique value, job id, …); jobs put behind a limit (index of the lane, limit, member, …).
+-- many jobs to hand over); tombstones (index of their hash, job id, …); flows that open (index of
+-- the key of flows, of those with something to do, of control; then index of the flow's key, its
+-- name, packed fields, …); gates left (id, how, key, ticket, unique value, job id, …); jobs put
+-- behind a limit (index of the lane, limit, member, …).
 --
 -- Returns the ids that the consumer does not hold; an empty list means all was applied. With gates,
 -- a list of this and of entries that were let through and are the consumer's now.
@@ -134,6 +137,27 @@ if #rest > 0 then
       return take_back(refused)
     end
   end
+  local flows = rest[10]
+  for i = 4, #flows, 3 do
+    local key, name = KEYS[10 + tonumber(flows[i])], flows[i + 1]
+    undo[#undo + 1] = { 'UNLINK', key }
+    local made
+    local fields = cmsgpack.unpack(flows[i + 2])
+    for first = 1, #fields, 1000 do
+      if type(made) ~= 'table' then
+        made = redis.pcall('HSET', key, unpack(fields, first, math.min(first + 999, #fields)))
+      end
+    end
+    for number = 1, 2 do
+      if type(made) ~= 'table' then
+        undo[#undo + 1] = { 'ZREM', KEYS[10 + tonumber(flows[number])], name }
+        made = redis.pcall('ZADD', KEYS[10 + tonumber(flows[number])], 0, name)
+      end
+    end
+    if type(made) == 'table' then
+      return take_back(made)
+    end
+  end
   -- Lua's stack takes some thousands of values at once, hence the steps here and below.
   local retries = rest[2]
   for first = 1, #retries, 1000 do
@@ -147,7 +171,7 @@ if #rest > 0 then
     end
   end
   if gates then
-    gates.put_behind(rest[11])
+    gates.put_behind(rest[12])
   end
 end
 
@@ -164,12 +188,15 @@ for i = 14 + ended, #ARGV do
 end
 redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
 if gates then
-  local left, name = rest[10], rest[8][5]
+  local left, name = rest[11], rest[8][5]
   local number = gates.lane_of(name)
   for i = 1, #left, 6 do
     gates.leave(number, name .. '/' .. left[i], unpack(left, i + 1, i + 5))
   end
   gates.release_freed()
+end
+if #rest > 0 and #rest[10] > 0 then
+  redis.pcall('HSET', KEYS[10 + tonumber(rest[10][3])], 'flows', 1)
 end
 
 -- From here on, what people look at: the jobs have their ends, whatever becomes of the counters.

@@ -9,6 +9,7 @@ from engine.store.operator.jobs import JobReader, Page, Query
 from engine.store.operator.link import OperatorLink
 from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
+from engine.store.operator.schedules import ScheduleEditor
 
 __all__ = ["Found", "OperatorStore", "Page", "Query"]
 
@@ -30,6 +31,7 @@ class OperatorStore:
         dead: Dead letters.
         orders: Cancels and moves of single jobs.
         control: Pause, concurrency, holds, and the audit stream.
+        schedules: Schedules.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
@@ -39,6 +41,7 @@ class OperatorStore:
         self.dead = DeadLetters(self._link)
         self.orders = Orders(self._link)
         self.control = ControlWriter(self._link)
+        self.schedules = ScheduleEditor(self._link)
 
     async def now_ms(self) -> int:
         """Return the server's clock, Unix ms."""

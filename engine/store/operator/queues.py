@@ -145,6 +145,7 @@ def _counting(keys: QueueKeys) -> list[Command]:
         ]
     return [
         *commands,
+        (b"HLEN", keys.schedules),
         (b"HLEN", keys.cancelled),
         (b"ZCARD", keys.delayed),
         (b"XLEN", keys.dead),
@@ -161,6 +162,7 @@ class _Counts:
         self.now_ms = now_ms
         self.types: list[str] = []
         self.lanes = {lane: replies[4 * at : 4 * at + 4] for at, lane in enumerate(LANES)}
+        self.schedules = replies[-6] or 0
         self.cancelling = replies[-5] or 0
         self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
         self.control, self.counters = pairs(replies[-2]), pairs(replies[-1])
@@ -205,6 +207,7 @@ class _Counts:
             overdue=overdue or 0,
             held=self._held(held),
             dead=self.dead,
+            schedules=self.schedules,
             done_kept=int(self.counters.get(b"done_kept", 0)),
             oldest_ms=max(lane.oldest_ms for lane in lanes.values()),
             totals=self._totals(),

@@ -146,6 +146,23 @@ def test_an_unknown_version_waits_for_its_grace(age_ms: int, dead: bool) -> None
         assert found == to.RetryAt(at_ms=NOW_MS + 15_000, attempts=0, why="version")
 
 
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        (2, to.OpenFlow(attempts=1)),
+        (3, to.DeadLetter(reason="crash-loop", attempts=1)),
+    ],
+)
+def test_a_parent_waits_for_its_children_unless_it_kills_engines(
+    lost: int, expected: to.Decision
+) -> None:
+    assert decided(was.HasChildren(), attempt=2, lost=lost) == expected
+
+
+def test_a_failed_child_is_the_end_of_its_parent() -> None:
+    assert decided(was.ChildFailed(ERROR)) == to.DeadLetter(reason="child-failed", attempts=0)
+
+
 def test_every_outcome_has_a_test_here() -> None:
     """A new outcome must be thought of; the property test makes one of each by hand."""
-    assert len(get_args(was.Outcome)) == 14
+    assert len(get_args(was.Outcome)) == 16

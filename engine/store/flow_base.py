@@ -1,0 +1,137 @@
+"""
+The verbs of flows, as a protocol; see :mod:`engine.store.base`.
+
+A flow's state lies in its parent's queue, its children in theirs. No script touches both: what
+travels between them is sent at least once and applied once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+FLOW_WHO = "flow "
+"""How the names of those begin who cancel on behalf of a flow."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """
+    A flow that a settlement opens.
+
+    Attributes:
+        flow: Its name.
+        fields: What is known of it: names and values of its hash in turn.
+    """
+
+    flow: str
+    fields: list[bytes]
+
+
+class FlowTask(msgspec.Struct, frozen=True):
+    """
+    A flow that has children to send or to cancel, ours until a moment.
+
+    Attributes:
+        flow: Its name.
+        until_ms: Unix ms by the server's clock from which on another engine may take it.
+        job: The parent: lane, then its fields; empty where the flow is gone.
+        states: What is known of each child, one letter each.
+        closed: How the flow was closed, or an empty string.
+    """
+
+    flow: str
+    until_ms: int
+    job: list[bytes]
+    states: str
+    closed: str
+
+
+class ChildJob(msgspec.Struct, frozen=True):
+    """
+    A child on its way to its lane.
+
+    Attributes:
+        marker: Names it among all children that were sent to its queue.
+        lane: Its lane.
+        fields: Its fields.
+    """
+
+    marker: str
+    lane: str
+    fields: list[bytes]
+
+
+class ChildNote(msgspec.Struct, frozen=True):
+    """
+    A child's end, as it is noted in its parent's flow.
+
+    Attributes:
+        number: The child, from 0; -1 for the cancelling of the parent itself.
+        letter: One of :mod:`schemas.flow`.
+        closes: How it closes the flow at once, or an empty string.
+        result: JSON, or nothing.
+        failure: JSON of a :class:`schemas.flow.ChildFailure`, or nothing.
+    """
+
+    number: int
+    letter: str
+    closes: str = ""
+    result: bytes = b""
+    failure: bytes = b""
+
+
+class FlowStore(Protocol):
+    """What an engine asks of its queues for jobs that wait for other jobs."""
+
+    async def flow_tasks(self, queue: str, *, count: int, lease_ms: int) -> list[FlowTask]:
+        """Take flows that have something to do; others leave them alone for ``lease_ms``."""
+
+    async def flow_send(
+        self, queue: str, children: Sequence[ChildJob], *, until_ms: int
+    ) -> list[bool]:
+        """
+        Append children to lanes of their queue, each once however often it is sent.
+
+        Returns:
+            For each, whether it is in its lane or has been; empty where it is too late to send.
+        """
+
+    async def flow_cancel(
+        self, queue: str, children: Sequence[tuple[str, str]], *, who: str, reason: str
+    ) -> int:
+        """
+        Write tombstones for children, given as marker and job id, whose ends are not known.
+
+        Only whoever holds their flow may call this, so that none is sent afterwards.
+        """
+
+    async def flows_of(self, queue: str, job_ids: Sequence[str]) -> list[FlowTask]:
+        """Look at the flows whose parents have these ids and wait."""
+
+    async def flow_mark(
+        self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
+    ) -> str:
+        """Note which children were sent, or that a closed flow is over; returns how it closed."""
+
+    async def flow_ends(self, queue: str, *, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """Read messages of children that ended in this queue, as entry and message."""
+
+    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> str:
+        """
+        Note ends of children, and bring the parent to its lane once it waits no more.
+
+        Returns:
+            How this call closed the flow, or an empty string.
+        """
+
+    async def flow_clean(self, queue: str, ends: Sequence[tuple[bytes, str, str]]) -> int:
+        """
+        Forget messages, given with their children's markers and job ids.
+
+        A tombstone that a flow laid for such a child goes as well.
+
+        Returns:
+            How many messages there were.
+        """

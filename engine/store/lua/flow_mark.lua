@@ -1,0 +1,33 @@
+-- flow_mark: note which children of a flow have been sent, or that nothing is left to do for it.
+--
+-- KEYS[1]  flow   hash of one flow
+-- KEYS[2]  todo   zset: flow by the Unix ms of the next try
+-- ARGV[1]  name   the flow
+-- ARGV[2]  over   1 once all that was left to do for a closed flow is done
+-- ARGV[3…] numbers of children that were sent, from 0
+--
+-- Returns how the flow was closed, or an empty string.
+local states = redis.call('HGET', KEYS[1], 'states')
+local closed = redis.call('HGET', KEYS[1], 'closed') or ''
+if not states or (ARGV[2] == '1' and closed ~= '') then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('UNLINK', KEYS[1])
+  return closed
+end
+for i = 3, #ARGV do
+  local at = tonumber(ARGV[i]) + 1
+  if string.sub(states, at, at) == 'p' then
+    states = string.sub(states, 1, at - 1) .. 's' .. string.sub(states, at + 1)
+  end
+end
+redis.call('HSET', KEYS[1], 'states', states)
+if closed == 'failed' or closed == 'cancelled' then
+  -- Whoever sends has stopped by now: the others may be called back at once.
+  redis.call('ZADD', KEYS[2], 0, ARGV[1])
+elseif not string.find(states, 'p', 1, true) then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  if closed ~= '' then
+    redis.call('UNLINK', KEYS[1])
+  end
+end
+return closed
