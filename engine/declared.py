@@ -1,4 +1,4 @@
-"""Schedules that an app declares in its code."""
+"""Schedules and limits that an app declares in its code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from engine.core.limits import LimitRule, make_rule
 from engine.errors import EngineError, RegistryError
 from engine.store.schedules import new_schedule
 from engine.wire.codec import payload_decoder
@@ -29,6 +30,7 @@ class Schedules:
     types: Mapping[str, Scheduled]
 
     def __init__(self) -> None:
+        super().__init__()
         self.schedules: dict[str, Schedule] = {}
 
     def schedule(
@@ -99,3 +101,52 @@ class Schedules:
             for name, spec in self.schedules.items()
             if self.types[spec.type].queue == queue
         }
+
+
+class Limits:
+    """
+    The part of :class:`engine.registry.Registry` that takes limits.
+
+    Attributes:
+        limits: Queue → limit → its rule.
+    """
+
+    def __init__(self) -> None:
+        self.limits: dict[str, dict[str, LimitRule]] = {}
+
+    def limit(
+        self,
+        queue: str,
+        name: str,
+        *,
+        rate: float = 0,
+        per_s: float = 1,
+        burst: int | None = None,
+        concurrency: int = 0,
+        by: str = "",
+        share: str = "",
+        weights: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        Declare a limit of a queue; :func:`engine.core.limits.make_rule` tells the arguments.
+
+        Operators may set another rule live, which then stands.
+
+        Raises:
+            RegistryError: Something does not fit.
+        """
+        try:
+            rule = make_rule(
+                name,
+                rate=rate,
+                per_s=per_s,
+                burst=burst,
+                concurrency=concurrency,
+                by=by,
+                share=share,
+                weights=weights,
+                declared=True,
+            )
+        except EngineError as error:
+            raise RegistryError(str(error)) from None
+        self.limits.setdefault(queue, {})[name] = rule

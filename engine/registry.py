@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -25,10 +25,9 @@ import msgspec
 
 from engine.core.batch import BatchRule
 from engine.core.children import Children
-from engine.core.limits import LimitRule, make_rule
 from engine.core.policy import RetryPolicy, TypePolicy
-from engine.declared import Schedules
-from engine.errors import EngineError, RegistryError
+from engine.declared import Limits, Schedules
+from engine.errors import RegistryError
 from schemas.rules import QUEUE_NAME, TYPE_NAME
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -151,7 +150,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[str, ...] = ()
 
 
-class Registry(Schedules):
+class Registry(Schedules, Limits):
     """Job types by name, with the middleware and hooks around them, in order of registration."""
 
     def __init__(self) -> None:
@@ -160,8 +159,6 @@ class Registry(Schedules):
         self.middleware: list[Middleware] = []
         self.done_hooks: list[Hook] = []
         self.dead_hooks: list[Hook] = []
-        # queue → limit → rule
-        self.limits: dict[str, dict[str, LimitRule]] = {}
 
     def job(
         self,
@@ -256,43 +253,6 @@ class Registry(Schedules):
         """
         rule = BatchRule(size=size, wait_ms=wait_ms)
         return self.job(name, queue=queue, timeout_s=timeout_s, retry=retry, batch=rule, **options)
-
-    def limit(
-        self,
-        queue: str,
-        name: str,
-        *,
-        rate: float = 0,
-        per_s: float = 1,
-        burst: int | None = None,
-        concurrency: int = 0,
-        by: str = "",
-        share: str = "",
-        weights: Mapping[str, int] | None = None,
-    ) -> None:
-        """
-        Declare a limit of a queue; :func:`engine.core.limits.make_rule` tells the arguments.
-
-        Operators may set another rule live, which then stands.
-
-        Raises:
-            RegistryError: Something does not fit.
-        """
-        try:
-            rule = make_rule(
-                name,
-                rate=rate,
-                per_s=per_s,
-                burst=burst,
-                concurrency=concurrency,
-                by=by,
-                share=share,
-                weights=weights,
-                declared=True,
-            )
-        except EngineError as error:
-            raise RegistryError(str(error)) from None
-        self.limits.setdefault(queue, {})[name] = rule
 
     def around(self, middleware: Middleware) -> Middleware:
         """Run ``middleware(job, payload, call_next)`` around each handler, first one outermost."""

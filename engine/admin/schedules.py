@@ -12,8 +12,8 @@ from engine.admin.base import AdminBase, checked_queue
 from engine.admin.explain import span
 from engine.core import schedule as rules
 from engine.errors import EngineError, NotFound, ScheduleError
-from engine.store.base import ScheduleChange
 from engine.store.operator.entry import as_json
+from engine.store.schedule_base import ScheduleChange
 from engine.store.schedules import (
     check_schedule,
     encode_schedule,

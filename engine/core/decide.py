@@ -74,14 +74,6 @@ def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
             return to.RetryAt(at_ms=due_ms, attempts=unspent, why="delay")
         case was.Late():
             return to.DeadLetter(reason="expired", attempts=unspent)
-        case was.Duplicate(by=by, replaced=replaced):
-            return to.Fold(by=by, replaced=replaced)
-        case was.Refused(reason=reason):
-            return to.DeadLetter(reason=reason, attempts=unspent)
-        case was.Limited(limit=limit):
-            return to.WaitFor(limit=limit, attempts=unspent)
-        case was.Debounced(due_ms=due_ms):
-            return to.RetryAt(at_ms=due_ms, attempts=unspent, why="debounce")
         case was.UnknownVersion() if now_ms >= job.enqueued_ms + policy.version_grace_ms:
             return to.DeadLetter(reason="version-unknown", attempts=unspent)
         case was.UnknownVersion():
@@ -93,6 +85,25 @@ def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
             return to.OpenFlow(attempts=unspent)
         case was.ChildFailed():
             return to.DeadLetter(reason="child-failed", attempts=unspent)
+        case was.Duplicate() | was.Refused() | was.Limited() | was.Debounced():
+            return _kept_back(outcome, unspent)
+        case _:
+            assert_never(outcome)
+
+
+def _kept_back(
+    outcome: was.Duplicate | was.Refused | was.Limited | was.Debounced, unspent: int
+) -> to.Decision:
+    """What a gate keeps back spends no attempt."""
+    match outcome:
+        case was.Duplicate(by=by, replaced=replaced):
+            return to.Fold(by=by, replaced=replaced)
+        case was.Refused(reason=reason):
+            return to.DeadLetter(reason=reason, attempts=unspent)
+        case was.Limited(limit=limit):
+            return to.WaitFor(limit=limit, attempts=unspent)
+        case was.Debounced(due_ms=due_ms):
+            return to.RetryAt(at_ms=due_ms, attempts=unspent, why="debounce")
         case _:
             assert_never(outcome)
 

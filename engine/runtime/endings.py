@@ -192,9 +192,7 @@ def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Succ
                 settlement.ends.append(flow_end(job, result=each.result))
 
 
-def _add_ending(
-    settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int
-) -> None:
+def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> None:
     job, decision = ending.job, ending.decision
     lease = job.lease
     if lease.deliveries != 1:
@@ -259,9 +257,13 @@ def _add_fold(settlement: Settlement, engine: str, ending: Ending, decision: to.
     run = array("I", [0])
     ids = [job.id.encode()]
     settlement.done.append(encode_done(job.bound.name, job.lane, engine, ids, run, [result]))
-    if job.envelope is not None and job.envelope.reply:
+    if job.envelope is None:
+        return
+    if job.envelope.reply:
         fields = [b"outcome", b"done", b"result", result]
         settlement.replies.append(_reply(job, fields))
+    if job.envelope.parent is not None:
+        settlement.ends.append(flow_end(job, result=result))
 
 
 def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:

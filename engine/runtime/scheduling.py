@@ -17,7 +17,10 @@ from engine.errors import ScheduleError, StoreError, StoreRefused
 from engine.failpoint import failpoint
 from engine.logs import get_logger
 from engine.runtime.outage import Outage
-from engine.store.base import ScheduleChange, Store
+from engine.store.base import (
+    Store,
+)
+from engine.store.schedule_base import ScheduleChange
 from engine.store.schedules import encode_schedule, job_fields, read_schedule
 from engine.telemetry import QueueMeter
 from schemas.schedule import Schedule

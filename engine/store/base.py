@@ -13,13 +13,14 @@ each is safe to repeat), :class:`~engine.errors.StoreRefused` (nothing was chang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from engine.core.limits import LimitRule
 from engine.store.flow_base import FlowStore, Opened
 from engine.store.gates import Behind, GateStore, Leave
+from engine.store.schedule_base import ScheduleStore
 from schemas.job import Tombstone
 
 
@@ -207,43 +208,6 @@ class Control(msgspec.Struct, kw_only=True):
     flows: bool = False
 
 
-class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is to become of one schedule, if it is still as it was seen.
-
-    Attributes:
-        name: The schedule.
-        before: Its record as it was seen; None for none.
-        after: Its record from now on; None to take it away.
-        lane: The lane of its jobs.
-        jobs: Stream fields of the jobs that are added with it.
-        due_ms: Unix ms by the server's clock before which nothing is done; 0 for none.
-    """
-
-    name: bytes
-    before: bytes | None
-    after: bytes | None
-    lane: str = "normal"
-    jobs: list[list[bytes]] = []
-    due_ms: int = 0
-
-
-class ScheduleAnswer(msgspec.Struct, frozen=True):
-    """
-    What became of a :class:`ScheduleChange`.
-
-    Attributes:
-        outcome: ``done``; ``early`` before the due time, or ``changed`` where the record was not
-            the one seen: then nothing was done.
-        left_ms: The ms until the due time, by the server's clock.
-        record: The record that is there; None for none.
-    """
-
-    outcome: Literal["done", "early", "changed"]
-    left_ms: int = 0
-    record: bytes | None = None
-
-
 class ServerState(msgspec.Struct, kw_only=True):
     """
     What the server says of itself.
@@ -292,7 +256,7 @@ class Gauges(msgspec.Struct, kw_only=True):
     flows: int = 0
 
 
-class Store(GateStore, FlowStore, Protocol):
+class Store(GateStore, FlowStore, ScheduleStore, Protocol):
     """What an engine asks of its queues. One instance serves one engine process."""
 
     async def open(self, queue: str) -> None:
@@ -368,12 +332,6 @@ class Store(GateStore, FlowStore, Protocol):
 
         One without a time, written by hand, is given the present one.
         """
-
-    async def schedules(self, queue: str) -> dict[bytes, bytes]:
-        """Read the records of a queue's schedules, by name; whatever stands there."""
-
-    async def schedule(self, queue: str, change: ScheduleChange) -> ScheduleAnswer:
-        """Change one schedule and add the jobs that come with it, together or not at all."""
 
     async def hold(self, queue: str, job_type: str, reason: str) -> bool:
         """Hold a type; returns False if it was held already, whose reason is then kept."""

@@ -12,13 +12,12 @@ from engine.core.leases import RELEASED_IDLE_MS
 from engine.core.limits import LimitRule, read_rule
 from engine.store.base import (
     Control,
-    ScheduleAnswer,
-    ScheduleChange,
     ServerState,
     Settlement,
 )
-from engine.store.gates import LANE_NUMBERS, Leave
+from engine.store.gates import LANE_NUMBERS, Behind, Leave
 from engine.store.link import Argument
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
 from schemas.job import Tombstone
@@ -112,18 +111,15 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
             streams.append(name)
         return b"%d" % (streams.index(name) + 1)
 
-    def flat(pairs: Sequence[tuple[bytes, ...]]) -> list[bytes]:
-        return [part for pair in pairs for part in pair]
-
     buried = [job_id.encode() for job_id in settlement.tombstones]
     return pack_of_lists(
-        flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
-        flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
-        flat([(d.fingerprint.encode(), d.sample, pack(d.fields)) for d in settlement.dead]),
-        flat([(stream(keys.held(name)), member) for name, member in settlement.aside])
-        + flat([(stream(keys.flow_ends), message) for message in settlement.ends]),
+        _flat([(entry, b"%d" % count) for entry, count in settlement.deliveries.items()]),
+        _flat([(b"%d" % due_ms, member) for due_ms, member in settlement.retries]),
+        _flat([(d.fingerprint.encode(), d.sample, pack(d.fields)) for d in settlement.dead]),
+        _flat([(stream(keys.held(name)), member) for name, member in settlement.aside])
+        + _flat([(stream(keys.flow_ends), message) for message in settlement.ends]),
         settlement.events,
-        flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
+        _flat([(stream(name), pack(fields)) for name, fields in settlement.replies]),
         [job_id.encode() for job_id in settlement.finished],
         [
             b"%d" % bounds.events_max,
@@ -135,14 +131,13 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         ],
         [stream(keys.cancelled), *buried] if buried else [],
         _flows(keys, settlement, stream),
-        flat([_left(leave) for leave in settlement.leaves]),
-        flat(
-            [
-                (b"%d" % LANE_NUMBERS[each.lane], each.limit.encode(), each.member)
-                for each in settlement.behind
-            ]
-        ),
+        _flat([_left(leave) for leave in settlement.leaves]),
+        _flat([_put_behind(each) for each in settlement.behind]),
     )
+
+
+def _put_behind(each: Behind) -> tuple[bytes, ...]:
+    return (b"%d" % LANE_NUMBERS[each.lane], each.limit.encode(), each.member)
 
 
 def _left(leave: Leave) -> tuple[bytes, ...]:
@@ -158,6 +153,10 @@ def _flows(keys: QueueKeys, settlement: Settlement, index: Callable[[str], bytes
     for each in settlement.opened:
         parts += (index(keys.flow(each.flow)), each.flow.encode(), pack(each.fields))
     return parts
+
+
+def _flat(pairs: Sequence[tuple[bytes, ...]]) -> list[bytes]:
+    return [part for pair in pairs for part in pair]
 
 
 def pack_of_lists(*lists: Sequence[bytes]) -> bytes:

@@ -34,7 +34,7 @@ class Question(msgspec.Struct, kw_only=True, gc=False):
         key: Its ordering key, or an empty string.
         job_id: Its id.
         unique: Its unique value, or an empty string.
-        mode: How the value is taken; see :class:`engine.wire.codec.Claim`.
+        mode: How the value is taken; see :class:`engine.wire.claims.Claim`.
         ms: Likewise.
         ms_max: Likewise.
         wakes: The time of a debounced job has come.

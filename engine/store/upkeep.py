@@ -12,8 +12,6 @@ from engine.store.base import (
     Control,
     Gauges,
     Promoted,
-    ScheduleAnswer,
-    ScheduleChange,
     ServerState,
 )
 from engine.store.encoding import (
@@ -24,6 +22,7 @@ from engine.store.encoding import (
     server_state,
 )
 from engine.store.link import Argument, Link, checked
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.store.scripts import script
 from engine.store.tombstones import TombstonePages
 from engine.wire.keys import ENGINES, GROUP, RELEASED, STREAMS, QueueKeys, lane_of

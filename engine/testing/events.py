@@ -24,6 +24,24 @@ class Leased(NamedTuple):
     delivery: Delivery
 
 
+class Admitted(NamedTuple):
+    """The gates let a job start."""
+
+    queue: str
+    consumer: str
+    lane: str
+    entry: bytes
+
+
+class Parked(NamedTuple):
+    """An entry left its stream to wait in a line, whoever held it."""
+
+    queue: str
+    lane: str
+    entry: bytes
+    line: bytes
+
+
 class PutBack(NamedTuple):
     """A silent engine's entry was found, and left for somebody to take over alone."""
 
@@ -56,4 +74,4 @@ class Flushed(NamedTuple):
     queue: str
 
 
-Event = Added | Leased | PutBack | Settled | Lost | Flushed
+Event = Added | Leased | Admitted | Parked | PutBack | Settled | Lost | Flushed

@@ -15,15 +15,15 @@ from engine.store.base import (
     Lease,
     Promoted,
     Reclaimed,
-    ScheduleAnswer,
-    ScheduleChange,
     ServerState,
     Settlement,
     Summoned,
 )
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.testing.clock import ManualClock
 from engine.testing.events import Added, Event, Flushed
 from engine.testing.flows_memory import FlowMemory
+from engine.testing.memory_gates import MemoryGates
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
@@ -36,7 +36,7 @@ Faults = Callable[[str, Moment], None]
 ENGINE_FORGOTTEN_MS = 60_000
 
 
-class MemoryStore(FlowMemory):
+class MemoryStore(FlowMemory, MemoryGates):
     """
     An :class:`engine.store.base.Store` for tests.
 
@@ -98,7 +98,11 @@ class MemoryStore(FlowMemory):
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
         """See :meth:`engine.store.base.Store.settle`."""
         model = self._queue(queue)
-        return await self._apply("settle", lambda: model.settle(self.consumer, settlement))
+        since = self.clock.monotonic()
+        lost = await self._apply("settle", lambda: model.settle(self.consumer, settlement))
+        for lease in settlement.handed[:1]:
+            lease.batch.since = since
+        return lost
 
     def renew(self, queue: str, lane: str, entries: Mapping[bytes, int]) -> list[bytes]:
         """See :meth:`engine.store.base.Store.renew`."""
@@ -196,8 +200,8 @@ class MemoryStore(FlowMemory):
         def apply() -> None:
             self.model.engines.pop(name, None)
             for queue in queues:
-                for lane in self._queue(queue).lanes:
-                    self._queue(queue).drop_consumer(lane, self.consumer)
+                for stream in self._queue(queue).streams_of():
+                    self._queue(queue).drop_consumer(stream, self.consumer)
 
         await self._apply("leave", apply)
 

@@ -6,11 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine.core.leases import RELEASED_IDLE_MS, SUSPECT_DELIVERIES
+from engine.core.limits import read_rule
 from engine.errors import Malformed, StoreRefused
-from engine.store.base import Control, Promoted, ScheduleAnswer, ScheduleChange, Settlement
+from engine.store.base import (
+    Batch,
+    Control,
+    Lease,
+    Promoted,
+    Settlement,
+)
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.flows_model import FlowsModel
+from engine.testing.gates_model import GatesModel
+from engine.testing.gates_state import stream_and_fields
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -20,19 +30,17 @@ from engine.testing.streams import (
     StreamModel,
     parse_id,
 )
-from engine.wire.keys import RELEASED
-from engine.wire.packing import unpack
-from schemas.rules import LANES
+from engine.wire.keys import READY, RELEASED, lane_of
 
 
-class QueueModel(CancelsModel, FlowsModel):
+class QueueModel(GatesModel, CancelsModel, FlowsModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
 
     def add(self, lane: str, fields: Sequence[bytes]) -> bytes:
         """XADD by a producer, or by a script that brings a job back."""
-        entry = self.lanes[lane].add(fields, self.now_ms())
+        entry = self.streams[lane].add(fields, self.now_ms())
         self.emit(Added(self.name, lane, entry))
         return entry
 
@@ -42,18 +50,18 @@ class QueueModel(CancelsModel, FlowsModel):
         self.emit(Flushed(self.name))
 
     def drop_groups(self) -> None:
-        """XGROUP DESTROY on all lanes."""
-        for stream in self.lanes.values():
+        """XGROUP DESTROY on all streams."""
+        for stream in self.streams.values():
             stream.group = None
 
     # The verbs.
 
     def open(self) -> None:
         """See :meth:`engine.store.base.Store.open`."""
-        for lane, stream in self.lanes.items():
-            if self.keys.lane(lane) in self.occupied:
-                raise StoreRefused("wrongtype", f"{self.keys.lane(lane)} is not a stream")
-            if stream.group is None:
+        for name, stream in self.streams.items():
+            if self.keys.lane(name) in self.occupied:
+                raise StoreRefused("wrongtype", f"{self.keys.lane(name)} is not a stream")
+            if stream.group is None and name in self.streams_of():
                 stream.group = GroupModel(self._start_of_group(stream))
 
     def _start_of_group(self, stream: StreamModel) -> EntryId:  # noqa: ARG002 - for mutants
@@ -63,7 +71,7 @@ class QueueModel(CancelsModel, FlowsModel):
     def read(self, consumer: str, lane: str, count: int) -> list[Delivery]:
         """XREADGROUP of new entries."""
         group = self._group(lane)
-        stream = self.lanes[lane]
+        stream = self.streams[lane]
         now_ms = self.now_ms()
         group.consumers[consumer] = now_ms
         taken = [entry for entry, _ in zip(stream.waiting(), range(count), strict=False)]
@@ -76,13 +84,13 @@ class QueueModel(CancelsModel, FlowsModel):
         self, consumer: str, counts: Mapping[str, int]
     ) -> tuple[list[Delivery], dict[str, int]]:
         """See :meth:`engine.store.base.Store.fetch`."""
-        for lane in LANES:
-            self._group(lane)
+        for stream in self.streams_of():
+            self._group(stream)
         taken = [
             delivery
-            for lane in LANES
-            if counts.get(lane, 0) > 0
-            for delivery in self.read(consumer, lane, counts[lane])
+            for stream, count in counts.items()
+            if count > 0
+            for delivery in self.read(consumer, stream, count)
         ]
         return taken, self.waiting()
 
@@ -99,7 +107,18 @@ class QueueModel(CancelsModel, FlowsModel):
         self._record(settlement)
         self.settled[place] = settlement.sequence
         self.emit(Settled(self.name, consumer, settlement))
+        if settlement.leaves:
+            self._pass_gates(settlement)
+            settlement.handed = self._handed(consumer, settlement)
         return []
+
+    def _handed(self, consumer: str, settlement: Settlement) -> list[Lease]:
+        """Hand over jobs that were let through just now; the store says since when."""
+        lane = lane_of(settlement.lane)
+        most = min(settlement.room, self.released[lane])
+        taken = self.read(consumer, READY[lane], most) if most > 0 else []
+        batch = Batch(lane=READY[lane], since=0.0)
+        return [Lease(batch, got.entry, got.fields, got.deliveries) for got in taken]
 
     def _lost(self, consumer: str, settlement: Settlement) -> list[bytes]:
         """The fencing check: owner and delivery count of every entry, none of them named twice."""
@@ -113,7 +132,7 @@ class QueueModel(CancelsModel, FlowsModel):
         ]
 
     def _end_leases(self, settlement: Settlement) -> None:
-        stream = self.lanes[settlement.lane]
+        stream = self.streams[settlement.lane]
         for entry in settlement.ended:
             self._group(settlement.lane).pending.pop(entry, None)
             stream.entries.pop(entry, None)
@@ -149,6 +168,7 @@ class QueueModel(CancelsModel, FlowsModel):
         for job_id in settlement.tombstones:
             self.cancelled.pop(job_id, None)
         self.record_flows(settlement)
+        self.record_behind(settlement)
 
     def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
         groups = self.dead_groups
@@ -175,9 +195,9 @@ class QueueModel(CancelsModel, FlowsModel):
         taken: list[Delivery] = []
         trimmed: list[tuple[str, bytes]] = []
         suspects = 0
-        for lane in LANES:
+        for lane in self.streams_of():
             for entry in self._next_looks(consumer, lane, 10 * (count - len(taken))):
-                if entry not in self.lanes[lane].entries:
+                if entry not in self.streams[lane].entries:
                     del self._group(lane).pending[entry]
                     trimmed.append((lane, entry))
                 elif self._idle_ms(lane, entry) >= idle_ms_min:
@@ -217,10 +237,11 @@ class QueueModel(CancelsModel, FlowsModel):
     def recover(self, consumer: str, in_hand: Mapping[str, set[bytes]]) -> list[Delivery]:
         """See :meth:`engine.store.base.Store.recover`."""
         found = []
-        for lane, stream in self.lanes.items():
+        for lane in self.streams_of():
             group = self._group(lane)
+            entries = self.streams[lane].entries
             for entry in group.held_by(consumer):
-                if entry not in in_hand.get(lane, set()) and entry in stream.entries:
+                if entry not in in_hand.get(lane, set()) and entry in entries:
                     group.pending[entry].delivered_ms = self.now_ms()
                     found.append(self._deliver(consumer, lane, entry))
         return found
@@ -250,6 +271,13 @@ class QueueModel(CancelsModel, FlowsModel):
             },
             cancelled=self.tombstones(),
             flows=self.control_hash.get("flows") == "1",
+            limits={
+                name.removeprefix("limit:"): rule
+                for name, text in self.control_hash.items()
+                if name.startswith("limit:") and (rule := read_rule(text)) is not None
+            },
+            blocks=self.control_hash.get("on_dead") == "block",
+            gates=self.control_hash.get("gates") == "1",
         )
 
     def hold(self, job_type: str, reason: str) -> bool:
@@ -287,12 +315,8 @@ class QueueModel(CancelsModel, FlowsModel):
 
     # Shared parts.
 
-    def _holds(self, consumer: str, lane: str, entry: bytes, deliveries: int) -> bool:
-        line = self._group(lane).pending.get(entry)
-        return line is not None and (line.consumer, line.deliveries) == (consumer, deliveries)
-
     def _deliver(self, consumer: str, lane: str, entry: bytes) -> Delivery:
-        stream = self.lanes[lane]
+        stream = self.streams[lane]
         deliveries = self._group(lane).pending[entry].deliveries
         delivery = Delivery(lane, entry, list(stream.entries[entry]), deliveries)
         self.emit(Leased(self.name, consumer, delivery))
@@ -300,16 +324,8 @@ class QueueModel(CancelsModel, FlowsModel):
 
     def _bring_back(self, packed: bytes) -> None:
         try:
-            lane, fields = _lane_and_fields(packed)
+            lane, fields = stream_and_fields(packed)
         except Malformed:
             # Not ours: the lane's reader will bury it with its bytes, by the rules of the wire.
             lane, fields = "high", [b"packed", packed]
         self.add(lane, fields)
-
-
-def _lane_and_fields(packed: bytes) -> tuple[str, list[bytes]]:
-    items = unpack(packed)
-    lane = items[0].decode("ascii", "replace") if items else ""
-    if lane not in LANES or len(items) < 3 or len(items) % 2 == 0:
-        raise Malformed("packing", detail="not a lane and the fields of an entry")
-    return lane, items[1:]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from engine.errors import GroupMissing
 from engine.store.base import Gauges
 from engine.testing.events import Event
 from engine.testing.flow_state import FlowModel
 from engine.testing.streams import EntryId, GroupModel, StreamModel, jobs_in, parse_id
-from engine.wire.keys import RELEASED, QueueKeys
+from engine.wire.keys import RELEASED, STREAMS, QueueKeys, lane_of
 from schemas.rules import LANES
 
 
@@ -35,7 +36,8 @@ class QueueState:
         self._clear()
 
     def _clear(self) -> None:
-        self.lanes = {lane: StreamModel() for lane in LANES}
+        self.streams = {stream: StreamModel() for stream in STREAMS}
+        self.lanes = {lane: self.streams[lane] for lane in LANES}
         self.delayed: dict[bytes, int] = {}
         self.done = StreamModel()
         self.dead = StreamModel()
@@ -52,20 +54,30 @@ class QueueState:
         self.flows_todo: dict[str, int] = {}
         self.flow_sent: dict[str, str] = {}
         self.flow_messages = StreamModel()
+        # lane → members of the zset, in order
+        self.parked: dict[str, list[bytes]] = {lane: [] for lane in LANES}
         self.stats: Counter[str] = Counter()
         # key of the hour → <minute>:<outcome> → count
         self.minutes: dict[str, Counter[str]] = {}
         self.settled: dict[tuple[str, str], int] = {}
 
     def waiting(self) -> dict[str, int]:
-        """Jobs not yet delivered, per lane."""
-        return {lane: sum(1 for _ in stream.waiting()) for lane, stream in self.lanes.items()}
+        """Jobs not yet delivered, per stream."""
+        return {name: sum(1 for _ in self.streams[name].waiting()) for name in self.streams_of()}
+
+    def streams_of(self) -> Sequence[str]:
+        """Streams with a group: the lanes, and where gates are used what was let through."""
+        return STREAMS if "gates" in self.control_hash else LANES
 
     def _group(self, lane: str) -> GroupModel:
-        group = self.lanes[lane].group
+        group = self.streams[lane].group
         if group is None:
             raise GroupMissing(f"{self.keys.lane(lane)} has no group")
         return group
+
+    def _holds(self, consumer: str, lane: str, entry: bytes, deliveries: int) -> bool:
+        line = self._group(lane).pending.get(entry)
+        return line is not None and (line.consumer, line.deliveries) == (consumer, deliveries)
 
 
 class UpkeepModel(QueueState):
@@ -94,16 +106,19 @@ class UpkeepModel(QueueState):
     def gauges(self, types: Iterable[str]) -> Gauges:
         """See :meth:`engine.store.base.Store.gauges`."""
         now_ms = self.now_ms()
-        heads = [next(stream.waiting(), None) for stream in self.lanes.values()]
-        groups = {lane: stream.group for lane, stream in self.lanes.items()}
-        back = {lane: list(g.held_by(RELEASED)) if g else [] for lane, g in groups.items()}
-        heads += [entries[0] if entries else None for entries in back.values()]
-        ages = [int(now_ms) - parse_id(head)[0] for head in heads if head is not None]
+        parked = {lane: len(members) for lane, members in self.parked.items()}
+        waits, active, ages = dict(parked), dict.fromkeys(LANES, 0), [0]
+        for name, left in self.waiting().items():
+            group = self.streams[name].group
+            back = group.held_by(RELEASED) if group else []
+            waits[lane_of(name)] += left + len(back)
+            active[lane_of(name)] += len(group.pending) - len(back) if group else 0
+            heads = [*back[:1], *islice(self.streams[name].waiting(), 1)]
+            ages += [int(now_ms) - parse_id(head)[0] for head in heads]
         return Gauges(
-            waiting={lane: left + len(back[lane]) for lane, left in self.waiting().items()},
-            active={
-                lane: len(g.pending) - len(back[lane]) if g else 0 for lane, g in groups.items()
-            },
+            waiting=waits,
+            parked=parked,
+            active=active,
             delayed=len(self.delayed),
             held={
                 name: len(self.held[name].entries)
@@ -111,7 +126,7 @@ class UpkeepModel(QueueState):
                 if name in self.held and self.held[name].entries
             },
             dead=len(self.dead.entries),
-            oldest_ms=max([0, *ages]),
+            oldest_ms=max(ages),
             flows=len(self.flows),
         )
 
@@ -120,7 +135,7 @@ class UpkeepModel(QueueState):
         now_ms = self.now_ms()
         return sum(
             self.drop_consumer(lane, consumer)
-            for lane in LANES
+            for lane in self.streams_of()
             for consumer, seen_ms in list(self._group(lane).consumers.items())
             if now_ms - seen_ms >= idle_ms_min
         )

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from engine.errors import Malformed
 from engine.wire import flows
+from engine.wire.claims import Claim, claim_of
 from engine.wire.keys import is_reply_key
 from schemas import rules
 from schemas.flow import ChildrenRecord, ParentRecord
@@ -62,22 +63,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def allows_reply(self, key: str) -> bool:
         """Tell whether one of the patterns allows ``reply`` to name this key."""
         return any(_matches(pattern, key) for pattern in self.reply_patterns)
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """
-    How a job takes its unique value.
-
-    Attributes:
-        mode: ``unique`` while the job waits or runs; ``debounce``: the last one of a burst wins;
-            ``throttle``: one in a span.
-        ms: How long: the window from the first job, the silence that a burst ends with, the span.
-        ms_max: The longest that a burst may put its job off; 0 for no bound.
-    """
-
-    mode: Literal["unique", "debounce", "throttle"] = "unique"
-    ms: int = 0
-    ms_max: int = 0
 
 
 class Envelope(msgspec.Struct, kw_only=True):
@@ -163,7 +148,7 @@ def _add_options(
     envelope.id = _name(found, b"id")
     envelope.key = _name(found, b"key")
     envelope.unique = _name(found, b"unique")
-    envelope.claim = _claim(found)
+    envelope.claim = claim_of(found, _number)
     if b"attempts" in found:
         envelope.attempts = _number(found, b"attempts", 1, rules.ATTEMPTS_MAX)
     if b"v" in found:
@@ -334,27 +319,6 @@ def _name(found: dict[bytes, bytes], field: bytes) -> str:
             detail=f"must be 1 to {rules.ID_CHARS_MAX} printable characters without spaces",
         )
     return name
-
-
-def _claim(found: dict[bytes, bytes]) -> Claim | None:
-    """Read how a unique value is taken."""
-    modes = [name for name in (b"window", b"debounce", b"throttle") if name in found]
-    if b"unique" not in found:
-        lone = next(iter(modes), b"debounce-max" if b"debounce-max" in found else b"")
-        if lone:
-            raise Malformed("unique-options", detail=f"`{lone.decode()}` needs the field `unique`")
-        return None
-    if len(modes) > 1:
-        named = " and ".join(f"`{mode.decode()}`" for mode in modes)
-        raise Malformed("unique-options", detail=f"give one of {named}")
-    if b"debounce-max" in found and modes != [b"debounce"]:
-        raise Malformed("unique-options", detail="`debounce-max` needs the field `debounce`")
-    ms = _number(found, modes[0], 1, rules.DELAY_MS_MAX) if modes else 0
-    if modes == [b"debounce"]:
-        has_max = b"debounce-max" in found
-        ms_max = _number(found, b"debounce-max", 1, rules.DELAY_MS_MAX) if has_max else 0
-        return Claim("debounce", ms, ms_max)
-    return Claim("throttle" if modes == [b"throttle"] else "unique", ms)
 
 
 def _is_name(name: str) -> bool:

@@ -94,6 +94,12 @@ class QueueKeys:
         self.stats = f"{base}:stats"
         # hash: <consumer>:<lane> → number of its last settlement
         self.settled = f"{base}:settled"
+        # prefix of string keys with TTL: the last batch of one producer
+        self.producers = f"{base}:producer"
+        self._name_gates(base)
+        self._name_flows(base)
+
+    def _name_gates(self, base: str) -> None:
         # hash: <stream>/<entry> → what a job that passed the gates holds
         self.admitted = f"{base}:admitted"
         # hash: places, tokens and shares of limits
@@ -104,6 +110,8 @@ class QueueKeys:
         self.unique = f"{base}:unique"
         # zset: its fields by the ms at which they end
         self.unique_ends = f"{base}:unique:ends"
+
+    def _name_flows(self, base: str) -> None:
         # zset, all of one score: parents that wait for their children, as `<job id>/<entry>`
         self.flows = f"{base}:flows"
         # zset: flows with children to send or to cancel, by the Unix ms of the next try
@@ -112,8 +120,6 @@ class QueueKeys:
         self.flow_ends = f"{base}:flow-ends"
         # hash: child of a flow → lane and entry with which it was sent, until its end is known
         self.flow_sent = f"{base}:flow-sent"
-        # prefix of string keys with TTL: the last batch of one producer
-        self.producers = f"{base}:producer"
 
     def lane(self, lane: str) -> str:
         """stream: waiting and running jobs of one lane, or those of it that were let through."""

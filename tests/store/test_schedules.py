@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from engine.errors import StoreRefused
-from engine.store.base import ScheduleAnswer, ScheduleChange, Store
+from engine.store.base import (
+    Store,
+)
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from tests.support.jobs import fields
 from tests.support.rigs import KEYS, QUEUE, MemoryRig, Rig, ServerRig
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
-from engine.store.base import ScheduleChange
+from engine.store.gates import behind, ticket_of
+from engine.store.schedule_base import ScheduleChange
 from engine.store.scripts import script
-from engine.wire.keys import slot_tag
+from engine.wire.keys import READY, slot_tag
 from schemas.rules import LANES
+from tests.support.gates import admit, leave, question
 from tests.support.jobs import AT_MS, dead, done, fields, packed, settlement
 from tests.support.monitor import recorded
 from tests.support.rigs import KEYS, QUEUE, ServerRig
 from tests.support.servers import RedisTestServer, StartRedis
 
 STORE_SCRIPTS = [
+    "admit",
+    "limit",
     "promote",
     "reclaim",
     "recover",
+    "release",
     "renew",
     "retire",
     "schedule",
@@ -32,6 +38,7 @@ STORE_SCRIPTS = [
 
 async def exercise(rig: ServerRig) -> None:
     """Call every verb in a way that takes every branch that touches a key."""
+    await exercise_gates(rig)
     store, other = rig.store("a"), rig.store("b")
     for one in (store, other):
         await one.open(QUEUE)
@@ -76,6 +83,32 @@ async def exercise(rig: ServerRig) -> None:
     await store.leave("a", [QUEUE])
 
 
+async def exercise_gates(rig: ServerRig) -> None:
+    """Likewise for the verbs of gates: each job behind another, or for a limit, or refused."""
+    store = rig.store("a")
+    await store.open(QUEUE)
+    await store.declare_limits(QUEUE, {"sms": "100 1000 1 1", "all": "0 1000 0 1 share=header:s"})
+    for number in range(4):
+        await rig.add("high", fields(id=f"g{number}", key="k"))
+    await rig.add("high", fields(id="g4"))
+    *keyed, loose = (await store.fetch(QUEUE, {"high": 5})).leases
+    first, others = question(keyed[0], key="k", unique="u", own_id="g0"), keyed[1:]
+    await admit(store, "high", first, *(question(lease, key="k") for lease in others))
+    shared = question(loose, limits=("sms", "all\x02s1"), unique="v", mode="debounce", ms=1)
+    await admit(store, "high", shared)
+    await admit(store, "high", msgspec.structs.replace(shared, unique=""))
+    await store.limit(QUEUE, "high", first, "sms")
+    await store.limit(QUEUE, "high", first, "sms", shut_ms=1)
+    member = behind("high", "sms", ticket_of(b"1-0"), ["", "", "g9", "sms"], fields(id="g9"))
+    left = [leave(keyed[0], key="k", unique="u"), leave(loose)]
+    await store.settle(
+        QUEUE,
+        settlement([keyed[0], loose], lane="high", leaves=left, behind=[member], room=5),
+    )
+    await store.release(QUEUE, count=10, every=True)
+    await rig.call("FLUSHALL")
+
+
 def wait_until_ready(server: RedisTestServer) -> None:
     """A new cluster node refuses commands for a moment, and tells nobody when that is over."""
     for _ in range(500):
@@ -94,8 +127,8 @@ async def test_scripts_touch_only_keys_that_they_declare(redis_url: str) -> None
     await rig.close()
 
     assert recording.undeclared == set()
-    missing = {name for name in STORE_SCRIPTS if script(name).sha.decode() not in recording.ran}
-    assert missing == set()
+    scripts = [script(name) for name in STORE_SCRIPTS] + [script("settle", gated=True)]
+    assert [one.name for one in scripts if one.sha.decode() not in recording.ran] == []
 
 
 @pytest.mark.servers
@@ -126,10 +159,10 @@ async def test_a_queue_lives_on_a_cluster_node(start_redis: StartRedis) -> None:
 
 
 def test_all_keys_of_a_queue_carry_its_tag() -> None:
-    named = [getattr(KEYS, name) for name in KEYS.__slots__ if name not in {"queue", "lanes"}]
-    by_lane = [
-        make(lane) for lane in LANES for make in (KEYS.lane, KEYS.ready, KEYS.busy, KEYS.parked)
-    ]
-    others = [KEYS.held("pack"), KEYS.minutes(AT_MS), KEYS.producer("p1")]
+    others = {"queue", "lanes", "streams"}
+    named = [getattr(KEYS, name) for name in KEYS.__slots__ if name not in others]
+    by_lane = [make(lane) for lane in LANES for make in (KEYS.lane, KEYS.busy, KEYS.parked)]
+    by_lane += [KEYS.lane(READY[lane]) for lane in LANES]
+    made = [KEYS.held("pack"), KEYS.minutes(AT_MS), KEYS.producer("p1")]
 
-    assert {slot_tag(key) for key in (*named, *by_lane, *others)} == {QUEUE}
+    assert {slot_tag(key) for key in (*named, *by_lane, *made, *KEYS.gates())} == {QUEUE}

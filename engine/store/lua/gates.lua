@@ -139,11 +139,12 @@ function gates.pass_on(lane, key, ticket, is_dead)
     redis.call('HDEL', busy_keys[lane], key)
     return
   end
-  -- What this job is limited by is asked for when an engine has it: see `admit`.
-  local _, fields = contents(member, line)
+  -- What this job is limited by is asked for when an engine has it: see `admit`. Whatever is wrong
+  -- with it, and whoever trims it, its end passes the turn on.
+  local job, fields = contents(member, line)
   redis.call('HSET', busy_keys[lane], key, next_ticket)
   redis.call('ZREM', parked_keys[lane], member)
-  let_through(lane, fields)
+  gates.note(let_through(lane, fields), 'r', job, next_ticket)
 end
 
 -- Limits.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.store.base import ScheduleAnswer, ScheduleChange
 from engine.store.encoding import schedule_answer, schedule_arguments
 from engine.store.operator.link import OperatorLink, pairs
+from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.wire.keys import QueueKeys
 
 

@@ -163,6 +163,23 @@ def test_a_failed_child_is_the_end_of_its_parent() -> None:
     assert decided(was.ChildFailed(ERROR)) == to.DeadLetter(reason="child-failed", attempts=0)
 
 
+def test_what_a_gate_keeps_back_spends_no_attempt() -> None:
+    refused = was.Refused(reason="id-conflict", error=ERROR)
+
+    assert decided(refused, attempt=2) == to.DeadLetter(reason="id-conflict", attempts=1)
+    assert decided(was.Debounced(due_ms=NOW_MS + 9), attempt=2) == to.RetryAt(
+        at_ms=NOW_MS + 9, attempts=1, why="debounce"
+    )
+    assert decided(was.Limited("sms", ERROR), attempt=2) == to.WaitFor(limit="sms", attempts=1)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_duplicate_is_done_by_the_job_that_stands_for_it(replaced: bool) -> None:
+    outcome = was.Duplicate(by="j1", replaced=replaced)
+
+    assert decided(outcome, attempt=9) == to.Fold(by="j1", replaced=replaced)
+
+
 def test_every_outcome_has_a_test_here() -> None:
     """A new outcome must be thought of; the property test makes one of each by hand."""
-    assert len(get_args(was.Outcome)) == 16
+    assert len(get_args(was.Outcome)) == 20
