@@ -8,7 +8,9 @@ from engine.client import (
     EnqueueUnsure,
     JobRefused,
     NewJob,
+    QueueFull,
     Refusal,
+    Shed,
     SyncClient,
 )
 from engine.core.policy import Exponential, RetryPolicy
@@ -31,11 +33,13 @@ __all__ = [
     "Job",
     "JobRefused",
     "NewJob",
+    "QueueFull",
     "Refusal",
     "Registry",
     "Retry",
     "RetryPolicy",
     "SettingsError",
+    "Shed",
     "Snooze",
     "SyncClient",
     "__version__",

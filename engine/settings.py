@@ -25,6 +25,7 @@ from schemas.rules import DATA_BYTES_MAX, LANES
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+Bound = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
 TOKEN_CHARS_MIN = 16
@@ -55,6 +56,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         name: Name of this engine in beats, logs and consumer names; empty for host and pid.
         concurrency: Jobs of one queue that run at the same time in this process.
         queue_concurrency: The same for single queues, as queue=number, which wins.
+        jobs_max: Jobs that a queue may hold before producers have to wait; 0 for no bound.
+        queue_jobs_max: The same for single queues, as queue=number, which wins.
+        bytes_max: The same in bytes of memory that a queue's jobs take; 0 for no bound.
+        queue_bytes_max: The same for single queues, as queue=number, which wins.
         prefetch_max: Most jobs of one queue that may wait inside the process for a free worker.
         weights: Shares of the lanes below critical, as lane=number.
         lease_ms: Silence after which a job goes to another engine.
@@ -91,6 +96,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     queue_concurrency: dict[str, Annotated[int, msgspec.Meta(ge=1, le=10_000)]] = {}
+    jobs_max: Bound = 0
+    queue_jobs_max: dict[str, Bound] = {}
+    bytes_max: Bound = 0
+    queue_bytes_max: dict[str, Bound] = {}
     prefetch_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_024
     weights: dict[str, Annotated[int, msgspec.Meta(ge=1, le=1_000)]] = msgspec.field(
         default_factory=lambda: {"high": 16, "normal": 4, "low": 1}

@@ -20,6 +20,7 @@ from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.flows import FlowKeeper
 from engine.runtime.outage import Outage
+from engine.runtime.pressure import Watch
 from engine.runtime.reporter import QueueReporter
 from engine.runtime.settler import Settled, Settler
 from engine.runtime.workers import Workers
@@ -49,6 +50,7 @@ class Upkeep:
         settler: Settles what is dead at once.
         reporter: Flushed.
         flows: Told whether there are any.
+        watch: Measures how full the queue is.
         clock: Time and chance.
         meter: Kept current.
         outage: Told of failures.
@@ -71,6 +73,7 @@ class Upkeep:
         settler: Settler,
         reporter: QueueReporter,
         flows: FlowKeeper,
+        watch: Watch,
         clock: Clock,
         *,
         meter: QueueMeter,
@@ -91,6 +94,7 @@ class Upkeep:
         self._settler = settler
         self._reporter = reporter
         self._flows = flows
+        self.watch = watch
         self._clock = clock
         self._meter = meter
         self._outage = outage
@@ -276,6 +280,7 @@ class Upkeep:
         types: Sequence[str] = list(self._admission.types)
         gauges = await self._store.gauges(self._queue, types)
         self.note_gauges(gauges)
+        await self.watch.measure(types)
         if set(gauges.held) - self._held_now():
             while await self._store.unhold(self._queue, types, count=UNHOLD_MAX):
                 await self._clock.sleep(0)

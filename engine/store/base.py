@@ -17,7 +17,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from engine.core.pressure import Bounds
 from engine.store.flow_base import FlowStore, Opened
+from engine.store.pressure import Pressure
 from schemas.job import Tombstone
 
 
@@ -369,6 +371,12 @@ class Store(FlowStore, Protocol):
 
     async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
         """Count what the queue holds."""
+
+    async def pressure(self, queue: str, types: Sequence[str]) -> Pressure:
+        """Tell how full the queue is, jobs of held types included, and how full it may be."""
+
+    async def default_bounds(self, queue: str, bounds: Bounds) -> None:
+        """Bound the queue where operators set nothing; 0 takes a bound away."""
 
     async def server(self) -> ServerState:
         """Ask the server how it is."""

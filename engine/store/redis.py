@@ -32,6 +32,7 @@ from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.flows import FlowVerbs
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
+from engine.store.pressure import PressureVerbs
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from schemas.rules import LANES
@@ -58,7 +59,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs, FlowVerbs):
+class RedisStore(CancelVerbs, FlowVerbs, PressureVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 

@@ -11,6 +11,7 @@ from engine.store.base import Control, Promoted, ScheduleAnswer, ScheduleChange,
 from engine.testing.cancels_model import CancelsModel
 from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.flows_model import FlowsModel
+from engine.testing.pressure_model import PressureModel
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -25,7 +26,7 @@ from engine.wire.packing import unpack
 from schemas.rules import LANES
 
 
-class QueueModel(CancelsModel, FlowsModel):
+class QueueModel(CancelsModel, FlowsModel, PressureModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
