@@ -10,6 +10,7 @@ import msgspec
 from engine.admin.base import AdminBase, checked_queue
 from engine.admin.explain import span
 from engine.errors import EngineError, NotFound, WrongState
+from engine.failpoint import failpoint
 from engine.store.operator import Found
 from engine.store.operator.orders import Moved
 from engine.wire.tombstones import TOMBSTONES_MAX, describe
@@ -95,6 +96,7 @@ class OrderVerbs(AdminBase):
         comes = "its handler is being ended"
         if job.state != "active":
             comes = _until_it_ends(stats)
+        failpoint("C1")
         if job.state in {"delayed", "held"}:
             # Should this not come about, engines do the same within seconds.
             await self._store.orders.to_lane(job, _lane(job))
