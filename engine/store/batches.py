@@ -155,7 +155,8 @@ def cancelling(
     if not 1 <= len(job_id) <= ID_CHARS_MAX:
         raise ValueError(f"{job_id!r} is no job id")
     ahead = b"1" if even_if_absent else b""
-    return [QueueKeys(queue).cancelled], [TOMBSTONES_MAX, who, reason, ahead, job_id]
+    keys = QueueKeys(queue)
+    return [keys.cancelled, *keys.lanes.values()], [TOMBSTONES_MAX, who, reason, ahead, job_id]
 
 
 def check_laid(laid: int, queue: str) -> None:

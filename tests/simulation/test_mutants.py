@@ -28,6 +28,7 @@ ENGINES: list[tuple[type[SimEngine], str]] = [
     (mutants.NeverRenews, "crash-loop|never ended"),
     (mutants.GivesUpTooLate, "times,|gave up after|ended as"),
     (mutants.SpendsAttemptsOnSnoozes, "ended as exhausted"),
+    (mutants.IgnoresOrders, "knew that it was cancelled"),
     (mutants.ForgetsLosses, "never ended|times,"),
 ]
 
