@@ -17,7 +17,6 @@ from tests.simulation.jobs import draw_plan, fields_of
 
 QUEUE = "simulated"
 HOUR_MS = 3_600_000
-ORDERS_RATE = 0.01
 
 
 class World:
@@ -30,6 +29,7 @@ class World:
         jobs: Jobs that producers add over time.
         queue_kind: The queue's rules; a mutant to test the test.
         engine_kind: The engine's; likewise.
+        orders_rate: How often operators cancel and move jobs.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class World:
         jobs: int = 20,
         queue_kind: type[QueueModel] = QueueModel,
         engine_kind: type[SimEngine] = SimEngine,
+        orders_rate: float = 0.01,
     ) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
@@ -47,6 +48,7 @@ class World:
         self.model = ServerModel(queue_kind=queue_kind)
         self.queue = self.model.queue(QUEUE)
         self.engine_kind = engine_kind
+        self.orders_rate = orders_rate
         self.ledger = Ledger(lambda: self.steady_ms, lease_ms=LEASE_MS)
         self.model.observers.append(self.ledger.note)
         self.healed = False
@@ -113,7 +115,7 @@ class World:
             self.jobs_left -= 1
         if not self.healed and self.chance.random() < self.trouble_rate:
             self.chance.choice(self.disasters())()
-        if not self.healed and self.chance.random() < ORDERS_RATE:
+        if not self.healed and self.chance.random() < self.orders_rate:
             self.chance.choice([self.cancel, self.move_waiting, self.move_delayed])()
         at = self.chance.randrange(len(self.engines))
         for number, engine in enumerate(self.engines):
