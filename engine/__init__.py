@@ -12,6 +12,8 @@ from engine.client import (
     Refusal,
     Shed,
     SyncClient,
+    chain,
+    fan_in,
 )
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, Hold, Retry, SettingsError, Snooze
@@ -43,4 +45,6 @@ __all__ = [
     "Snooze",
     "SyncClient",
     "__version__",
+    "chain",
+    "fan_in",
 ]

@@ -2,6 +2,7 @@
 
 from engine.client.blocking import SyncClient
 from engine.client.client import Client
+from engine.client.flows import chain, fan_in
 from engine.client.full import Shed, WhenFull
 from engine.client.jobs import (
     Enqueued,
@@ -25,4 +26,6 @@ __all__ = [
     "Shed",
     "SyncClient",
     "WhenFull",
+    "chain",
+    "fan_in",
 ]

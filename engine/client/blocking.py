@@ -84,14 +84,19 @@ class SyncClient:
             EnqueueUnsure: No reply came in ``give_up_s``; it may have been accepted or not.
             EnqueueError: It was not accepted.
         """
-        queue, sent = self._judge.outgoing(
-            NewJob(job_type, payload, **options), now_ms=self._clock.now_ms()
-        )
+        return self.enqueue_flow(NewJob(job_type, payload, **options))
+
+    def enqueue_flow(self, job: NewJob) -> Enqueued | Shed:
+        """
+        Enqueue a job with those that it waits for, as :func:`engine.chain`, :func:`engine.fan_in`
+        or its ``children`` put them together; the errors are those of :meth:`enqueue`.
+        """
+        queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
         with self._turn:
             (answer,) = self._producer.send(queue, [sent])
         if isinstance(answer, EnqueueError):
             raise answer
-        return enqueued(queue, sent.lane, options.get("id"), answer)
+        return enqueued(queue, sent.lane, job.id, answer)
 
     def enqueue_many(
         self,

@@ -141,6 +141,13 @@ class Client:
             )
         )
 
+    async def enqueue_flow(self, job: NewJob) -> Enqueued | Shed:
+        """
+        Enqueue a job with those that it waits for, as :func:`engine.chain`, :func:`engine.fan_in`
+        or its ``children`` put them together; the errors are those of :meth:`enqueue`.
+        """
+        return await self._enqueue(job)
+
     async def enqueue_many(
         self,
         jobs: Iterable[NewJob] | AsyncIterable[NewJob],

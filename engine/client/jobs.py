@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from engine.client.full import Shed, WhenFull, checked, choices
+from engine.client.trees import TreeWriter
 from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed, QueueFull
 from engine.registry import Registry
 from engine.store.batches import Outgoing, outgoing
 from engine.store.pressure import Dropped
 from engine.wire.codec import Limits, parse, payload_decoder
+from engine.wire.flows import CHILDREN, RESULTS
+from schemas.flow import OnFailure
 from schemas.rules import LANES, QUEUE_NAME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +71,9 @@ class NewJob(_Work, frozen=True, kw_only=True):
         headers: Further fields for the handler.
         when_full: What is done where its queue has no room: ``wait``, ``fail`` or ``shed``; left
             out, the client's setting says it.
+        children: Jobs that it waits for; see :mod:`engine.client.flows`.
+        results: Whether its handler is given their results.
+        on_failure: As a child of another job: what becomes of that one if this one ends dead.
     """
 
     queue: str | None = None
@@ -85,6 +91,9 @@ class NewJob(_Work, frozen=True, kw_only=True):
     unique: str | None = None
     headers: Mapping[str, str] | None = None
     when_full: str | None = None
+    children: Sequence[NewJob] | None = None
+    results: bool = False
+    on_failure: OnFailure = "fail"
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -211,6 +220,29 @@ class Judge:
             JobRefused: It breaks a rule.
         """
         queue = (job.queue is None and self._judged.get(job.type)) or self._queue(job)
+        fields = self._fields(job)
+        if job.children is not None:
+            fields += self._family(job, now_ms)
+        self._judge(job, fields, now_ms)
+        if job.queue is None:
+            self._judged[job.type] = queue
+        when_full = checked(job.when_full) if job.when_full else self._when_full[job.lane]
+        sent = outgoing(job.lane, fields, ordered=job.key is not None, when_full=when_full)
+        return queue, sent
+
+    def _family(self, job: NewJob, now_ms: int) -> list[bytes]:
+        """Build the fields of a job that waits for others; each of these is judged, too."""
+        assert job.children is not None
+
+        def fields_of(child: NewJob) -> list[bytes]:
+            fields = self._fields(child)
+            self._judge(child, fields, now_ms)
+            return fields
+
+        fields = [CHILDREN, TreeWriter(fields_of, self._queue).write(job.children)]
+        return [*fields, RESULTS, b"1"] if job.results else fields
+
+    def _fields(self, job: NewJob) -> list[bytes]:
         if job.lane not in LANES:
             raise JobRefused("lane-name", detail=f"{job.lane!r} is none of {', '.join(LANES)}")
         fields = [b"type", _text(job.type), b"data", self._data(job)]
@@ -224,12 +256,7 @@ class Judge:
                 fields += (b"v", b"%d" % version)
         for name, value in (job.headers or {}).items():
             fields += (_text(name), _text(value))
-        self._judge(job, fields, now_ms)
-        if job.queue is None:
-            self._judged[job.type] = queue
-        when_full = checked(job.when_full) if job.when_full else self._when_full[job.lane]
-        sent = outgoing(job.lane, fields, ordered=job.key is not None, when_full=when_full)
-        return queue, sent
+        return fields
 
     def _queue(self, job: NewJob) -> str:
         known = self._types.get(job.type)
