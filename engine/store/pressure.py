@@ -53,20 +53,15 @@ Answer = str | Dropped | QueueFull
 
 def holding(keys: QueueKeys, types: Sequence[str]) -> tuple[list[str], list[str]]:
     """Name the streams, lanes first, and the sorted sets that hold a queue's jobs."""
-    return [*keys.lanes.values(), *map(keys.held, types)], [keys.delayed]
+    return [*keys.lanes.values(), *map(keys.held, types)], [keys.delayed, keys.flows]
 
 
 def level_commands(keys: QueueKeys, types: Sequence[str]) -> list[Command]:
     """Build the commands that count what a queue holds."""
     streams, sets = holding(keys, types)
     counts = [*((b"XLEN", key) for key in streams), *((b"ZCARD", key) for key in sets)]
-    return [*counts, *memory_commands(keys, types)]
-
-
-def memory_commands(keys: QueueKeys, types: Sequence[str]) -> list[Command]:
-    """Build the commands that measure what a queue's jobs take, one for each key of theirs."""
-    streams, sets = holding(keys, types)
-    return [(b"MEMORY", b"USAGE", key, b"SAMPLES", SAMPLES) for key in (*streams, *sets)]
+    usage = [(b"MEMORY", b"USAGE", key, b"SAMPLES", SAMPLES) for key in (*streams, *sets)]
+    return [*counts, *usage]
 
 
 def read_level(replies: Sequence[Any]) -> Level:

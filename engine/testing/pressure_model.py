@@ -24,7 +24,7 @@ class PressureModel(QueueState):
         streams = [*self.lanes.values(), *(self.held[name] for name in types if name in self.held)]
         size = sum(map(_size, (fields for each in streams for fields in each.entries.values())))
         level = Level(
-            jobs=sum(len(each.entries) for each in streams) + len(self.delayed),
+            jobs=sum(len(each.entries) for each in streams) + len(self.delayed) + len(self.flows),
             bytes=size + _size(self.delayed),
         )
         found = {name.encode(): str(value).encode() for name, value in self.control_hash.items()}

@@ -12,6 +12,7 @@ import redis as redis_py
 
 from engine.core.pressure import Asked, Bounds, Level, answers, has_room
 from engine.store.batches import Channel, Outgoing, outgoing
+from engine.store.pressure import level_commands, read_level
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, QueueKeys
 from schemas.rules import BYTES_MAX_LEAST, LANES
@@ -47,7 +48,8 @@ class Rig:
 
     def held(self) -> int:
         set_aside = int(self.redis.xlen(KEYS.held("held-type")))
-        return sum(self.lengths().values()) + set_aside + int(self.redis.zcard(KEYS.delayed))
+        apart = sum(int(self.redis.zcard(key)) for key in (KEYS.delayed, KEYS.flows))
+        return sum(self.lengths().values()) + set_aside + apart
 
 
 @pytest.fixture(
@@ -86,15 +88,31 @@ def test_what_finds_room_is_taken_and_the_rest_is_told(rig: Rig) -> None:
     rig.bound(jobs_max=10)
     rig.redis.xadd(KEYS.held("held-type"), {"_lane": "low"})
     rig.redis.zadd(KEYS.delayed, {"a job": 1})
+    rig.redis.zadd(KEYS.flows, {"a parent": 0})
     channel = Channel(KEYS)
 
     reply = rig.send(channel, [job(lane) for lane in LANES] + [job(when_full="shed")] * 5)
 
-    assert words(reply) == ["ok"] * 7 + ["shed"] * 2
+    assert words(reply) == ["ok"] * 6 + ["shed"] * 3
     assert reply[-1] == b"9/10/0/0"
-    assert rig.lengths() == {"critical": 1, "high": 1, "normal": 4, "low": 1}
+    assert rig.lengths() == {"critical": 1, "high": 1, "normal": 3, "low": 1}
     assert words(rig.send(channel, [job(), job()])) == ["ok", "full"]
     assert rig.held() == 10
+
+
+def test_engines_count_and_measure_as_the_script_does(rig: Rig) -> None:
+    """Method: the numbers that the script told last, beside those of the engine's commands."""
+    rig.bound(jobs_max=10, bytes_max=10 * BYTES_MAX_LEAST)
+    rig.redis.zadd(KEYS.delayed, {"a job": 1})
+    channel = Channel(KEYS)
+    rig.send(channel, [job(lane, size=3_000) for lane in LANES])
+    # A batch that adds nothing tells what was measured.
+    refused = rig.send(channel, [job(size=20 * BYTES_MAX_LEAST)])
+    raw = [rig.redis.execute_command(*each) for each in level_commands(KEYS, ["held-type"])]
+    level = read_level(raw)
+
+    assert refused[-1] == b"5/10/%d/%d" % (level.bytes, 10 * BYTES_MAX_LEAST)
+    assert level.jobs == 5
 
 
 def test_a_running_job_keeps_its_place_and_an_ended_one_gives_it_up(rig: Rig) -> None:
