@@ -59,12 +59,6 @@ class Watch:
     async def measure(self, types: Sequence[str]) -> None:
         """Count what the queue holds; engines' settings stand where operators set nothing."""
         pressure = await self._store.pressure(self._queue, types)
-        is_missing = bool(self._defaults) and not pressure.defaults
-        is_stale = not self._is_told and pressure.defaults != self._defaults
-        if is_missing or is_stale:
-            # Of engines with different settings the one that started last decides.
-            await self._store.default_bounds(self._queue, self._defaults)
-        self._is_told = True
         now = self._clock.monotonic()
         self._seen.append((now, pressure.level))
         while self._seen[0][0] < now - WINDOW_S:
@@ -73,6 +67,12 @@ class Watch:
         self._meter.full_ratio = full
         self._meter.bytes = pressure.level.bytes
         self._warn(full, pressure.level, pressure.bounds)
+        is_missing = bool(self._defaults) and not pressure.defaults
+        is_stale = not self._is_told and pressure.defaults != self._defaults
+        if is_missing or is_stale:
+            # Of engines with different settings the one that started last decides.
+            await self._store.default_bounds(self._queue, self._defaults)
+        self._is_told = True
 
     def growth(self) -> tuple[float, float] | None:
         """Jobs and bytes that the queue gains per second; None while that is not known."""

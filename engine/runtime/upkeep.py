@@ -280,10 +280,10 @@ class Upkeep:
         types: Sequence[str] = list(self._admission.types)
         gauges = await self._store.gauges(self._queue, types)
         self.note_gauges(gauges)
-        await self.watch.measure(types)
         if set(gauges.held) - self._held_now():
             while await self._store.unhold(self._queue, types, count=UNHOLD_MAX):
                 await self._clock.sleep(0)
+        await self.watch.measure(types)
 
     def note_gauges(self, gauges: Gauges) -> None:
         """Keep what was counted for the next scrape."""

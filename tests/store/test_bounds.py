@@ -13,6 +13,7 @@ import redis as redis_py
 from engine.core.pressure import Asked, Bounds, Level, answers, has_room
 from engine.store.batches import Channel, Outgoing, outgoing
 from engine.store.pressure import level_commands, read_level
+from engine.store.redis import RedisStore
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, QueueKeys
 from schemas.rules import BYTES_MAX_LEAST, LANES
@@ -113,6 +114,20 @@ def test_engines_count_and_measure_as_the_script_does(rig: Rig) -> None:
 
     assert refused[-1] == b"5/10/%d/%d" % (level.bytes, 10 * BYTES_MAX_LEAST)
     assert level.jobs == 5
+
+
+async def test_a_server_that_forbids_memory_still_counts_jobs(rig: Rig) -> None:
+    rig.bound(jobs_max=10)
+    rig.send(Channel(KEYS), [job()])
+    store = RedisStore.from_url(rig.server.url, consumer="a")
+    rig.redis.execute_command("ACL", "SETUSER", "default", "-memory")
+    try:
+        found = await store.pressure(KEYS.queue, ["held-type"])
+    finally:
+        rig.redis.execute_command("ACL", "SETUSER", "default", "+memory")
+        await store.close()
+
+    assert (found.level, found.bounds) == (Level(jobs=1), Bounds(jobs=10))
 
 
 def test_a_running_job_keeps_its_place_and_an_ended_one_gives_it_up(rig: Rig) -> None:

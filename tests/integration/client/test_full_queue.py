@@ -30,7 +30,7 @@ from engine.wire.keys import QueueKeys
 from tests.integration.client.test_client import QUEUES, CountingClock, calls, entries, port_of
 from tests.support.engines import serving
 from tests.support.proxy import FaultProxy
-from tests.support.servers import RedisTestServer
+from tests.support.servers import RedisTestServer, StartRedis
 from tests.support.waiting import eventually
 
 KEYS = QueueKeys("noop-queue")
@@ -258,6 +258,17 @@ async def test_a_bound_set_live_is_met_by_clients_that_run(redis_url: str, raw: 
         await asyncio.wait(client._producer._tasks)
         with pytest.raises(QueueFull):
             await client.enqueue("noop", {})
+
+
+async def test_who_may_not_look_at_bounds_may_enqueue(start_redis: StartRedis) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "default", "-hgetall")
+    async with Client(server.url, queues=QUEUES) as client:
+        await client.enqueue("noop", {})
+    with SyncClient(server.url, queues=QUEUES) as sync:
+        sync.enqueue("noop", {})
+
+    assert len(entries(server.url)) == 2
 
 
 @pytest.mark.parametrize("is_sync", [False, True])
