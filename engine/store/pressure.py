@@ -11,6 +11,7 @@ from engine.core.pressure import FULL, SHED, SHED_AT, Bounds, Level
 from engine.errors import QueueFull
 from engine.store.link import Argument, Command, Link, checked
 from engine.wire.keys import QueueKeys
+from schemas.rules import LANES
 
 JOBS_MAX = "jobs_max"
 BYTES_MAX = "bytes_max"
@@ -53,7 +54,8 @@ Answer = str | Dropped | QueueFull
 
 def holding(keys: QueueKeys, types: Sequence[str]) -> tuple[list[str], list[str]]:
     """Name the streams, lanes first, and the sorted sets that hold a queue's jobs."""
-    return [*keys.lanes.values(), *map(keys.held, types)], [keys.delayed, keys.flows]
+    streams = [*keys.lanes.values(), *map(keys.ready, LANES), *map(keys.held, types)]
+    return streams, [keys.delayed, keys.flows, *map(keys.parked, LANES)]
 
 
 def level_commands(keys: QueueKeys, types: Sequence[str]) -> list[Command]:

@@ -101,6 +101,14 @@ def test_what_finds_room_is_taken_and_the_rest_is_told(rig: Rig) -> None:
     assert rig.held() == 10
 
 
+def test_parked_and_released_jobs_count(rig: Rig) -> None:
+    rig.bound(jobs_max=4)
+    rig.redis.zadd(KEYS.parked("low"), {"one": 0, "another": 0})
+    rig.redis.xadd(KEYS.ready("high"), {"type": "noop"})
+
+    assert words(rig.send(Channel(KEYS), [job(), job()])) == ["ok", "full"]
+
+
 def test_engines_count_and_measure_as_the_script_does(rig: Rig) -> None:
     """Method: the numbers that the script told last, beside those of the engine's commands."""
     rig.bound(jobs_max=10, bytes_max=10 * BYTES_MAX_LEAST)

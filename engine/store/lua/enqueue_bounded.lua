@@ -47,32 +47,41 @@ for i, key in ipairs(KEYS) do
   end
 end
 
-local function has_room(percent, size)
-  -- An empty queue takes one job of any size, or it would never be taken.
-  return held == 0
-    or (jobs_max <= 0 or held < math.floor(jobs_max * percent / 100))
-    and (bytes_max <= 0 or (bytes + size) * 100 <= bytes_max * percent)
+-- The most that jobs of one percent may fill, by the percent as it is written.
+local function most_of(percent)
+  return {
+    jobs = jobs_max > 0 and math.floor(jobs_max * percent / 100) or math.huge,
+    bytes = bytes_max > 0 and bytes_max * percent / 100 or math.huge,
+  }
 end
 
-local words, added = {}, {}
+local words, most = {}, {}
 local is_full = false
-for i, job in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local lane, otherwise, percent, size = KEYS[tonumber(job[1])], job[2], job[3], job[4]
+local jobs = cmsgpack.unpack(ARGV[4])
+for i, job in ipairs(jobs) do
+  local lane, otherwise, percent = KEYS[tonumber(job[1])], job[2], job[3]
+  local limit = most[percent]
+  if not limit then
+    limit = most_of(tonumber(percent))
+    most[percent] = limit
+  end
+  local size = bytes_max > 0 and tonumber(job[4]) or 0
+  -- An empty queue takes one job of any size, or it would never be taken.
+  local fits = held == 0 or held < limit.jobs and bytes + size <= limit.bytes
   -- Once one job has to wait all later ones do, whatever their size: they keep their order.
-  if not (is_full and otherwise == 'full') and has_room(tonumber(percent), tonumber(size)) then
+  if fits and not (is_full and otherwise == 'full') then
     local id = redis.pcall('XADD', lane, '*', unpack(job, 5))
     if type(id) == 'table' then
       -- All or nothing: nobody has seen what is taken back, since scripts run alone.
-      for _, taken in ipairs(added) do
-        local from = KEYS[taken[1]]
-        redis.call('XDEL', from, taken[2])
+      for j = 1, i - 1 do
+        if words[j] ~= jobs[j][2] then
+          redis.call('XDEL', KEYS[tonumber(jobs[j][1])], words[j])
+        end
       end
       return id
     end
-    added[#added + 1] = { tonumber(job[1]), id }
     words[i] = id
-    held = held + 1
-    bytes = bytes_max > 0 and bytes + tonumber(size) or 0
+    held, bytes = held + 1, bytes + size
   else
     words[i] = otherwise
     is_full = is_full or otherwise == 'full'
