@@ -8,8 +8,12 @@ from engine.client import (
     EnqueueUnsure,
     JobRefused,
     NewJob,
+    QueueFull,
     Refusal,
+    Shed,
     SyncClient,
+    chain,
+    fan_in,
 )
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, Hold, Retry, SettingsError, Snooze
@@ -31,12 +35,16 @@ __all__ = [
     "Job",
     "JobRefused",
     "NewJob",
+    "QueueFull",
     "Refusal",
     "Registry",
     "Retry",
     "RetryPolicy",
     "SettingsError",
+    "Shed",
     "Snooze",
     "SyncClient",
     "__version__",
+    "chain",
+    "fan_in",
 ]

@@ -8,6 +8,7 @@ The errors of the engine, as one tree.
     ├── Malformed            a stream entry breaks a rule of the wire
     ├── EnqueueError         a job could not be accepted
     │   ├── JobRefused           it breaks a rule of the wire; nothing was written
+    │   ├── QueueFull            its queue has no room for it; nothing was written
     │   ├── EnqueueUnsure        no reply came in time; it may have been accepted, or not
     │   └── EnqueueStopped       the server was given up within many jobs (engine.client)
     ├── OutcomesMismatch     a batch handler did not return one outcome per job
@@ -84,6 +85,55 @@ class JobRefused(EnqueueError, Malformed, ValueError):
 
 class EnqueueUnsure(EnqueueError):
     """No reply came in time: the jobs may have been accepted, or not."""
+
+
+class QueueFull(EnqueueError):
+    """
+    The queue has no room for the job; nothing was written.
+
+    Attributes:
+        queue: The queue.
+        jobs: Jobs that it holds.
+        jobs_max: Jobs that it may hold; 0 for no bound.
+        bytes: Memory that they take on the server, where that is bounded.
+        bytes_max: Memory that they may take; 0 for no bound.
+        waited: Whether room was waited for.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        jobs: int,
+        jobs_max: int,
+        bytes: int,  # noqa: A002 - the word of the bound
+        bytes_max: int,
+        waited: bool = False,
+    ) -> None:
+        bounds = [f"{jobs:,} of {jobs_max:,} jobs"] if jobs_max else []
+        bounds += [f"{bytes:,} of {bytes_max:,} bytes"] if bytes_max else []
+        ask = "wait longer (give_up_s)" if waited else "wait for room (when_full='wait')"
+        super().__init__(
+            f"queue {queue} is {'still ' if waited else ''}full, {' and '.join(bounds)}: add "
+            f"engines, {ask}, or raise the bound (python -m engine bounds {queue} --help)"
+        )
+        self.queue = queue
+        self.jobs = jobs
+        self.jobs_max = jobs_max
+        self.bytes = bytes
+        self.bytes_max = bytes_max
+        self.waited = waited
+
+    def again(self, *, waited: bool) -> QueueFull:
+        """Return the same for another job."""
+        return QueueFull(
+            self.queue,
+            jobs=self.jobs,
+            jobs_max=self.jobs_max,
+            bytes=self.bytes,
+            bytes_max=self.bytes_max,
+            waited=waited,
+        )
 
 
 class StoreError(EngineError):

@@ -25,6 +25,7 @@ from schemas.rules import DATA_BYTES_MAX, LANES
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+Bound = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
 TOKEN_CHARS_MIN = 16
@@ -55,6 +56,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         name: Name of this engine in beats, logs and consumer names; empty for host and pid.
         concurrency: Jobs of one queue that run at the same time in this process.
         queue_concurrency: The same for single queues, as queue=number, which wins.
+        jobs_max: Jobs that a queue may hold before producers have to wait; 0 for no bound.
+        queue_jobs_max: The same for single queues, as queue=number, which wins.
+        bytes_max: The same in bytes of memory that a queue's jobs take; 0 for no bound.
+        queue_bytes_max: The same for single queues, as queue=number, which wins.
         prefetch_max: Most jobs of one queue that may wait inside the process for a free worker.
         weights: Shares of the lanes below critical, as lane=number.
         lease_ms: Silence after which a job goes to another engine.
@@ -66,13 +71,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         reconnect_ms_max: Upper bound of the jittered wait between two tries to reconnect.
         grace_s: Time from SIGTERM to exit; handlers may use 70 % of it.
         cancel_grace_ms: Time that a cancelled handler has before its worker is given up.
-        stuck_max: Handlers that may ignore their cancellation before the process asks to be
-            replaced.
+        stuck_max: Handlers that may ignore cancelling before the process asks to be replaced.
         data_bytes_max: Largest payload.
         fetch_bytes_max: Bytes that one read may bring, as far as recent sizes tell.
         reply_patterns: Further stream keys that the field reply may name; * matches anything.
-        id_window_ms: How long the id of a job that a producer named is remembered: the same id
-            again is a duplicate, with another payload a conflict; 0 for not at all.
+        id_window_ms: How long an id is remembered, to fold the same one; 0 for not at all.
         line_jobs_max: Most jobs that may wait behind one ordering key.
         done_jobs_max: Finished jobs kept per queue.
         done_age_ms_max: How long finished jobs are kept.
@@ -94,6 +97,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     queue_concurrency: dict[str, Annotated[int, msgspec.Meta(ge=1, le=10_000)]] = {}
+    jobs_max: Bound = 0
+    queue_jobs_max: dict[str, Bound] = {}
+    bytes_max: Bound = 0
+    queue_bytes_max: dict[str, Bound] = {}
     prefetch_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_024
     weights: dict[str, Annotated[int, msgspec.Meta(ge=1, le=1_000)]] = msgspec.field(
         default_factory=lambda: {"high": 16, "normal": 4, "low": 1}

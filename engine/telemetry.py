@@ -136,6 +136,8 @@ class QueueMeter:
         behind: Jobs that wait behind a gate, as last seen on the server.
         schedule_ticks: Ticks of schedules that this engine fired.
         schedules, schedules_broken: Schedules of the queue, and those that cannot be read.
+        bytes: Memory that the queue's jobs take on the server.
+        full_ratio: How full it is, of its bounds in jobs and bytes the larger; 0 without bounds.
         flows_closed: Flows whose parents wait no more, as this engine saw it, by why.
         waiting, active, delayed, held, flows, dead, oldest_s, paused: As last seen on the server.
     """
@@ -163,6 +165,8 @@ class QueueMeter:
         self.dead = 0
         self.oldest_s = 0.0
         self.paused = False
+        self.bytes = 0
+        self.full_ratio = 0.0
 
     def of(self, job_type: str) -> TypeMeter:
         """The meter of a type, or that of ``other``."""
@@ -264,6 +268,8 @@ _GAUGES = (
     ("engine_queue_paused", "1 while the queue is paused.", "paused"),
     ("engine_schedules", "Schedules, paused ones included.", "schedules"),
     ("engine_schedules_broken", "Schedules that cannot be read.", "schedules_broken"),
+    ("engine_queue_bytes", "Memory that its jobs take on the server.", "bytes"),
+    ("engine_queue_full_ratio", "How full it is of its bounds, 1 when full.", "full_ratio"),
     ("engine_inflight", "Jobs that this engine holds.", "inflight"),
 )
 _COUNTERS = (

@@ -27,3 +27,5 @@ CHILDREN_DEPTH_MAX = 16
 FLOW_RESULTS_BYTES_MAX = 262_144
 """Results of all children that one parent is given."""
 FLOW_FAILURES_MAX = 20
+BYTES_MAX_LEAST = 65_536
+"""The lowest bound of a queue's memory: an empty one takes some thousand bytes."""

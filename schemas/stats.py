@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.pressure import Fullness
+
 
 class QueueLoad(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """
@@ -16,12 +18,16 @@ class QueueLoad(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         buffered: Jobs that wait inside the engine for a worker.
         concurrency: Jobs that may run at the same time.
         types: Job types that this engine takes.
+        growth_jobs_s: Jobs that the queue gained per second in the last minute, as it saw them.
+        growth_bytes_s: Bytes likewise.
     """
 
     running: int
     buffered: int
     concurrency: int
     types: list[str]
+    growth_jobs_s: float | None = None
+    growth_bytes_s: float | None = None
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -126,6 +132,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         engines: Live engines that serve it.
         cancelling: Cancelled jobs that have not ended yet.
         schedules: Its schedules, paused ones included.
+        fullness: How full it is, of what it may hold.
         broken: Keys of it that hold another type than they must, counted as empty.
     """
 
@@ -147,6 +154,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     engines: list[str]
     cancelling: int = 0
     schedules: int = 0
+    fullness: Fullness | None = None
     broken: list[str] = []
 
 
@@ -205,7 +213,7 @@ class Change(View, frozen=True, kw_only=True):
 
     Attributes:
         queue: The queue.
-        what: ``pause``, ``resume``, ``concurrency``, ``hold`` or ``release``.
+        what: ``pause``, ``resume``, ``concurrency``, ``bounds``, ``hold`` or ``release``.
         changed: False where it was so already.
         before: What stood there, as text; empty for nothing.
         after: What stands there now.

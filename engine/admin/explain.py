@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.store.operator import Found
-from engine.wire.tombstones import describe
+from engine.wire.tombstones import CANCELLED, describe
 from schemas.job import Meta, Tombstone
 from schemas.stats import EngineStats, QueueStats
 
@@ -58,7 +58,10 @@ class Explainer:
             return "dead; no engine wrote this entry"
         record = found.record
         what = f"dead {self._ago(record.died_ms)}, {record.reason}"
-        if record.rule:
+        if record.error.kind == CANCELLED:
+            # Its message begins with the word.
+            what = f"dead {self._ago(record.died_ms)}, {record.error.message}"
+        elif record.rule:
             what += f": broke the rule {record.rule}" + (
                 f" at {record.path}" if record.path else ""
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.admin.explain import span
+from engine.admin.pressure import fullness_findings
 from engine.admin.schedules import views
 from engine.errors import StoreError, StoreUnavailable
 from engine.store.operator import OperatorStore
@@ -21,8 +22,10 @@ STATES = (
     ("served", "bad", "no engine"),
     ("keys", "bad", "broken key"),
     ("held", "bad", "held type"),
+    ("full", "bad", "full"),
     ("backlog", "bad", "behind"),
     ("paused", "paused", "paused"),
+    ("filling", "warn", "filling up"),
     ("dead", "warn", "jobs die"),
     ("", "well", "well"),
 )
@@ -149,6 +152,7 @@ def queue_findings(stats: QueueStats, *, must: bool, backlog_age_ms_max: int) ->
             what = f"type {held.type} of queue {queue} is held, {held.jobs} jobs: {held.reason}"
             action = f"mend it, then python -m engine resume {queue} --type {held.type}"
             findings.append(_error("held", queue, what, action))
+    findings += fullness_findings(stats)
     if stats.recent.get("dead"):
         what = f"{stats.recent['dead']} jobs of queue {queue} died in the last five minutes"
         action = f"python -m engine dead analyse {queue}"

@@ -10,6 +10,7 @@ import msgspec
 from engine.admin.base import AdminBase, checked_queue
 from engine.admin.explain import span
 from engine.errors import EngineError, NotFound, WrongState
+from engine.failpoint import failpoint
 from engine.store.operator import Found
 from engine.store.operator.orders import Moved
 from engine.wire.tombstones import TOMBSTONES_MAX, describe
@@ -95,17 +96,18 @@ class OrderVerbs(AdminBase):
         comes = "its handler is being ended"
         if job.state != "active":
             comes = _until_it_ends(stats)
+        failpoint("C1")
         if job.state in {"delayed", "held"}:
             # Should this not come about, engines do the same within seconds.
             await self._store.orders.to_lane(job, _lane(job))
-        return place.order("cancel", f"cancelled; {comes}")
+        return place.order("cancel", f"is cancelled; {comes}")
 
     async def _cancel_ahead(self, queue: str, job_id: str, reason: str) -> JobOrder:
         if not 1 <= len(job_id) <= ID_CHARS_MAX:
             raise EngineError(f"{job_id!r} is no job id")
         await self._lay(queue, job_id, reason, ahead=True)
         await self._record(queue, "cancel", {"id": job_id, "state": ""}, reason)
-        told = "no such job is here; one that comes within an hour ends as cancelled"
+        told = "is not here; one that comes within an hour ends as cancelled"
         return JobOrder(
             id=job_id, queue=queue, what="cancel", changed=True, state="", lane="", told=told
         )
@@ -144,7 +146,7 @@ class OrderVerbs(AdminBase):
         now_ms = await self._store.now_ms()
         due_ms = at_ms or now_ms + in_ms
         if not now_ms - DELAY_MS_MAX <= due_ms <= now_ms + DELAY_MS_MAX:
-            raise EngineError(f"a job can wait for {span(DELAY_MS_MAX)} at most")
+            raise EngineError(f"the time must be within {span(DELAY_MS_MAX)} of now")
 
         async def move(place: Place) -> Moved:
             _refuse(place.found, {"active", "done", "dead"}, "rescheduled")
@@ -154,7 +156,9 @@ class OrderVerbs(AdminBase):
         detail = {"id": place.found.id, "state": place.found.state, "due_ms": due_ms}
         await self._record(place.found.queue, "reschedule", detail, reason)
         left = due_ms - now_ms
-        told = f"rescheduled; it starts {f'in {span(left)}' if left > 0 else 'as soon as it can'}"
+        told = (
+            f"is rescheduled; it starts {f'in {span(left)}' if left > 0 else 'as soon as it can'}"
+        )
         order = place.order("reschedule", told + _expiry(place.found, due_ms))
         return msgspec.structs.replace(order, due_ms=due_ms)
 

@@ -10,6 +10,7 @@ from engine.admin import bulk, health
 from engine.admin.base import checked_queue
 from engine.admin.explain import Explainer
 from engine.admin.orders import OrderVerbs
+from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
 from engine.admin.story import tell
 from engine.errors import EngineError, NotFound
@@ -33,7 +34,7 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin(OrderVerbs, ScheduleVerbs):
+class Admin(OrderVerbs, ScheduleVerbs, BoundsVerbs):
     """
     Looks at queues and changes what operators may change.
 

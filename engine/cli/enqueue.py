@@ -19,7 +19,18 @@ import msgspec
 from engine.cli.frame import Frame, json_option, note
 from engine.cli.lines import Line, LineError, LineSource, new_job, read_line
 from engine.cli.output import clean, print_json
-from engine.client import Client, Enqueued, EnqueueStopped, JobRefused, NewJob, Refusal
+from engine.client import (
+    Client,
+    Enqueued,
+    EnqueueStopped,
+    JobRefused,
+    NewJob,
+    QueueFull,
+    Refusal,
+    Shed,
+)
+from engine.client.full import CHOICES, Choice
+from engine.client.jobs import Result
 from engine.errors import EnqueueError, RegistryError, StoreUnavailable
 from engine.registry import Registry
 from schemas.rules import LANES
@@ -60,7 +71,14 @@ KEPT_MAX = 1_000
     default=10,
     show_default=True,
     metavar="SECONDS",
-    help="How long to go on while the server is away.",
+    help="How long to go on while the server is away or the queue is full.",
+)
+@click.option(
+    "--when-full",
+    type=click.Choice(CHOICES),
+    default="wait",
+    show_default=True,
+    help="What to do where the queue has no room: wait for it, fail, or drop the job.",
 )
 @click.option("--stop-on-error", is_flag=True, help="Stop at the first line that is refused.")
 @json_option
@@ -76,6 +94,7 @@ def enqueue(
     version: int | None,
     headers: tuple[str, ...],
     give_up_s: float,
+    when_full: Choice,
     stop_on_error: bool,
     as_json: bool,
     **options: Any,
@@ -99,7 +118,7 @@ def enqueue(
     if path is not None:
         if own_id is not None:
             raise click.UsageError("--id names one job; in a file each line names its own")
-        client = _client_of(frame, give_up_s)
+        client = _client_of(frame, give_up_s, when_full)
         with _opened(path) as stream:
             many = Many(stream, defaults, stop_on_error=stop_on_error, as_json=as_json)
             return asyncio.run(many.run(client))
@@ -107,7 +126,7 @@ def enqueue(
         raise click.UsageError("TYPE is missing")
     assert data is not None
     job = _job(defaults, read_payload(data))
-    return asyncio.run(_one(_client_of(frame, give_up_s), job, as_json=as_json))
+    return asyncio.run(_one(_client_of(frame, give_up_s, when_full), job, as_json=as_json))
 
 
 async def _one(client: Client, job: NewJob, *, as_json: bool) -> int:
@@ -116,13 +135,17 @@ async def _one(client: Client, job: NewJob, *, as_json: bool) -> int:
     if isinstance(report, EnqueueError):
         return _failed(report)
     if as_json:
-        print_json(report)
+        is_shed = isinstance(report, Shed)
+        print_json(msgspec.to_builtins(report) | ({"shed": True} if is_shed else {}))
+    elif isinstance(report, Shed):
+        # Nothing on stdout, where a program would look for the id of a job.
+        note(f"shed: {report.why}")
     else:
         click.echo(report.id)
     return 0
 
 
-async def _settled(client: Client, job: NewJob) -> Enqueued | EnqueueError:
+async def _settled(client: Client, job: NewJob) -> Enqueued | Shed | EnqueueError:
     try:
         async with contextlib.aclosing(client.enqueue_each([job])) as results:
             async for result in results:
@@ -154,6 +177,8 @@ class Many:
         self._as_json = as_json
         self._accepted = 0
         self._refused = 0
+        self._shed = self._full = 0
+        self._why_full: QueueFull | None = None
         self._kept: list[dict[str, Any]] = []
         self._is_interrupted = False
         # Lines of jobs that are on their way, in their order.
@@ -189,10 +214,17 @@ class Many:
             self._under_way.append(number)
             yield job
 
-    def _take(self, result: Enqueued | Refusal) -> None:
+    def _take(self, result: Result) -> None:
         number = self._under_way.popleft()
         if isinstance(result, Enqueued):
             self._accepted += 1
+        elif isinstance(result, Shed):
+            self._shed += 1
+        elif isinstance(result.error, QueueFull):
+            self._full += 1
+            self._why_full = result.error
+            if self._stop_on_error:
+                self._source.stop()
         elif isinstance(result.error, JobRefused):
             self._refuse(number, result.error)
 
@@ -227,6 +259,8 @@ class Many:
             found: dict[str, Any] = {
                 "accepted": self._accepted,
                 "refused": self._refused,
+                "shed": self._shed,
+                "full": self._full,
                 "interrupted": self._is_interrupted,
                 "refusals": self._kept,
             }
@@ -238,11 +272,15 @@ class Many:
             if hidden > 0:
                 note(f"{hidden} more lines were refused; --json lists up to {KEPT_MAX}")
             word = "interrupted: " if self._is_interrupted else ""
-            click.echo(f"{word}{self._accepted} accepted, {self._refused} refused")
+            more = f", {self._shed} shed" if self._shed else ""
+            more += f", {self._full} not accepted since the queue is full" if self._full else ""
+            click.echo(f"{word}{self._accepted} accepted, {self._refused} refused{more}")
         if stopped is not None:
             return _failed(stopped)
         if self._is_interrupted:
             return INTERRUPTED
+        if self._why_full is not None:
+            return _failed(self._why_full)
         return FAILED if self._refused else 0
 
 
@@ -282,7 +320,7 @@ def _bar(stream: IO[bytes]) -> Iterator[Bar]:
         yield Bar(progress, progress.add_task("", total=total))
 
 
-def _client_of(frame: Frame, give_up_s: float) -> Client:
+def _client_of(frame: Frame, give_up_s: float, when_full: Choice) -> Client:
     settings = frame.settings
     return Client(
         settings.redis_url,
@@ -290,6 +328,7 @@ def _client_of(frame: Frame, give_up_s: float) -> Client:
         give_up_s=give_up_s,
         data_bytes_max=settings.data_bytes_max,
         reply_patterns=settings.reply_patterns,
+        when_full=when_full,
     )
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from engine.admin.explain import span
 from engine.clock import SystemClock
+from schemas.pressure import Fullness
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
@@ -120,6 +121,19 @@ def size(count: int) -> str:
     if count < 1024:
         return f"{count} B"
     return f"{count / 1024:.1f} KiB" if count < 1_048_576 else f"{count / 1_048_576:.1f} MiB"
+
+
+def fullness(found: Fullness) -> str:
+    """Say what a queue holds and may hold."""
+    jobs = (
+        f"{found.jobs:,} of {found.jobs_max:,} jobs" if found.jobs_max else f"{found.jobs:,} jobs"
+    )
+    taken = size(found.bytes)
+    taken = f"{taken} of {size(found.bytes_max)}" if found.bytes_max else taken
+    if not found.ratio and not (found.jobs_max or found.bytes_max):
+        return f"{jobs}, {taken}; no bounds"
+    source = "set live" if found.set_live else "set by engines"
+    return f"{jobs}, {taken}, {found.ratio:.0%} full; {source}"
 
 
 def moment_ms(text: str) -> int:

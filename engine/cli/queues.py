@@ -11,7 +11,7 @@ from engine.admin import Admin
 from engine.admin.explain import span
 from engine.admin.health import QueueState, queue_findings, state_of
 from engine.cli.frame import Frame, json_option, note
-from engine.cli.output import Cell, age, print_json, print_pairs, print_table
+from engine.cli.output import Cell, age, fullness, print_json, print_pairs, print_table
 from schemas.stats import Change, QueueStats
 
 COLUMNS = (
@@ -22,11 +22,13 @@ COLUMNS = (
     ">ACTIVE",
     ">DELAYED",
     ">HELD",
+    ">FULL",
     ">DEAD",
     ">DONE 5M",
     ">ENGINES",
 )
 
+FILLING = ("full", "filling up")
 COLOURS = {"bad": "red", "paused": "yellow", "warn": "yellow", "well": "green"}
 
 reason_option = click.option("--reason", default="", help="Why, for others and the audit stream.")
@@ -84,10 +86,19 @@ def _row(stats: QueueStats, limit_ms: int) -> list[Cell]:
         str(stats.active),
         str(stats.delayed),
         str(held),
+        _full(stats, state),
         (str(stats.dead), "red" if stats.dead else ""),
         str(stats.recent.get("done", 0)),
         str(len(stats.engines)),
     ]
+
+
+def _full(stats: QueueStats, state: QueueState) -> Cell:
+    """How full a queue with bounds is."""
+    found = stats.fullness
+    if found is None or not (found.jobs_max or found.bytes_max):
+        return "-"
+    return f"{found.ratio:.0%}", COLOURS[state.kind] if state.word in FILLING else ""
 
 
 def _print_detail(stats: QueueStats) -> None:
@@ -101,6 +112,7 @@ def _print_detail(stats: QueueStats) -> None:
             ("queue", stats.queue),
             ("paused", paused),
             ("concurrency", str(stats.concurrency or "as each engine is set")),
+            ("holds", fullness(stats.fullness) if stats.fullness else ""),
             ("engines", ", ".join(stats.engines) or "none"),
             ("schedules", str(stats.schedules or "")),
             ("done kept", str(stats.done_kept)),

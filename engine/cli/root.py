@@ -39,6 +39,7 @@ class Commands(click.Group):
         "pause": "engine.cli.queues:pause",
         "resume": "engine.cli.queues:resume",
         "concurrency": "engine.cli.queues:concurrency",
+        "bounds": "engine.cli.bounds:bounds",
         "health": "engine.cli.health:health",
         "schema": "engine.cli.setup:schema",
         "settings": "engine.cli.setup:settings",

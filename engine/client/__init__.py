@@ -2,6 +2,8 @@
 
 from engine.client.blocking import SyncClient
 from engine.client.client import Client
+from engine.client.flows import chain, fan_in
+from engine.client.full import Shed, WhenFull
 from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
@@ -9,7 +11,7 @@ from engine.client.jobs import (
     NewJob,
     Refusal,
 )
-from engine.errors import EnqueueUnsure, JobRefused
+from engine.errors import EnqueueUnsure, JobRefused, QueueFull
 
 __all__ = [
     "Client",
@@ -19,6 +21,11 @@ __all__ = [
     "Enqueued",
     "JobRefused",
     "NewJob",
+    "QueueFull",
     "Refusal",
+    "Shed",
     "SyncClient",
+    "WhenFull",
+    "chain",
+    "fan_in",
 ]

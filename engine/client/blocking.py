@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
+from engine.client.full import Shed, WhenFull
 from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
@@ -16,14 +17,16 @@ from engine.client.jobs import (
     Judge,
     NewJob,
     Refusal,
+    Result,
     count,
     enqueued,
+    stops,
 )
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry
 from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX, Outgoing
-from engine.store.sync_producer import SyncProducer
+from engine.store.sync_producer import Sent, SyncProducer
 from engine.wire.codec import Limits
 from schemas.rules import DATA_BYTES_MAX
 
@@ -38,14 +41,16 @@ class SyncClient:
         url: redis://, rediss:// or unix://.
         registry: Job types whose queues and payloads are known.
         queues: Queues of further types, by type.
-        give_up_s: How long a batch is tried for while the server is away, at most 300 s.
+        give_up_s: How long a batch is tried for while the server is away or its queue is full, at
+            most 300 s.
         timeout_s: Time after which a silent server counts as gone.
         data_bytes_max: Largest payload that the engines accept.
         reply_patterns: Further stream keys that the engines accept for ``reply``.
         clock: Gives time and chance.
+        when_full: See :class:`engine.client.Client`.
 
     Raises:
-        SettingsError: The URL cannot be read.
+        SettingsError: The URL or ``when_full`` cannot be read.
     """
 
     def __init__(
@@ -59,30 +64,39 @@ class SyncClient:
         data_bytes_max: int = DATA_BYTES_MAX,
         reply_patterns: tuple[str, ...] = (),
         clock: Clock | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
         self._clock: Clock = clock or SystemClock()
         self._producer = SyncProducer(
             url, clock=self._clock, give_up_s=give_up_s, timeout_s=timeout_s
         )
         limits = Limits(data_bytes_max=data_bytes_max, reply_patterns=reply_patterns)
-        self._judge = Judge(registry, queues, limits)
+        self._judge = Judge(registry, queues, limits, when_full=when_full)
         self._turn = threading.Lock()
 
-    def enqueue(self, job_type: str, payload: Any, **options: Any) -> Enqueued:
+    def enqueue(self, job_type: str, payload: Any, **options: Any) -> Enqueued | Shed:
         """
         Enqueue one job; the options are the attributes of :class:`NewJob`.
 
         Raises:
             JobRefused: It breaks a rule; nothing was sent. Also a ``ValueError``.
+            QueueFull: Its queue has no room, for ``give_up_s`` if it was to wait for some.
             EnqueueUnsure: No reply came in ``give_up_s``; it may have been accepted or not.
             EnqueueError: It was not accepted.
         """
-        queue, sent = self._judge.outgoing(
-            NewJob(job_type, payload, **options), now_ms=self._clock.now_ms()
-        )
+        return self.enqueue_flow(NewJob(job_type, payload, **options))
+
+    def enqueue_flow(self, job: NewJob) -> Enqueued | Shed:
+        """
+        Enqueue a job with those that it waits for, as :func:`engine.chain`, :func:`engine.fan_in`
+        or its ``children`` put them together; the errors are those of :meth:`enqueue`.
+        """
+        queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
         with self._turn:
-            (entry,) = self._producer.send(queue, [sent])
-        return enqueued(queue, sent.lane, options.get("id"), entry)
+            (answer,) = self._producer.send(queue, [sent])
+        if isinstance(answer, EnqueueError):
+            raise answer
+        return enqueued(queue, sent.lane, job.id, answer)
 
     def enqueue_many(
         self,
@@ -93,14 +107,15 @@ class SyncClient:
         """
         Enqueue many jobs in bounded memory.
 
-        Jobs that break a rule are reported and do not stop the rest.
+        Jobs that break a rule, that are shed, or that fail since their queue is full are reported
+        and do not stop the rest.
 
         Args:
             jobs: The jobs.
             on_progress: Called with the report so far after every batch.
 
         Raises:
-            EnqueueStopped: The server was given up; the error carries the report.
+            EnqueueStopped: The server, or a full queue, was given up; the error carries the report.
         """
         report = EnqueueReport()
         for number, result in enumerate(self.enqueue_each(jobs), 1):
@@ -111,12 +126,13 @@ class SyncClient:
             on_progress(report)
         return report
 
-    def enqueue_each(self, jobs: Iterable[NewJob]) -> Iterator[Enqueued | Refusal]:
+    def enqueue_each(self, jobs: Iterable[NewJob]) -> Iterator[Result]:
         """
         Enqueue many jobs and yield what became of each, in their order.
 
         Raises:
-            EnqueueStopped: The server was given up; what is known was yielded before.
+            EnqueueStopped: The server, or a full queue, was given up; what is known was
+                yielded before.
         """
         report = EnqueueReport()
         chunk = _Chunk()
@@ -165,7 +181,7 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    def _settle(self, chunk: _Chunk, report: EnqueueReport) -> Iterator[Enqueued | Refusal]:
+    def _settle(self, chunk: _Chunk, report: EnqueueReport) -> Iterator[Result]:
         """Send a chunk, one call per queue, and yield what became of its jobs in their order."""
         why: EnqueueError | None = None
         for queue, placed in chunk.queues.items():
@@ -174,13 +190,15 @@ class SyncClient:
                     # One outage is waited for once.
                     raise EnqueueError(f"not sent, since another job was {why}")
                 with self._turn:
-                    entries = self._producer.send(queue, [each.sent for each in placed])
+                    answers = self._producer.send(queue, [each.sent for each in placed])
             except EnqueueError as error:
                 why = why or error
                 chunk.results |= {each.place: Refusal(each.place, error) for each in placed}
             else:
-                for each, entry in zip(placed, entries, strict=True):
-                    chunk.results[each.place] = enqueued(queue, each.sent.lane, each.own_id, entry)
+                for each, answer in zip(placed, answers, strict=True):
+                    result = chunk.results[each.place] = _result(queue, each, answer)
+                    if why is None and isinstance(result, Refusal) and stops(result):
+                        why = result.error
         for place in sorted(chunk.results):
             count(report, chunk.results[place])
             yield chunk.results[place]
@@ -196,12 +214,18 @@ class _Placed(msgspec.Struct):
     sent: Outgoing
 
 
+def _result(queue: str, placed: _Placed, answer: Sent) -> Result:
+    if isinstance(answer, EnqueueError):
+        return Refusal(placed.place, answer)
+    return enqueued(queue, placed.sent.lane, placed.own_id, answer)
+
+
 class _Chunk:
     """Jobs that are sent together, within the bounds of a batch over all their queues."""
 
     def __init__(self) -> None:
         self.queues: dict[str, list[_Placed]] = {}
-        self.results: dict[int, Enqueued | Refusal] = {}
+        self.results: dict[int, Result] = {}
         self._size = 0
 
     def is_long(self) -> bool:

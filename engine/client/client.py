@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
+from engine.client.full import Shed, WhenFull
 from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
@@ -19,13 +20,16 @@ from engine.client.jobs import (
     Judge,
     NewJob,
     Refusal,
+    Result,
     count,
     enqueued,
+    stops,
 )
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry
 from engine.store.batches import Outgoing
+from engine.store.pressure import Dropped
 from engine.store.producer import Producer
 from engine.wire.codec import Limits
 from schemas.rules import DATA_BYTES_MAX
@@ -51,14 +55,17 @@ class Client:
         url: redis://, rediss:// or unix://.
         registry: Job types whose queues and payloads are known.
         queues: Queues of further types, by type.
-        give_up_s: How long a job is tried for while the server is away, at most 300 s.
+        give_up_s: How long a job is tried for while the server is away or its queue is full, at
+            most 300 s.
         timeout_s: Time after which a silent server counts as gone.
         data_bytes_max: Largest payload that the engines accept.
         reply_patterns: Further stream keys that the engines accept for ``reply``.
         clock: Gives time and chance.
+        when_full: What is done where a queue has no room (``python -m engine bounds``): ``wait``
+            for it, ``fail`` at once, or ``shed`` the job; for all lanes or by lane.
 
     Raises:
-        SettingsError: The URL cannot be read.
+        SettingsError: The URL or ``when_full`` cannot be read.
     """
 
     def __init__(
@@ -72,11 +79,12 @@ class Client:
         data_bytes_max: int = DATA_BYTES_MAX,
         reply_patterns: tuple[str, ...] = (),
         clock: Clock | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
         self._clock: Clock = clock or SystemClock()
         self._producer = Producer(url, clock=self._clock, give_up_s=give_up_s, timeout_s=timeout_s)
         limits = Limits(data_bytes_max=data_bytes_max, reply_patterns=reply_patterns)
-        self._judge = Judge(registry, queues, limits)
+        self._judge = Judge(registry, queues, limits, when_full=when_full)
         self._is_closed = False
 
     async def enqueue(
@@ -98,7 +106,8 @@ class Client:
         key: str | None = None,
         unique: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Enqueued:
+        when_full: str | None = None,
+    ) -> Enqueued | Shed:
         """
         Enqueue one job; :class:`NewJob` describes the arguments.
 
@@ -106,6 +115,7 @@ class Client:
 
         Raises:
             JobRefused: It breaks a rule; nothing was sent. Also a ``ValueError``.
+            QueueFull: Its queue has no room, for ``give_up_s`` if it was to wait for some.
             EnqueueUnsure: No reply came in ``give_up_s``; it may have been accepted or not.
             EnqueueError: It was not accepted.
         """
@@ -127,8 +137,16 @@ class Client:
                 key=key,
                 unique=unique,
                 headers=headers,
+                when_full=when_full,
             )
         )
+
+    async def enqueue_flow(self, job: NewJob) -> Enqueued | Shed:
+        """
+        Enqueue a job with those that it waits for, as :func:`engine.chain`, :func:`engine.fan_in`
+        or its ``children`` put them together; the errors are those of :meth:`enqueue`.
+        """
+        return await self._enqueue(job)
 
     async def enqueue_many(
         self,
@@ -139,20 +157,22 @@ class Client:
         """
         Enqueue many jobs in bounded memory.
 
-        Jobs that break a rule are reported and do not stop the rest.
+        Jobs that break a rule, that are shed, or that fail since their queue is full are reported
+        and do not stop the rest.
 
         Args:
             jobs: The jobs; an iterator that waits should be an asynchronous one.
             on_progress: Called with the report so far every few hundred jobs, and at the end.
 
         Raises:
-            EnqueueStopped: The server was given up; the error carries the report.
+            EnqueueStopped: The server, or a full queue, was given up; the error carries the report.
         """
         report = EnqueueReport()
         async with contextlib.aclosing(self.enqueue_each(jobs)) as results:
             async for result in results:
                 count(report, result)
-                if on_progress and (report.accepted + report.refused) % REPORT_EVERY == 0:
+                seen = report.accepted + report.refused + report.shed + report.full
+                if on_progress and seen % REPORT_EVERY == 0:
                     on_progress(report)
         if on_progress:
             on_progress(report)
@@ -160,14 +180,15 @@ class Client:
 
     async def enqueue_each(
         self, jobs: Iterable[NewJob] | AsyncIterable[NewJob]
-    ) -> AsyncGenerator[Enqueued | Refusal, None]:
+    ) -> AsyncGenerator[Result, None]:
         """
         Enqueue many jobs and yield what became of each, in their order.
 
         Jobs that were read before the generator is closed are still sent.
 
         Raises:
-            EnqueueStopped: The server was given up; what is known was yielded before.
+            EnqueueStopped: The server, or a full queue, was given up; what is known was
+                yielded before.
         """
         flow = _Flow()
         report = EnqueueReport()
@@ -177,7 +198,7 @@ class Client:
             async for place, step in flow.steps():
                 result = await _result(place, step)
                 count(report, result)
-                if stopped is None and (report.unsent or report.unsure):
+                if stopped is None and stops(result):
                     assert isinstance(result, Refusal)
                     stopped = result.error
                     reader.cancel()
@@ -239,11 +260,11 @@ class Client:
     ) -> None:
         await self.close()
 
-    async def _enqueue(self, job: NewJob) -> Enqueued:
+    async def _enqueue(self, job: NewJob) -> Enqueued | Shed:
         queue, sent, future = await self._submit(job)
         return enqueued(queue, sent.lane, job.id, await future)
 
-    async def _submit(self, job: NewJob) -> tuple[str, Outgoing, asyncio.Future[str]]:
+    async def _submit(self, job: NewJob) -> tuple[str, Outgoing, asyncio.Future[str | Dropped]]:
         if self._is_closed:
             raise EnqueueError("the client is closed")
         queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
@@ -270,7 +291,7 @@ class _OnItsWay(msgspec.Struct):
     queue: str
     lane: str
     own_id: str | None
-    future: asyncio.Future[str]
+    future: asyncio.Future[str | Dropped]
 
 
 _Step = _OnItsWay | EnqueueError
@@ -311,14 +332,14 @@ class _Flow:
             await self._more.wait()
 
 
-async def _result(place: int, step: _Step) -> Enqueued | Refusal:
+async def _result(place: int, step: _Step) -> Result:
     if isinstance(step, EnqueueError):
         return Refusal(place, step)
     try:
-        entry = await step.future
+        answer = await step.future
     except EnqueueError as error:
         return Refusal(place, error)
-    return enqueued(step.queue, step.lane, step.own_id, entry)
+    return enqueued(step.queue, step.lane, step.own_id, answer)
 
 
 async def _each(jobs: Iterable[NewJob] | AsyncIterable[NewJob]) -> AsyncGenerator[NewJob, None]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed
+from engine.client.full import Shed, WhenFull, checked, choices
+from engine.client.trees import TreeWriter
+from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed, QueueFull
 from engine.registry import Registry
 from engine.store.batches import Outgoing, outgoing
+from engine.store.pressure import Dropped
 from engine.wire.codec import Limits, parse, payload_decoder
+from engine.wire.flows import CHILDREN, RESULTS
+from schemas.flow import OnFailure
 from schemas.rules import LANES, QUEUE_NAME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,6 +69,11 @@ class NewJob(_Work, frozen=True, kw_only=True):
         key: Ordering key: jobs of one key run one at a time, in the order of their enqueuing.
         unique: Ends as a duplicate while another job with this value is under way.
         headers: Further fields for the handler.
+        when_full: What is done where its queue has no room: ``wait``, ``fail`` or ``shed``; left
+            out, the client's setting says it.
+        children: Jobs that it waits for; see :mod:`engine.client.flows`.
+        results: Whether its handler is given their results.
+        on_failure: As a child of another job: what becomes of that one if this one ends dead.
     """
 
     queue: str | None = None
@@ -80,6 +90,10 @@ class NewJob(_Work, frozen=True, kw_only=True):
     key: str | None = None
     unique: str | None = None
     headers: Mapping[str, str] | None = None
+    when_full: str | None = None
+    children: Sequence[NewJob] | None = None
+    results: bool = False
+    on_failure: OnFailure = "fail"
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -106,12 +120,24 @@ class Refusal(msgspec.Struct, frozen=True):
     Attributes:
         index: Its place among the jobs, from 0.
         error: Why: :class:`JobRefused` where it breaks a rule,
+            :class:`~engine.errors.QueueFull` where its queue has no room,
             :class:`~engine.errors.EnqueueError` where the server took it not,
             :class:`~engine.store.batches.EnqueueUnsure` where that is not known.
     """
 
     index: int
     error: EnqueueError
+
+
+Result = Enqueued | Shed | Refusal
+"""What became of one job of many."""
+
+
+def stops(result: Result) -> bool:
+    """Tell whether a result ends the enqueuing of many: the server or a full queue was given up."""
+    if not isinstance(result, Refusal) or isinstance(result.error, JobRefused):
+        return False
+    return not isinstance(result.error, QueueFull) or result.error.waited
 
 
 class EnqueueReport(msgspec.Struct):
@@ -123,6 +149,8 @@ class EnqueueReport(msgspec.Struct):
         refused: Jobs that broke a rule.
         unsent: Jobs that the server did not take; other than 0 only after it was given up.
         unsure: Jobs of which that is not known; likewise.
+        shed: Jobs that were dropped on purpose, since their queue is full.
+        full: Jobs that were not accepted since their queue is full.
         refusals: The first hundred that were not accepted.
     """
 
@@ -130,12 +158,14 @@ class EnqueueReport(msgspec.Struct):
     refused: int = 0
     unsent: int = 0
     unsure: int = 0
+    shed: int = 0
+    full: int = 0
     refusals: list[Refusal] = msgspec.field(default_factory=list)
 
 
 class EnqueueStopped(EnqueueError):
     """
-    The server was given up before all jobs were accepted; later jobs were not read.
+    The server, or a full queue, was given up before all jobs were read.
 
     Attributes:
         report: What is known of the jobs that were read.
@@ -145,6 +175,8 @@ class EnqueueStopped(EnqueueError):
         super().__init__(
             f"{why}; {report.accepted} jobs were accepted, {report.refused} refused, "
             f"{report.unsent} not sent, {report.unsure} may have been accepted or not"
+            + (f", {report.shed} shed" if report.shed else "")
+            + (f", {report.full} found their queue full" if report.full else "")
         )
         self.report = report
 
@@ -157,11 +189,21 @@ class Judge:
         registry: Job types whose queues and payloads are known.
         queues: Queues of further types, by type.
         limits: What the engines accept.
+        when_full: What is done where a queue has no room.
+
+    Raises:
+        SettingsError: ``when_full`` cannot be read.
     """
 
     def __init__(
-        self, registry: Registry | None, queues: Mapping[str, str] | None, limits: Limits
+        self,
+        registry: Registry | None,
+        queues: Mapping[str, str] | None,
+        limits: Limits,
+        *,
+        when_full: WhenFull = "wait",
     ) -> None:
+        self._when_full = choices(when_full)
         self._types = registry.types if registry else {}
         self._queues = dict(queues or {})
         self._limits = limits
@@ -178,6 +220,29 @@ class Judge:
             JobRefused: It breaks a rule.
         """
         queue = (job.queue is None and self._judged.get(job.type)) or self._queue(job)
+        fields = self._fields(job)
+        if job.children is not None:
+            fields += self._family(job, now_ms)
+        self._judge(job, fields, now_ms)
+        if job.queue is None:
+            self._judged[job.type] = queue
+        when_full = checked(job.when_full) if job.when_full else self._when_full[job.lane]
+        sent = outgoing(job.lane, fields, ordered=job.key is not None, when_full=when_full)
+        return queue, sent
+
+    def _family(self, job: NewJob, now_ms: int) -> list[bytes]:
+        """Build the fields of a job that waits for others; each of these is judged, too."""
+        assert job.children is not None
+
+        def fields_of(child: NewJob) -> list[bytes]:
+            fields = self._fields(child)
+            self._judge(child, fields, now_ms)
+            return fields
+
+        fields = [CHILDREN, TreeWriter(fields_of, self._queue).write(job.children)]
+        return [*fields, RESULTS, b"1"] if job.results else fields
+
+    def _fields(self, job: NewJob) -> list[bytes]:
         if job.lane not in LANES:
             raise JobRefused("lane-name", detail=f"{job.lane!r} is none of {', '.join(LANES)}")
         fields = [b"type", _text(job.type), b"data", self._data(job)]
@@ -191,10 +256,7 @@ class Judge:
                 fields += (b"v", b"%d" % version)
         for name, value in (job.headers or {}).items():
             fields += (_text(name), _text(value))
-        self._judge(job, fields, now_ms)
-        if job.queue is None:
-            self._judged[job.type] = queue
-        return queue, outgoing(job.lane, fields, ordered=job.key is not None)
+        return fields
 
     def _queue(self, job: NewJob) -> str:
         known = self._types.get(job.type)
@@ -246,17 +308,25 @@ class Judge:
         return decoder
 
 
-def enqueued(queue: str, lane: str, own_id: str | None, entry: str) -> Enqueued:
-    """Name a job that the server has taken."""
+def enqueued(queue: str, lane: str, own_id: str | None, answer: str | Dropped) -> Enqueued | Shed:
+    """Name a job that the server has taken, or that was dropped on purpose."""
+    if isinstance(answer, Dropped):
+        return Shed(own_id or "", queue, lane, answer.why)
+    entry = answer
     return Enqueued(own_id or f"{lane[0]}-{entry}", queue, lane, entry)
 
 
-def count(report: EnqueueReport, result: Enqueued | Refusal) -> None:
+def count(report: EnqueueReport, result: Result) -> None:
     """Add one result to a report."""
     if isinstance(result, Enqueued):
         report.accepted += 1
         return
-    if isinstance(result.error, JobRefused):
+    if isinstance(result, Shed):
+        report.shed += 1
+        return
+    if isinstance(result.error, QueueFull):
+        report.full += 1
+    elif isinstance(result.error, JobRefused):
         report.refused += 1
     elif isinstance(result.error, EnqueueUnsure):
         report.unsure += 1

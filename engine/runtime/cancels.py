@@ -10,7 +10,7 @@ from engine.core import outcome as was
 from engine.runtime.endings import Ending, Success
 from engine.runtime.jobs import LiveJob
 from engine.store.base import Store
-from engine.wire.tombstones import describe
+from engine.wire.tombstones import CANCELLED, describe
 from schemas.job import ErrorRecord, Tombstone
 
 LOOK_AT = 200
@@ -45,7 +45,7 @@ class Cancels:
         tombstone = self.of(job) if self.known else None
         if tombstone is None:
             return None
-        error = ErrorRecord(kind="Cancelled", message=describe(tombstone))
+        error = ErrorRecord(kind=CANCELLED, message=describe(tombstone))
         return was.Cancelled(error=error, ordered=True, started=started)
 
     def ended(self, successes: Sequence[Success], endings: Sequence[Ending]) -> list[str]:

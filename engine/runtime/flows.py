@@ -31,6 +31,9 @@ LEASE_MS = 10_000
 """How long a flow is left to the engine that took it; then another sends what is not sent."""
 
 PAUSE_S = 1.0
+SOON_S = 0.02
+"""Pause before ends are told again that were put off."""
+
 TASKS_MAX = 20
 ENDS_MAX = 200
 GONE = frozenset({"failed", "cancelled"})
@@ -59,6 +62,7 @@ class FlowKeeper:
         self._meter = meter
         self._rung = asyncio.Event()
         self._in_use = False
+        self._soon = False
         self._cancelled: Mapping[str, Tombstone] = {}
 
     def poke(self) -> None:
@@ -79,10 +83,12 @@ class FlowKeeper:
         tries = 0
         while True:
             if not tries:
-                await self._sleep(PAUSE_S * (0.5 + self._clock.draw()))
+                pause_s = SOON_S if self._soon else PAUSE_S
+                await self._sleep(pause_s * (0.5 + self._clock.draw()))
             if not self._in_use:
                 continue
             self._rung.clear()
+            self._soon = False
             try:
                 while await self.step():
                     await self._clock.sleep(0)
@@ -208,10 +214,11 @@ class FlowKeeper:
     async def _tell(
         self, queue: str, flow: str, told: Sequence[tuple[bytes, ChildEnd | None]]
     ) -> None:
+        later: frozenset[int] = frozenset()
         notes = [note_of(end, self._queue) for _, end in told if end is not None]
         if notes:
             try:
-                await self._apply(queue, flow, notes)
+                later = await self._apply(queue, flow, notes)
             except StoreRefused as error:
                 if error.kind not in {"wrongtype", "other"}:
                     raise
@@ -222,15 +229,20 @@ class FlowKeeper:
         done = [
             (entry, marker(queue, flow, end.parent.number), end.id) if end else (entry, "", "")
             for entry, end in told
+            if end is None or end.parent.number not in later
         ]
-        await self._store.flow_clean(self._queue, done)
+        if later:
+            self._soon = True
+        if done:
+            await self._store.flow_clean(self._queue, done)
 
-    async def _apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> None:
-        closed = await self._store.flow_apply(queue, flow, notes)
-        if closed:
-            self._meter.flows_closed[closed] += 1
+    async def _apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> frozenset[int]:
+        applied = await self._store.flow_apply(queue, flow, notes)
+        if applied.closed:
+            self._meter.flows_closed[applied.closed] += 1
             if queue == self._queue:
                 self._rung.set()
+        return applied.later
 
     def _by_flow(
         self, found: Sequence[tuple[bytes, bytes]]

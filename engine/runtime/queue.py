@@ -23,6 +23,7 @@ from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.hooks import Hooks
 from engine.runtime.jobs import BoundType, LiveJob, unknown_type
 from engine.runtime.outage import Outage
+from engine.runtime.pressure import Watch, defaults_of
 from engine.runtime.renewer import Held
 from engine.runtime.reporter import QueueReporter
 from engine.runtime.scheduling import Scheduling
@@ -251,6 +252,13 @@ class QueueRunner:
             self.settler,
             self.reporter,
             self.flows,
+            Watch(
+                shared.store,
+                self.queue,
+                shared.clock,
+                self._meter,
+                defaults=defaults_of(settings, self.queue),
+            ),
             shared.clock,
             meter=self._meter,
             outage=shared.outage,
@@ -273,11 +281,14 @@ class QueueRunner:
 
     def load(self) -> QueueLoad:
         """How busy this engine is with the queue."""
+        growth = self.upkeep.watch.growth()
         return QueueLoad(
             running=self.workers.active,
             buffered=len(self.workers.todo),
             concurrency=self.workers.limit,
             types=list(self._admission.types),
+            growth_jobs_s=growth[0] if growth else None,
+            growth_bytes_s=growth[1] if growth else None,
         )
 
     def lost(self, lane: str, entries: set[bytes]) -> None:

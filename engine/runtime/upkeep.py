@@ -20,6 +20,7 @@ from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.flows import FlowKeeper
 from engine.runtime.outage import Outage
+from engine.runtime.pressure import Watch
 from engine.runtime.releasing import Releaser
 from engine.runtime.reporter import QueueReporter
 from engine.runtime.settler import Settled, Settler
@@ -51,6 +52,7 @@ class Upkeep:
         settler: Settles what is dead at once.
         reporter: Flushed.
         flows: Told whether there are any.
+        watch: Measures how full the queue is.
         clock: Time and chance.
         meter: Kept current.
         outage: Told of failures.
@@ -73,6 +75,7 @@ class Upkeep:
         settler: Settler,
         reporter: QueueReporter,
         flows: FlowKeeper,
+        watch: Watch,
         clock: Clock,
         *,
         meter: QueueMeter,
@@ -93,6 +96,7 @@ class Upkeep:
         self._settler = settler
         self._reporter = reporter
         self._flows = flows
+        self.watch = watch
         self._clock = clock
         self._meter = meter
         self._outage = outage
@@ -291,6 +295,7 @@ class Upkeep:
         if set(gauges.held) - self._held_now():
             while await self._store.unhold(self._queue, types, count=UNHOLD_MAX):
                 await self._clock.sleep(0)
+        await self.watch.measure(types)
 
     def note_gauges(self, gauges: Gauges) -> None:
         """Keep what was counted for the next scrape."""

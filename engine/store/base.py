@@ -18,8 +18,10 @@ from typing import Protocol
 import msgspec
 
 from engine.core.limits import LimitRule
+from engine.core.pressure import Bounds
 from engine.store.flow_base import FlowStore, Opened
 from engine.store.gates import Behind, GateStore, Leave
+from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleStore
 from schemas.job import Tombstone
 
@@ -349,6 +351,12 @@ class Store(GateStore, FlowStore, ScheduleStore, Protocol):
 
     async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
         """Count what the queue holds."""
+
+    async def pressure(self, queue: str, types: Sequence[str]) -> Pressure:
+        """Tell how full the queue is, jobs of held types included, and how full it may be."""
+
+    async def default_bounds(self, queue: str, bounds: Bounds) -> None:
+        """Bound the queue where operators set nothing; 0 takes a bound away."""
 
     async def server(self) -> ServerState:
         """Ask the server how it is."""

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.clock import Clock
+from engine.core.pressure import FULL, SHED, share
 from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused, StoreUnavailable
 from engine.store.link import Argument
+from engine.store.pressure import KnownBounds, holding
 from engine.wire.keys import QueueKeys
 from engine.wire.packing import pack_lists
 from engine.wire.tombstones import TOMBSTONES_MAX
-from schemas.rules import ID_CHARS_MAX
+from schemas.rules import ID_CHARS_MAX, LANES
 
 PRODUCER_NAME = "streamlane-producer"
 """What CLIENT LIST shows."""
@@ -34,6 +36,7 @@ GIVE_UP_S_MAX = MEMORY_MS / 1_000 / 2
 
 BACKOFF_S = 0.05
 BACKOFF_S_MAX = 2.0
+ROOM_PAUSE_S_MAX = 0.5
 
 _PASSING = frozenset({"oom", "readonly", "misconf", "noreplicas"})
 """Refusals that end without anybody changing the producer."""
@@ -52,18 +55,20 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
         fields: Names and values in turn.
         ordered: Whether it has an ordering key.
         size: Bytes that it adds to a batch.
+        when_full: What is done where its queue has no room: ``wait``, ``fail`` or ``shed``.
     """
 
     lane: str
     fields: list[bytes]
     ordered: bool
     size: int
+    when_full: str = "wait"
 
 
-def outgoing(lane: str, fields: list[bytes], *, ordered: bool) -> Outgoing:
+def outgoing(lane: str, fields: list[bytes], *, ordered: bool, when_full: str = "wait") -> Outgoing:
     """Measure one job."""
     size = sum(map(len, fields)) + 5 * len(fields) + 11
-    return Outgoing(lane=lane, fields=fields, ordered=ordered, size=size)
+    return Outgoing(lane=lane, fields=fields, ordered=ordered, size=size, when_full=when_full)
 
 
 class Channel:
@@ -82,6 +87,32 @@ class Channel:
 
     def command(self, jobs: Sequence[Outgoing]) -> tuple[list[str], list[Argument]]:
         """Keys and arguments that append a new batch; the same ones send it again."""
+        self._begin()
+        lanes = list(dict.fromkeys(job.lane for job in jobs))
+        # In Lua the first key is the memory, and counting begins at 1.
+        places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
+        packed = pack_lists([[places[job.lane], *job.fields] for job in jobs])
+        keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
+        return keys, [self._number, MEMORY_MS, packed]
+
+    def bounded(
+        self, jobs: Sequence[Outgoing], types: Sequence[str]
+    ) -> tuple[list[str], list[Argument]]:
+        """
+        Keys and arguments of ``enqueue_bounded`` instead, which takes what finds room.
+
+        Args:
+            jobs: The jobs.
+            types: Held types, whose jobs count too.
+        """
+        self._begin()
+        streams, sets = holding(self._keys, types)
+        places = {lane: b"%d" % (at + 3) for at, lane in enumerate(LANES)}
+        packed = pack_lists([[places[job.lane], *_conditions(job), *job.fields] for job in jobs])
+        keys = [self._memory, self._keys.control, *streams, *sets]
+        return keys, [self._number, MEMORY_MS, len(streams), packed]
+
+    def _begin(self) -> None:
         if self._process != os.getpid():
             # A forked child must not go on under its parent's name: its batches would be
             # answered from the parent's memory and be lost.
@@ -89,12 +120,27 @@ class Channel:
             self._memory = self._keys.producer(uuid.uuid4().hex)
             self._number = 0
         self._number += 1
-        lanes = list(dict.fromkeys(job.lane for job in jobs))
-        # In Lua the first key is the memory, and counting begins at 1.
-        places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
-        packed = pack_lists([[places[job.lane], *job.fields] for job in jobs])
-        keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
-        return keys, [self._number, MEMORY_MS, packed]
+
+
+class Batched(msgspec.Struct, frozen=True):
+    """The call that sends a batch: script, keys, and the rest of its arguments."""
+
+    script: str
+    keys: list[str]
+    rest: list[Argument]
+
+
+def batched(channel: Channel, jobs: Sequence[Outgoing], known: KnownBounds) -> Batched:
+    """Build a batch's call; a queue without bounds pays for none."""
+    if known.bounds:
+        return Batched("enqueue_bounded", *channel.bounded(jobs, known.types))
+    return Batched("enqueue", *channel.command(jobs))
+
+
+def _conditions(job: Outgoing) -> tuple[bytes, bytes, bytes]:
+    sheds = job.when_full == "shed"
+    percent = share(job.lane, sheds=sheds)
+    return SHED if sheds else FULL, b"%d" % percent, b"%d" % job.size
 
 
 def cancelling(
@@ -109,7 +155,8 @@ def cancelling(
     if not 1 <= len(job_id) <= ID_CHARS_MAX:
         raise ValueError(f"{job_id!r} is no job id")
     ahead = b"1" if even_if_absent else b""
-    return [QueueKeys(queue).cancelled], [TOMBSTONES_MAX, who, reason, ahead, job_id]
+    keys = QueueKeys(queue)
+    return [keys.cancelled, *keys.lanes.values()], [TOMBSTONES_MAX, who, reason, ahead, job_id]
 
 
 def check_laid(laid: int, queue: str) -> None:
@@ -161,6 +208,35 @@ class Tries:
                 f"no reply after {tries}, so it may have been accepted or not ({error})"
             ) from error
         raise EnqueueError(f"not accepted after {tries}, nothing was written ({error})") from error
+
+
+class Pauses:
+    """
+    When those who wait for room in a full queue ask again, and how many of them.
+
+    Args:
+        clock: Gives chance.
+
+    Attributes:
+        jobs_max: Jobs of the next try: one, as long as none finds room.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._count = 0
+        self.jobs_max = 1
+
+    def next_s(self) -> float:
+        """Seconds until the next try."""
+        self._count += 1
+        bound = min(ROOM_PAUSE_S_MAX, BACKOFF_S * (1 << min(self._count, 10)))
+        return bound * (0.5 + 0.5 * self._clock.draw())
+
+    def note(self, *, taken: bool) -> None:
+        """Learn whether any job of the last try found room."""
+        self.jobs_max = BATCH_JOBS_MAX if taken else 1
+        if taken:
+            self._count = 0
 
 
 def check_give_up(give_up_s: float) -> None:

@@ -82,6 +82,19 @@ class ChildNote(msgspec.Struct, frozen=True):
     failure: bytes = b""
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """
+    What became of ends of children.
+
+    Attributes:
+        closed: How they closed their parent's flow just now, or an empty string.
+        later: Numbers of children whose ends are to be told again soon.
+    """
+
+    closed: str = ""
+    later: frozenset[int] = frozenset()
+
+
 class FlowStore(Protocol):
     """What an engine asks of its queues for jobs that wait for other jobs."""
 
@@ -118,12 +131,12 @@ class FlowStore(Protocol):
     async def flow_ends(self, queue: str, *, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
         """Read messages of children that ended in this queue, as entry and message."""
 
-    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> str:
+    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> Applied:
         """
         Note ends of children, and bring the parent to its lane once it waits no more.
 
-        Returns:
-            How this call closed the flow, or an empty string.
+        A child that is not known to be sent while an engine may be sending it is put off, lest
+        it be sent again once its own queue has forgotten it.
         """
 
     async def flow_clean(self, queue: str, ends: Sequence[tuple[bytes, str, str]]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from engine.store.flow_base import FLOW_WHO, ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import FLOW_WHO, Applied, ChildJob, ChildNote, FlowTask
 from engine.store.link import Argument, checked
 from engine.store.scripts import script
 from engine.store.upkeep import UpkeepVerbs
@@ -96,12 +96,12 @@ class FlowVerbs(UpkeepVerbs):
         found = await self._upkeep.one(b"XRANGE", key, low, b"+", b"COUNT", count)
         return [(entry, fields[1] if len(fields) > 1 else b"") for entry, fields in found]
 
-    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> str:
+    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> Applied:
         keys = self.keys_of(queue)
         flat: list[Argument] = []
         for note in notes:
             flat += (note.number, note.letter, note.closes, note.result, note.failure)
-        closed: bytes = await self._upkeep.run(
+        closed, later = await self._upkeep.run(
             script("flow_apply"),
             [keys.flow(flow), keys.flows, keys.flows_todo, *keys.lanes.values()],
             flow,
@@ -110,7 +110,7 @@ class FlowVerbs(UpkeepVerbs):
             *LANES,
             *flat,
         )
-        return closed.decode()
+        return Applied(closed.decode(), frozenset(later))
 
     async def flow_clean(self, queue: str, ends: Sequence[tuple[bytes, str, str]]) -> int:
         keys = self.keys_of(queue)

@@ -9,30 +9,34 @@ can change their order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from typing import Any
-
-import msgspec
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from engine.clock import Clock
-from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused, StoreUnavailable
+from engine.errors import StoreError, StoreRefused, StoreUnavailable
 from engine.store.batches import (
     BATCH_BYTES_MAX,
-    BATCH_JOBS_MAX,
     PRODUCER_NAME,
+    Batched,
     Channel,
     NotSent,
     Outgoing,
     Tries,
+    batched,
     cancelling,
     check_give_up,
     check_laid,
 )
 from engine.store.connection import pool
-from engine.store.link import Argument, Link
+from engine.store.link import Link
+from engine.store.outbox import Outbox, Waiting
+from engine.store.pressure import Answer, Dropped, KnownBounds
 from engine.store.scripts import script
-from engine.wire.keys import QueueKeys
+
+Reply = TypeVar("Reply")
 
 ROOM_JOBS = 20_000
 ROOM_BYTES = 8 * BATCH_BYTES_MAX
@@ -49,84 +53,6 @@ class _ProducerLink(Link):
             return await super()._connect()
         except StoreUnavailable as error:
             raise NotSent(error.kind, str(error).removeprefix(f"{error.kind}: ")) from None
-
-
-class _Waiting(msgspec.Struct):
-    """A job that waits for its batch, and who waits for its entry id."""
-
-    job: Outgoing
-    future: asyncio.Future[str]
-    deadline: float
-
-
-class _Outbox:
-    """
-    Jobs of one queue, cut into batches as channels become free.
-
-    While all channels are busy jobs gather, so batches grow with the load by themselves.
-    """
-
-    def __init__(self, producer: Producer, queue: str, channels: int) -> None:
-        self._producer = producer
-        keys = QueueKeys(queue)
-        self._idle = [Channel(keys) for _ in range(channels)]
-        self._waiting: deque[_Waiting] = deque()
-        self._is_scheduled = False
-
-    def add(self, waiting: _Waiting) -> None:
-        self._waiting.append(waiting)
-        if not self._is_scheduled:
-            # At the end of this loop turn, so that all callers of the turn share a batch.
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
-
-    def _pump(self) -> None:
-        self._is_scheduled = False
-        while self._idle and (batch := self._take()):
-            self._producer.start(self._send(self._idle.pop(), batch))
-
-    def _take(self) -> list[_Waiting]:
-        """The next batch; jobs whose callers have gone are left out."""
-        batch: list[_Waiting] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_JOBS_MAX:
-            next_size = self._waiting[0].job.size
-            if batch and size + next_size > BATCH_BYTES_MAX:
-                break
-            waiting = self._waiting.popleft()
-            if waiting.future.cancelled():
-                self._producer.release(1, next_size)
-                continue
-            batch.append(waiting)
-            size += next_size
-        return batch
-
-    async def _send(self, channel: Channel, batch: list[_Waiting]) -> None:
-        try:
-            entries = await self._producer.deliver(channel, batch)
-        except EnqueueError as error:
-            _fail(batch, error)
-            self._give_up_expired(error)
-        except BaseException as error:
-            # The task was cancelled, or this module is at fault.
-            _fail(batch, EnqueueUnsure(f"no reply was read ({type(error).__name__})"))
-            raise
-        else:
-            for waiting, entry in zip(batch, entries, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(entry.decode())
-        finally:
-            self._producer.release(len(batch), sum(waiting.job.size for waiting in batch))
-            self._idle.append(channel)
-            self._pump()
-
-    def _give_up_expired(self, error: EnqueueError) -> None:
-        """Fail what waited through the same outage, so that no caller waits for two of them."""
-        now = self._producer.clock.monotonic()
-        while self._waiting and self._waiting[0].deadline <= now:
-            waiting = self._waiting.popleft()
-            self._producer.release(1, waiting.job.size)
-            _fail([waiting], EnqueueError(f"not sent, since another job was {error}"))
 
 
 class Producer:
@@ -147,7 +73,8 @@ class Producer:
         made = pool(url, name=PRODUCER_NAME, timeout_s=timeout_s, connect_timeout_s=timeout_s)
         self._link = _ProducerLink(made, timeout_s=timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._outboxes: dict[tuple[str, bool], _Outbox] = {}
+        self._outboxes: dict[tuple[str, bool], Outbox] = {}
+        self._known: dict[str, KnownBounds] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs = 0
         self._bytes = 0
@@ -160,9 +87,9 @@ class Producer:
             self._queued.append(turn)
             await turn
 
-    def submit(self, queue: str, job: Outgoing) -> asyncio.Future[str]:
+    def submit(self, queue: str, job: Outgoing) -> asyncio.Future[str | Dropped]:
         """
-        Hand a job over; the future brings its entry id, or an :class:`EnqueueError`.
+        Hand a job over; the future brings what became of it, or an :class:`EnqueueError`.
 
         Raises:
             ValueError: The queue's name breaks the rule for names.
@@ -175,13 +102,17 @@ class Producer:
         place = (queue, job.ordered)
         outbox = self._outboxes.get(place)
         if outbox is None:
-            outbox = _Outbox(self, queue, 1 if job.ordered else CHANNELS)
+            known = self._known.get(queue)
+            if known is None:
+                known = self._known[queue] = KnownBounds(queue)
+            channels = 1 if job.ordered else CHANNELS
+            outbox = Outbox(self, known, channels=channels, ordered=job.ordered)
             self._outboxes[place] = outbox
-        future: asyncio.Future[str] = loop.create_future()
+        future: asyncio.Future[str | Dropped] = loop.create_future()
         deadline = self.clock.monotonic() + self._give_up_s
         self._jobs += 1
         self._bytes += job.size
-        outbox.add(_Waiting(job=job, future=future, deadline=deadline))
+        outbox.add(Waiting(job=job, future=future, deadline=deadline))
         return future
 
     def start(self, sending: Coroutine[Any, Any, None]) -> None:
@@ -201,16 +132,31 @@ class Producer:
                 turn.set_result(None)
                 free -= 1
 
-    async def deliver(self, channel: Channel, batch: Sequence[_Waiting]) -> list[bytes]:
+    async def deliver(
+        self, known: KnownBounds, channel: Channel, batch: Sequence[Waiting]
+    ) -> list[Answer]:
         """
-        Append one batch and return its entry ids.
+        Send one batch and return what became of its jobs.
 
         Raises:
             EnqueueError: It was given up.
         """
-        keys, arguments = channel.command([waiting.job for waiting in batch])
-        entries: list[bytes] = await self._run("enqueue", keys, arguments, batch[0].deadline)
-        return entries
+        jobs = [waiting.job for waiting in batch]
+        command: Batched | None = None
+
+        async def send() -> list[bytes]:
+            nonlocal command
+            if command is None:
+                await self._learn(known)
+                # A batch is sent again as it was, so that its answer is that of the first time.
+                command = batched(channel, jobs, known)
+            words: list[bytes] = await self._link.run(
+                script(command.script), command.keys, *command.rest
+            )
+            return words
+
+        words = await self._until_answered(send, batch[0].deadline)
+        return known.answers(words, [job.lane for job in jobs])
 
     async def cancel(self, queue: str, job_id: str, **order: Any) -> None:
         """
@@ -220,24 +166,21 @@ class Producer:
             EnqueueError: It was given up, or there are too many.
         """
         keys, arguments = cancelling(queue, job_id, **order)
+        lay = partial(self._link.run, script("cancel"), keys, *arguments)
         deadline = self.clock.monotonic() + self._give_up_s
-        check_laid(await self._run("cancel", keys, arguments, deadline), queue)
+        check_laid(await self._until_answered(lay, deadline), queue)
 
-    async def _run(
-        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], deadline: float
-    ) -> Any:
-        """Run a script that is safe to repeat until the server answers."""
+    async def _until_answered(self, call: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
+        """Do what is safe to repeat until the server answers."""
         tries = Tries(self.clock, deadline)
         while True:
             try:
-                reply = await self._link.run(script(name), keys, *arguments)
+                return await call()
             except StoreError as error:
                 if isinstance(error, StoreRefused) and error.kind == "readonly":
                     # After a failover the address may lead to another server.
                     self._link.drop()
                 delay_s = tries.delay_s(error)
-            else:
-                return reply
             await self.clock.sleep(delay_s)
 
     async def close(self) -> None:
@@ -248,16 +191,27 @@ class Producer:
             await asyncio.wait(set(self._tasks))
         self._link.drop()
 
+    async def _learn(self, known: KnownBounds) -> None:
+        """Look at a queue's bounds before its first batch, and beside a later one now and then."""
+        if known.is_unknown:
+            await self._look(known)
+        elif known.is_due(self.clock.monotonic()):
+            self.start(self._look_again(known))
+
+    async def _look(self, known: KnownBounds) -> None:
+        try:
+            flat = await self._link.one(b"HGETALL", known.keys.control)
+        except StoreUnavailable as error:
+            known.forget()
+            raise NotSent(error.kind, str(error).removeprefix(f"{error.kind}: ")) from None
+        except StoreError:
+            # Who may not read this may yet enqueue; a server that refuses all will say so.
+            flat = []
+        known.note(flat, self.clock.monotonic())
+
+    async def _look_again(self, known: KnownBounds) -> None:
+        with contextlib.suppress(NotSent):
+            await self._look(known)
+
     def _is_full(self) -> bool:
         return self._jobs >= ROOM_JOBS or self._bytes >= ROOM_BYTES
-
-
-def _fail(batch: Sequence[_Waiting], error: EnqueueError) -> None:
-    for waiting in batch:
-        if not waiting.future.done():
-            # An error for each, since raising adds to its traceback.
-            own = type(error)(*error.args)
-            own.__cause__ = error.__cause__
-            waiting.future.set_exception(own)
-            # Looked at once, so that asyncio does not complain about callers that have gone.
-            waiting.future.exception()

@@ -33,6 +33,7 @@ from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.flows import FlowVerbs
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
+from engine.store.pressure import PressureVerbs
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
 from schemas.rules import LANES
@@ -59,7 +60,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs, FlowVerbs, GateVerbs):
+class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from engine.clock import Clock
-from engine.errors import StoreError, StoreUnavailable
+from engine.errors import EnqueueError, QueueFull, StoreError, StoreUnavailable
 from engine.store.batches import (
     PRODUCER_NAME,
+    Batched,
     Channel,
     NotSent,
     Outgoing,
+    Pauses,
     Tries,
+    batched,
     cancelling,
     check_give_up,
     check_laid,
@@ -24,8 +28,13 @@ from engine.store.batches import (
 from engine.store.connection import sync_client
 from engine.store.faults import fault
 from engine.store.link import Argument
-from engine.store.scripts import script
+from engine.store.pressure import Answer, KnownBounds
+from engine.store.scripts import Script, script
 from engine.wire.keys import QueueKeys
+
+Reply = TypeVar("Reply")
+Sent = Answer | EnqueueError
+"""What became of a job, or why that is not known or did not happen."""
 
 
 class SyncProducer:
@@ -44,21 +53,59 @@ class SyncProducer:
         self._clock = clock
         self._give_up_s = give_up_s
         self._client: redis.Redis = sync_client(url, name=PRODUCER_NAME, timeout_s=timeout_s)
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, tuple[Channel, KnownBounds]] = {}
 
-    def send(self, queue: str, jobs: Sequence[Outgoing]) -> list[str]:
+    def send(self, queue: str, jobs: Sequence[Outgoing]) -> list[Sent]:
         """
-        Append one batch and return its entry ids.
+        Send one batch and return what became of its jobs.
+
+        Jobs that may wait for room are tried for until their time is over. Where the server is
+        given up meanwhile, their answers are that error: others of the batch were accepted.
 
         Raises:
             ValueError: The queue's name breaks the rule for names.
-            EnqueueError: It was given up.
+            EnqueueError: All of it was given up.
         """
-        channel = self._channels.get(queue)
-        if channel is None:
-            channel = self._channels[queue] = Channel(QueueKeys(queue))
-        keys, arguments = channel.command(jobs)
-        return [entry.decode() for entry in self._until_answered("enqueue", keys, arguments)]
+        deadline = self._clock.monotonic() + self._give_up_s
+        answers: list[Sent] = [*self._send(queue, jobs, deadline)]
+        pauses = Pauses(self._clock)
+        while left := [at for at, answer in enumerate(answers) if _waits(answer, jobs[at])]:
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                for at in left:
+                    answer = answers[at]
+                    assert isinstance(answer, QueueFull)
+                    answers[at] = answer.again(waited=True)
+                break
+            # Clock.sleep is for event loops, of which there is none here.
+            time.sleep(min(pauses.next_s(), left_s))
+            asked = left[: pauses.jobs_max]
+            try:
+                found: list[Sent] = [*self._send(queue, [jobs[at] for at in asked], deadline)]
+            except EnqueueError as error:
+                found, asked = [error] * len(left), left
+            pauses.note(taken=isinstance(found[0], str))
+            for at, answer in zip(asked, found, strict=True):
+                answers[at] = answer
+        return answers
+
+    def _send(self, queue: str, jobs: Sequence[Outgoing], deadline: float) -> list[Answer]:
+        """Send one batch until there is an answer, whatever it says."""
+        if queue not in self._channels:
+            self._channels[queue] = Channel(QueueKeys(queue)), KnownBounds(queue)
+        channel, known = self._channels[queue]
+        command: Batched | None = None
+
+        def send() -> list[bytes]:
+            nonlocal command
+            if command is None:
+                self._learn(known)
+                # A batch is sent again as it was, so that its answer is that of the first time.
+                command = batched(channel, jobs, known)
+            words: list[bytes] = self._run(command.script, command.keys, command.rest)
+            return words
+
+        return known.answers(self._until_answered(send, deadline), [job.lane for job in jobs])
 
     def cancel(self, queue: str, job_id: str, **order: Any) -> None:
         """
@@ -68,24 +115,42 @@ class SyncProducer:
             EnqueueError: It was given up, or there are too many.
         """
         keys, arguments = cancelling(queue, job_id, **order)
-        check_laid(self._until_answered("cancel", keys, arguments), queue)
+        deadline = self._clock.monotonic() + self._give_up_s
+        lay = partial(self._run, "cancel", keys, arguments)
+        check_laid(self._until_answered(lay, deadline), queue)
 
-    def _until_answered(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run a script that is safe to repeat until the server answers."""
-        tries = Tries(self._clock, self._clock.monotonic() + self._give_up_s)
+    def _until_answered(self, call: Callable[[], Reply], deadline: float) -> Reply:
+        """Do what is safe to repeat until the server answers."""
+        tries = Tries(self._clock, deadline)
         while True:
             try:
-                return self._run(name, keys, arguments)
+                return call()
             except StoreError as error:
                 delay_s = tries.delay_s(error)
-            # Clock.sleep is for event loops, of which there is none here.
             time.sleep(delay_s)
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
+    def _learn(self, known: KnownBounds) -> None:
+        """Look at a queue's bounds before its first batch, and before a later one now and then."""
+        if not (known.is_due(self._clock.monotonic()) or known.is_unknown):
+            return
+        try:
+            flat = self._with_connection(partial(_all_of, known.keys.control))
+        except StoreUnavailable as error:
+            known.forget()
+            raise NotSent(error.kind, str(error).removeprefix(f"{error.kind}: ")) from None
+        except StoreError:
+            # Who may not read this may yet enqueue; a server that refuses all will say so.
+            flat = []
+        known.note(flat, self._clock.monotonic())
+
     def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return self._with_connection(partial(_call, script(name), keys, arguments))
+
+    def _with_connection(self, call: Callable[[Any], Any]) -> Any:
         connections = self._client.connection_pool
         try:
             connection = connections.get_connection()
@@ -95,7 +160,7 @@ class SyncProducer:
                 raise NotSent(found.kind, str(error)) from None
             raise found from None
         try:
-            return _call(connection, name, keys, arguments)
+            return call(connection)
         except ResponseError as error:
             raise fault(error) from None
         except (RedisError, OSError) as error:
@@ -106,8 +171,19 @@ class SyncProducer:
             connections.release(connection)
 
 
-def _call(connection: Any, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-    wanted = script(name)
+def _waits(answer: Sent, job: Outgoing) -> bool:
+    return isinstance(answer, QueueFull) and not answer.waited and job.when_full == "wait"
+
+
+def _all_of(key: str, connection: Any) -> list[bytes]:
+    connection.send_command("HGETALL", key)
+    flat: list[bytes] = connection.read_response()
+    return flat
+
+
+def _call(
+    wanted: Script, keys: Sequence[str], arguments: Sequence[Argument], connection: Any
+) -> Any:
     try:
         connection.send_command("EVALSHA", wanted.sha, len(keys), *keys, *arguments)
         return connection.read_response()

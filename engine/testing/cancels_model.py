@@ -10,8 +10,9 @@ from engine.errors import Malformed
 from engine.store.base import Summoned
 from engine.testing.queue_state import UpkeepModel
 from engine.testing.streams import parse_id
-from engine.wire.codec import META
-from engine.wire.packing import unpack
+from engine.wire.codec import META, with_meta
+from engine.wire.keys import RELEASED
+from engine.wire.packing import pack, unpack
 from engine.wire.tombstones import read_tombstone
 from schemas.job import Meta, Tombstone
 
@@ -21,7 +22,9 @@ class CancelsModel(UpkeepModel):
 
     def cancel(self, job_id: str, *, who: str = "", reason: str = "", ahead: bool = False) -> None:
         """Lay a tombstone, as operators and producers do."""
-        tombstone = Tombstone(who=who, reason=reason, at_ms=int(self.now_ms()), ahead=ahead)
+        # The clock may have been set back since these jobs came; their ids never go back.
+        at_ms = max(int(self.now_ms()), *(stream.last[0] for stream in self.lanes.values()))
+        tombstone = Tombstone(who=who, reason=reason, at_ms=at_ms, ahead=ahead)
         self.cancelled[job_id] = msgspec.json.encode(tombstone)
 
     def tombstones(self) -> Mapping[str, Tombstone]:
@@ -58,6 +61,45 @@ class CancelsModel(UpkeepModel):
                 del self.cancelled[job_id]
                 dropped += 1
         return dropped
+
+    def move_waiting(self, lane: str, entry: bytes, *, to: str, due_ms: int | None = None) -> bool:
+        """
+        Move an entry that waits to another lane or time, as operators do.
+
+        Returns:
+            False if an engine has it, or it is gone; nothing was changed then.
+        """
+        stream = self.lanes[lane]
+        line = stream.group.pending.get(entry) if stream.group else None
+        if entry not in stream.entries or (line is not None and line.consumer != RELEASED):
+            return False
+        fields = stream.entries.pop(entry)
+        if stream.group:
+            stream.group.pending.pop(entry, None)
+        found = dict(zip(fields[::2], fields[1::2], strict=True))
+        meta = Meta(
+            id=found.get(b"id", f"{lane[0]}-{entry.decode()}".encode()).decode(),
+            enqueued_ms=parse_id(entry)[0],
+        )
+        if META in found:
+            meta = msgspec.json.decode(found[META], type=Meta)
+        meta = msgspec.structs.replace(meta, lost=meta.lost + (line.deliveries if line else 0))
+        self._put(pack([to.encode(), *with_meta(fields, meta)]), due_ms)
+        return True
+
+    def move_delayed(self, packed: bytes, *, to: str, due_ms: int | None = None) -> bool:
+        """Move a job of the delayed set likewise."""
+        if packed not in self.delayed:
+            return False
+        del self.delayed[packed]
+        self._put(pack([to.encode(), *unpack(packed)[1:]]), due_ms)
+        return True
+
+    def _put(self, packed: bytes, due_ms: int | None) -> None:
+        if due_ms is None:
+            self._bring_back(packed)
+        else:
+            self.delayed[packed] = due_ms
 
     def _is_cancelled(self, packed: bytes) -> bool:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from engine.store.flow_base import ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import Applied, ChildJob, ChildNote, FlowTask
 from engine.testing.queue_model import QueueModel
 
 Answer = TypeVar("Answer")
@@ -59,7 +59,7 @@ class FlowMemory:
         model = self._queue(queue)
         return await self._apply("flow_ends", lambda: model.flow_ends(after=after, count=count))
 
-    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> str:
+    async def flow_apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> Applied:
         """Note ends of children."""
         model = self._queue(queue)
         return await self._apply("flow_apply", lambda: model.flow_apply(flow, notes))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.store.base import Settlement
-from engine.store.flow_base import FLOW_WHO, ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import FLOW_WHO, Applied, ChildJob, ChildNote, FlowTask
 from engine.testing.events import Added
 from engine.testing.flow_state import FlowModel
 from engine.testing.queue_state import UpkeepModel
@@ -124,26 +124,31 @@ class FlowsModel(UpkeepModel):
                 del self.cancelled[job_id]
         return dropped
 
-    def flow_apply(self, flow: str, notes: Sequence[ChildNote]) -> str:
+    def flow_apply(self, flow: str, notes: Sequence[ChildNote]) -> Applied:
         """See :meth:`engine.store.flow_base.FlowStore.flow_apply`."""
         state = self.flow_states.get(flow)
         if state is None:
-            return ""
+            return Applied()
         how = ""
+        sending = self.flows_todo.get(flow, 0) > int(self.now_ms())
+        later = set()
         for note in notes:
             if note.number < 0:
                 how = how or note.closes
+                continue
+            if sending and state.states[note.number : note.number + 1] == PENDING:
+                later.add(note.number)
                 continue
             self._note(state, note)
             if state.states[note.number : note.number + 1] == note.letter:
                 how = how or note.closes
         if state.closed:
-            return ""
+            return Applied("", frozenset(later))
         if not how and not _waits(state.states, PENDING + SENT):
             how = "complete"
         if how:
             self._close(flow, state, how)
-        return how
+        return Applied(how, frozenset(later))
 
     def _note(self, state: FlowModel, note: ChildNote) -> None:
         before = state.states[note.number : note.number + 1]

@@ -120,9 +120,9 @@ class GatesState(UpkeepModel):
     # Lines.
 
     def _park(self, lane: str, line: bytes, ticket: bytes, head: Head, fields: list[bytes]) -> None:
-        self._put(lane, line + b"\0" + ticket + b"\0" + pack([b"\0".join(head), *fields]))
+        self._keep(lane, line + b"\0" + ticket + b"\0" + pack([b"\0".join(head), *fields]))
 
-    def _put(self, lane: str, member: bytes) -> None:
+    def _keep(self, lane: str, member: bytes) -> None:
         if member not in self.parked[lane]:
             insort(self.parked[lane], member)
 

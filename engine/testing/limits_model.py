@@ -108,7 +108,7 @@ class LimitsModel(GatesState):
 
     def _put_behind(self, each: Behind) -> None:
         """A job whose handler met a limit waits for it."""
-        self._put(each.lane, each.member)
+        self._keep(each.lane, each.member)
         is_open, at_ms = self._limit_is_open(each.limit.encode())
         far = FAR if at_ms is None else at_ms
         self._wake(each.limit.encode(), self.gates_ms() if is_open else far)

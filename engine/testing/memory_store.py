@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from engine.clock import Clock
+from engine.core.pressure import Bounds
 from engine.store.base import (
     Batch,
     Control,
@@ -19,6 +20,7 @@ from engine.store.base import (
     Settlement,
     Summoned,
 )
+from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.testing.clock import ManualClock
 from engine.testing.events import Added, Event, Flushed
@@ -176,6 +178,14 @@ class MemoryStore(FlowMemory, MemoryGates):
     async def gauges(self, queue: str, types: Sequence[str]) -> Gauges:
         """See :meth:`engine.store.base.Store.gauges`."""
         return await self._apply("gauges", lambda: self._queue(queue).gauges(types))
+
+    async def pressure(self, queue: str, types: Sequence[str]) -> Pressure:
+        """See :meth:`engine.store.base.Store.pressure`."""
+        return await self._apply("pressure", lambda: self._queue(queue).pressure(types))
+
+    async def default_bounds(self, queue: str, bounds: Bounds) -> None:
+        """See :meth:`engine.store.base.Store.default_bounds`."""
+        await self._apply("default_bounds", lambda: self._queue(queue).default_bounds(bounds))
 
     async def server(self) -> ServerState:
         """See :meth:`engine.store.base.Store.server`."""

@@ -21,6 +21,7 @@ from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.flows_model import FlowsModel
 from engine.testing.gates_model import GatesModel
 from engine.testing.gates_state import stream_and_fields
+from engine.testing.pressure_model import PressureModel
 from engine.testing.streams import (
     ZERO,
     Delivery,
@@ -33,7 +34,7 @@ from engine.testing.streams import (
 from engine.wire.keys import READY, RELEASED, lane_of
 
 
-class QueueModel(GatesModel, CancelsModel, FlowsModel):
+class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.

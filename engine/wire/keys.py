@@ -84,7 +84,7 @@ class QueueKeys:
         self.events = f"{base}:events"
         # hash with TTL: job id → last progress (JSON)
         self.progress = f"{base}:progress"
-        # hash: paused, concurrency, hold:<type>, limit:<name>, on_dead, gates
+        # hash: paused, concurrency, jobs_max, bytes_max, hold:<type>, limit:<name>, on_dead, gates
         self.control = f"{base}:control"
         # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
         self.cancelled = f"{base}:cancelled"

@@ -16,6 +16,9 @@ from schemas.job import Tombstone
 TOMBSTONES_MAX = 10_000
 """Cancelled jobs of one queue that may wait for their ends."""
 
+CANCELLED = "Cancelled"
+"""The kind of error in the record of a job that was cancelled by order."""
+
 _TEXT_MAX = 500
 _decode = msgspec.json.Decoder(Tombstone).decode
 

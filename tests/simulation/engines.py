@@ -130,7 +130,7 @@ class SimEngine:
 
     def step(self) -> None:
         """Do one thing that an engine may do now."""
-        steps = [self.settle, self.settle, self.finish, self.promote]
+        steps = [self.settle, self.settle, self.finish, self.promote, self.poll]
         if not self.draining:
             steps += [self.fetch, self.reclaim, self.start, self.start]
         step = self.recover if self.shaken else self.chance.choice(steps)
@@ -199,6 +199,20 @@ class SimEngine:
         if self.queue.promote(count=self.chance.randint(1, 5)).moved:
             self.ledger.seen["promoted"] += 1
 
+    def poll(self) -> None:
+        """Learn what operators ordered, and follow."""
+        cancelled = self.queue.control().cancelled
+        self.admission.follow(held=(), cancelled=cancelled)
+        self.ledger.heard(self.consumer, cancelled)
+        for place, run in list(self.running.items()):
+            outcome = self.admission.cancels.outcome(run.job, started=True)
+            if outcome is not None:
+                del self.running[place]
+                self.end(run.job, outcome)
+                self._may_crash("cancelled")
+        if cancelled:
+            self.queue.summon([], count=5)
+
     def start(self) -> None:
         """Begin with the oldest job in the buffer."""
         if not self.buffered or len(self.running) >= CONCURRENCY:
@@ -263,6 +277,7 @@ class SimEngine:
                 at_ms=self.now_ms(),
                 kept_bytes_max=1_000,
             )
+            settlement.tombstones = self.admission.cancels.ended(out.successes, out.endings)
             out.sending = (settlement, out.successes, out.endings)
             out.successes, out.endings = [], []
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Ledger:
         losses: Deliveries of each that were lost with their engines or their group.
         holders: Who holds each leased entry, by the ledger's own account.
         proofs: Steady ms of the last sign of life for each leased entry.
+        ordered: Jobs that an operator cancelled.
+        aware: Engines and cancelled jobs that they have heard of.
         seen: What happened, for "sometimes" coverage.
     """
 
@@ -55,6 +57,8 @@ class Ledger:
         self.proofs: dict[Place, float] = {}
         self.orphaned: set[tuple[Place, Holder]] = set()
         self.excused: set[str] = set()
+        self.ordered: set[str] = set()
+        self.aware: set[tuple[str, str]] = set()
         self.seen: Counter[str] = Counter()
 
     # What the world tells.
@@ -71,14 +75,25 @@ class Ledger:
             raise Violation(f"{job_id} started after it ended as {self.ends[job_id]}")
         if self.holders.get(place) != holder and not unaware:
             raise Violation(f"{job_id} started by {holder}, held by {self.holders.get(place)}")
+        if (holder[0], job_id) in self.aware:
+            raise Violation(f"{job_id} started by {holder}, who knew that it was cancelled")
         self.starts[job_id] += 1
         most = self.plans[job_id].attempts_max + self.allowed[job_id] + self.losses[job_id]
         if self.starts[job_id] > most:
             raise Violation(f"{job_id} started {self.starts[job_id]} times, {most} allowed")
 
+    def heard(self, consumer: str, ids: Iterable[str]) -> None:
+        """Note that an engine knows of cancelled jobs; from then on it must not start them."""
+        self.aware |= {(consumer, job_id) for job_id in ids}
+
     def renewed(self, place: Place) -> None:
         """Note a sign of life."""
         self.proofs[place] = self._steady_ms()
+
+    def moved(self, place: Place) -> None:
+        """Note that an operator moved an entry; what was put back had been lost with its engine."""
+        if self.holders.pop(place, None) is not None:
+            self.losses[self.entries[place]] += 1
 
     def group_lost(self) -> None:
         """Forget all leases: their entries will be delivered again, from the first on."""
@@ -179,11 +194,15 @@ class Ledger:
         self.seen[how] += 1
         if len(self.ends[job_id]) > 1:
             raise Violation(f"{job_id} ended as {self.ends[job_id]}")
-        if how not in self.plans[job_id].ends:
+        if how not in self.plans[job_id].ends and not (
+            how == "cancelled" and job_id in self.ordered
+        ):
             raise Violation(f"{job_id} ({self.plans[job_id].kind}) ended as {how}")
 
     def _check_death(self, record: DeadRecord) -> None:
         plan = self.plans[record.id]
+        if record.error.kind == "Cancelled":
+            self.seen["cancelled by order"] += 1
         if record.reason in {"exhausted", "timeout"} and record.attempts != plan.attempts_max:
             raise Violation(f"{record.id} gave up after {record.attempts} attempts")
         if record.reason == "crash-loop" and self.losses[record.id] < plan.losses_max:

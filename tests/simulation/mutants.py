@@ -150,6 +150,14 @@ class SpendsAttemptsOnSnoozes(SimEngine):
         return super().end(job, outcome)
 
 
+class IgnoresOrders(SimEngine):
+    """A cancelled job is run all the same."""
+
+    def start(self) -> None:
+        self.admission.follow(held=(), cancelled={})
+        super().start()
+
+
 class ForgetsLosses(SimEngine):
     """A job that kills its engines is run for ever."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,11 @@ ENGINES: list[tuple[type[SimEngine], str]] = [
 ]
 
 
-def first_violation(seeds: range = SEEDS, **kinds: type) -> str:
+def first_violation(seeds: range = SEEDS, *, orders_rate: float = 0, **kinds: Any) -> str:
     """What the first seeds have against a mutant."""
     for seed in seeds:
         try:
-            World(seed=seed, **kinds).run_until_idle(steps_max=8_000)
+            World(seed=seed, orders_rate=orders_rate, **kinds).run_until_idle(steps_max=8_000)
         except Violation as violation:
             return str(violation)
     return "nothing"
@@ -52,6 +53,12 @@ def test_an_engine_without_this_rule_is_caught(mutant: type[SimEngine], complain
     assert re.search(complaint, first_violation(engine_kind=mutant))
 
 
+def test_an_engine_that_ignores_orders_is_caught() -> None:
+    told = first_violation(orders_rate=0.01, engine_kind=mutants.IgnoresOrders)
+
+    assert "knew that it was cancelled" in told
+
+
 def test_the_delivery_count_is_part_of_the_fence() -> None:
     """
     Goal: two leases of one engine are told apart.
@@ -59,7 +66,7 @@ def test_the_delivery_count_is_part_of_the_fence() -> None:
     Method: an engine that keeps its old lease beside the one it took over from itself is safe
     with the full fence, and not with one that looks at the owner alone.
     """
-    careless = {"engine_kind": mutants.KeepsBothLeases}
+    careless: dict[str, Any] = {"engine_kind": mutants.KeepsBothLeases}
 
     assert first_violation(range(15), **careless) == "nothing"
     found = first_violation(**careless, queue_kind=mutants.FencedByOwnerAlone)

@@ -14,6 +14,7 @@ SEEDS = [int(os.environ["SIM_SEED"])] if "SIM_SEED" in os.environ else list(rang
 STEPS_MAX = 20_000
 MUST_BE_SEEN = {
     "cancelled",
+    "cancelled by order",
     "clock stepped",
     "crash-loop",
     "crashed",
@@ -25,10 +26,13 @@ MUST_BE_SEEN = {
     "groups lost",
     "lease found lost",
     "malformed",
+    "moved",
+    "not moved, since active",
     "promoted",
     "reclaimed",
     "recovered",
     "released",
+    "run now",
     "reply lost",
     "request lost",
     "server restarted",

@@ -28,7 +28,7 @@ from tests.simulation.invariants import Violation
 from tests.simulation.world import World
 
 ENGINES = 3
-STEPS = ("fetch", "start", "finish", "settle", "renew", "reclaim", "promote", "recover")
+STEPS = ("fetch", "start", "finish", "settle", "renew", "reclaim", "promote", "recover", "poll")
 WHERE = ("fetch", "reclaim", "request", "reply", "started", "finished")
 workers = st.integers(0, ENGINES - 1)
 
@@ -92,6 +92,10 @@ class Machine(RuleBasedStateMachine):
     @rule(number=workers)
     def drain(self, number: int) -> None:
         self.world.engines[number].drain()
+
+    @rule(order=st.sampled_from(("cancel", "move_waiting", "move_delayed")))
+    def order(self, order: str) -> None:
+        getattr(self.world, order)()
 
     @rule()
     def lose_groups(self) -> None:

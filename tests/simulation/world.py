@@ -10,6 +10,7 @@ from itertools import chain
 from engine.errors import GroupMissing
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
+from schemas.rules import LANES
 from tests.simulation.engines import LEASE_MS, Crash, SimEngine
 from tests.simulation.invariants import Ledger, Violation
 from tests.simulation.jobs import draw_plan, fields_of
@@ -28,6 +29,7 @@ class World:
         jobs: Jobs that producers add over time.
         queue_kind: The queue's rules; a mutant to test the test.
         engine_kind: The engine's; likewise.
+        orders_rate: How often operators cancel and move jobs.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class World:
         jobs: int = 20,
         queue_kind: type[QueueModel] = QueueModel,
         engine_kind: type[SimEngine] = SimEngine,
+        orders_rate: float = 0.01,
     ) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
@@ -45,6 +48,7 @@ class World:
         self.model = ServerModel(queue_kind=queue_kind)
         self.queue = self.model.queue(QUEUE)
         self.engine_kind = engine_kind
+        self.orders_rate = orders_rate
         self.ledger = Ledger(lambda: self.steady_ms, lease_ms=LEASE_MS)
         self.model.observers.append(self.ledger.note)
         self.healed = False
@@ -111,6 +115,8 @@ class World:
             self.jobs_left -= 1
         if not self.healed and self.chance.random() < self.trouble_rate:
             self.chance.choice(self.disasters())()
+        if not self.healed and self.chance.random() < self.orders_rate:
+            self.chance.choice([self.cancel, self.move_waiting, self.move_delayed])()
         at = self.chance.randrange(len(self.engines))
         for number, engine in enumerate(self.engines):
             if engine.stalled_until_ms <= self.steady_ms:
@@ -139,6 +145,44 @@ class World:
             # Its id cannot be trusted to be read, but here it can.
             job_id = fields[-1].decode()
         self.ledger.accepted(job_id, plan, (plan.lane, entry))
+
+    # What operators do.
+
+    def cancel(self) -> None:
+        """Cancel any job that has not ended."""
+        left = self.ledger.unfinished()
+        if left:
+            job_id = self.chance.choice(left)
+            self.ledger.ordered.add(job_id)
+            self.queue.cancel(job_id)
+            self.ledger.seen["ordered to cancel"] += 1
+
+    def move_waiting(self) -> None:
+        """Reschedule a job, or move it to another lane, while engines may have it."""
+        lane = self.chance.choice(LANES)
+        entries = list(self.queue.lanes[lane].entries)
+        if entries:
+            entry, to, due_ms = (
+                self.chance.choice(entries),
+                self.chance.choice(LANES),
+                self._due_ms(),
+            )
+            moved = self.queue.move_waiting(lane, entry, to=to, due_ms=due_ms)
+            if moved:
+                self.ledger.moved((lane, entry))
+            self.ledger.seen["moved" if moved else "not moved, since active"] += 1
+
+    def move_delayed(self) -> None:
+        """Let a delayed job run now, or at another time."""
+        members = sorted(self.queue.delayed)
+        if members:
+            to, due_ms = self.chance.choice(LANES), self._due_ms()
+            self.queue.move_delayed(self.chance.choice(members), to=to, due_ms=due_ms)
+            self.ledger.seen["run now"] += due_ms is None
+
+    def _due_ms(self) -> int | None:
+        ahead_ms = self.chance.choice([None, -5, 1_000, 30_000])
+        return None if ahead_ms is None else int(self.model.now_ms()) + ahead_ms
 
     # Disasters.
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import StoreRefused
 from engine.store.base import Lease, Store
-from engine.store.flow_base import FLOW_WHO, ChildJob, ChildNote, Opened
+from engine.store.flow_base import FLOW_WHO, Applied, ChildJob, ChildNote, Opened
 from engine.wire.flows import FAMILY, read_family
 from engine.wire.packing import pack
 from schemas.flow import ChildFailure, ChildrenRecord
@@ -125,10 +125,10 @@ async def test_a_parent_returns_after_its_last_child(rig: Rig, store: Store) -> 
     assert await store.flow_mark(QUEUE, FLOW, [0, 1, 2]) == ""
 
     for _ in range(2):
-        assert await store.flow_apply(QUEUE, FLOW, [note(2, result=b'{"a":1}')]) == ""
-        assert await store.flow_apply(QUEUE, FLOW, [note(0), note(0)]) == ""
-    assert await store.flow_apply(QUEUE, FLOW, [note(1, "i")]) == "complete"
-    assert await store.flow_apply(QUEUE, FLOW, [note(1, "i")]) == ""
+        assert (await store.flow_apply(QUEUE, FLOW, [note(2, result=b'{"a":1}')])).closed == ""
+        assert (await store.flow_apply(QUEUE, FLOW, [note(0), note(0)])).closed == ""
+    assert (await store.flow_apply(QUEUE, FLOW, [note(1, "i")])).closed == "complete"
+    assert (await store.flow_apply(QUEUE, FLOW, [note(1, "i")])).closed == ""
 
     found = await family(rig)
     assert (found.how, found.states, found.redrives) == ("complete", "did", 0)
@@ -143,14 +143,27 @@ async def test_a_child_that_ended_before_it_was_known_to_be_sent_counts(
     rig: Rig, store: Store
 ) -> None:
     await open_flow(rig, store, opened("pp", want=False))
-    assert await store.flow_apply(QUEUE, FLOW, [note(1)]) == ""
+    assert (await store.flow_apply(QUEUE, FLOW, [note(1)])).closed == ""
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert task.states == "pd"
     await store.flow_mark(QUEUE, FLOW, [0, 1])
-    assert await store.flow_apply(QUEUE, FLOW, [note(0)]) == "complete"
+    assert (await store.flow_apply(QUEUE, FLOW, [note(0)])).closed == "complete"
 
     assert (await family(rig)).results is None
+
+
+async def test_an_end_is_put_off_while_its_child_may_be_sent_again(rig: Rig, store: Store) -> None:
+    await open_flow(rig, store, opened("ppp"))
+    await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    await store.flow_mark(QUEUE, FLOW, [2])
+
+    ends = [note(0), note(2), note(1, "f", "failed")]
+    assert await store.flow_apply(QUEUE, FLOW, ends) == Applied("", frozenset({0, 1}))
+
+    await store.flow_mark(QUEUE, FLOW, [0, 1])
+    assert await store.flow_apply(QUEUE, FLOW, ends) == Applied("failed")
+    assert (await family(rig)).states == "dfd"
 
 
 async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called_back(
@@ -160,14 +173,16 @@ async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called
     await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     await store.flow_mark(QUEUE, FLOW, [0, 1, 2])
 
-    assert await store.flow_apply(QUEUE, FLOW, [note(0, "i"), note(1, "f", "failed")]) == "failed"
-    assert await store.flow_apply(QUEUE, FLOW, [note(1, "f", "failed")]) == ""
+    assert (
+        await store.flow_apply(QUEUE, FLOW, [note(0, "i"), note(1, "f", "failed")])
+    ).closed == "failed"
+    assert (await store.flow_apply(QUEUE, FLOW, [note(1, "f", "failed")])).closed == ""
 
     assert [each.number for each in (await family(rig)).failures] == [1, 0]
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert (task.closed, task.states) == ("failed", "ifs")
     assert await store.flow_mark(QUEUE, FLOW, [], over=True) == "failed"
-    assert await store.flow_apply(QUEUE, FLOW, [note(2)]) == ""
+    assert (await store.flow_apply(QUEUE, FLOW, [note(2)])).closed == ""
     assert await store.flow_tasks(QUEUE, count=1, lease_ms=0) == []
     assert len(await rig.stream(KEYS.lane("low"))) == 1
 
@@ -175,10 +190,11 @@ async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called
 async def test_whoever_sends_is_told_that_the_flow_was_closed(rig: Rig, store: Store) -> None:
     await open_flow(rig, store, opened())
     await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    await store.flow_mark(QUEUE, FLOW, [0])
     await store.flow_apply(QUEUE, FLOW, [note(0, "f", "failed")])
     assert await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS) == []
 
-    assert await store.flow_mark(QUEUE, FLOW, [0, 1]) == "failed"
+    assert await store.flow_mark(QUEUE, FLOW, [1]) == "failed"
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert task.states == "fsp"
@@ -189,7 +205,7 @@ async def test_a_flow_that_goes_on_without_the_others_still_sends_them(
 ) -> None:
     await open_flow(rig, store, opened())
 
-    assert await store.flow_apply(QUEUE, FLOW, [note(0, "f", "continued")]) == "continued"
+    assert (await store.flow_apply(QUEUE, FLOW, [note(0, "f", "continued")])).closed == "continued"
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert (task.closed, task.states) == ("continued", "fpp")
@@ -217,7 +233,7 @@ async def test_a_cancelled_parent_returns_at_once(rig: Rig, store: Store) -> Non
     assert await store.flows_of(QUEUE, ["p/n"]) == await store.flows_of(QUEUE, []) == []
 
     cancel = ChildNote(-1, "", "cancelled")
-    assert await store.flow_apply(QUEUE, FLOW, [cancel]) == "cancelled"
+    assert (await store.flow_apply(QUEUE, FLOW, [cancel])).closed == "cancelled"
 
     assert (await family(rig)).how == "cancelled"
     assert await store.flows_of(QUEUE, ["p"]) == []
@@ -263,10 +279,10 @@ async def test_results_have_a_bound(rig: Rig, store: Store) -> None:
 
 
 async def test_what_nobody_knows_changes_nothing(rig: Rig, store: Store) -> None:
-    assert await store.flow_apply(QUEUE, "x/n-1-0", [note(0)]) == ""
+    assert (await store.flow_apply(QUEUE, "x/n-1-0", [note(0)])).closed == ""
     assert await store.flow_mark(QUEUE, "x/n-1-0", [0]) == ""
     await open_flow(rig, store, opened("p"))
-    assert await store.flow_apply(QUEUE, FLOW, [note(7), note(9_999, "f", "failed")]) == ""
+    assert (await store.flow_apply(QUEUE, FLOW, [note(7), note(9_999, "f", "failed")])).closed == ""
     assert (await store.gauges(QUEUE, [])).flows == 1
 
 

@@ -22,6 +22,7 @@ from tests.support.servers import RedisTestServer, StartRedis
 STORE_SCRIPTS = [
     "admit",
     "limit",
+    "forget",
     "promote",
     "reclaim",
     "recover",
@@ -30,6 +31,7 @@ STORE_SCRIPTS = [
     "retire",
     "schedule",
     "settle",
+    "summon",
     "trim",
     "unhold",
     "waiting",
@@ -60,6 +62,7 @@ async def exercise(rig: ServerRig) -> None:
             events=[b"{}"],
             replies=[(f"mq:{{{QUEUE}}}:reply:x", [b"a", b"b"])],
             finished=["j1"],
+            tombstones=["j1"],
         ),
     )
     await asyncio.to_thread(store.renew, QUEUE, "low", {stranded.entry: 1, b"1-1": 1})
@@ -68,6 +71,13 @@ async def exercise(rig: ServerRig) -> None:
     await other.reclaim(QUEUE, idle_ms_min=0, count=10)
     await rig.delay(AT_MS, b"junk")
     await store.promote(QUEUE, count=10)
+    await rig.call("HSET", KEYS.cancelled, "j3", "{}")
+    await rig.delay(AT_MS, packed(body=[*fields(), b"_engine", b'{"id":"j3","enqueued_ms":1}']))
+    await store.control(QUEUE)
+    for _ in range(3):
+        await store.summon(QUEUE, ["pack", "post"], count=10)
+    await store.forget(QUEUE, ["j3"], age_ms_min=0)
+    await store.forget(QUEUE, ["j3"], age_ms_min=0)
     await store.hold(QUEUE, "post", "no key")
     await store.unhold(QUEUE, ["pack", "post"], count=10)
     await store.wait(QUEUE, LANES, 1, 10)

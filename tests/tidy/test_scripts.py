@@ -10,7 +10,7 @@ import pytest
 from tests.tidy.sources import SCRIPTS, name_of
 
 KEYLESS = {"TIME"}
-SUBCOMMANDS = {"XGROUP", "XINFO", "OBJECT"}
+SUBCOMMANDS = {"XGROUP", "XINFO", "OBJECT", "MEMORY"}
 
 DECLARED = re.compile(r"^-- +(KEYS|ARGV)\[(\d*)(?:-(\d+))?(…?)\] +\S", re.MULTILINE)
 USED = re.compile(r"\b(KEYS|ARGV)\[(\d+)\]")

@@ -1,6 +1,6 @@
 -- control: change what operators set for a queue.
 --
--- KEYS[1]  control  hash: paused, paused_by, concurrency, hold:<type>
+-- KEYS[1]  control  hash: paused, paused_by, concurrency, jobs_max, bytes_max, hold:<type>
 -- ARGV[1]  keep     leave everything as it is where the first field holds this already; * stands
 --                   for anything, an empty string for nothing
 -- ARGV[2…] field, value, …; an empty value takes the field away

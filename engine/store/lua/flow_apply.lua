@@ -11,12 +11,20 @@
 -- ARGV[8…]   for each end: number of the child from 0, or -1 for the parent's own cancelling; its
 --            letter; how it closes the flow, or an empty string; result; failure (JSON)
 --
--- Returns how this call closed the flow, or an empty string. Repeating it changes nothing.
+-- A child that is not known to be sent, while an engine may be sending it, is put off: that engine
+-- would send it again once its end is forgotten in its own queue.
+--
+-- Returns how this call closed the flow, or an empty string, and the numbers that were put off.
+-- Repeating it changes nothing.
 local flow, name = KEYS[1], ARGV[1]
 local states = redis.call('HGET', flow, 'states')
 if not states then
-  return ''
+  return { '', {} }
 end
+local clock = redis.call('TIME')
+local sending = tonumber(redis.call('ZSCORE', KEYS[3], name) or 0)
+  > clock[1] * 1000 + math.floor(clock[2] / 1000)
+local later = {}
 local closed = redis.call('HGET', flow, 'closed')
 local want = redis.call('HGET', flow, 'want') == '1'
 local kept = tonumber(redis.call('HGET', flow, 'bytes') or 0)
@@ -28,6 +36,8 @@ for i = 8, #ARGV, 5 do
   local before = string.sub(states, at, at)
   if at == 0 then
     how = how or close
+  elseif before == 'p' and sending then
+    later[#later + 1] = at - 1
   elseif before == 'p' or before == 's'
     or (letter == 'd' and (before == 'i' or before == 'c') and not closed) then
     states = string.sub(states, 1, at - 1) .. letter .. string.sub(states, at + 1)
@@ -52,13 +62,13 @@ for i = 8, #ARGV, 5 do
 end
 redis.call('HSET', flow, 'states', states, 'bytes', kept, 'failures', failures)
 if closed then
-  return ''
+  return { '', later }
 end
 if not how and not string.find(states, '[ps]') then
   how = 'complete'
 end
 if not how then
-  return ''
+  return { '', later }
 end
 
 local told = { redis.call('HGET', flow, 'cause') or nil }
@@ -105,4 +115,4 @@ else
   -- Whoever is sending now goes on until its time is over.
   redis.call('ZADD', KEYS[3], 'NX', 0, name)
 end
-return how
+return { how, later }

@@ -140,7 +140,8 @@ def _or_missing(reply: Any, command: Command, broken: set[str] | None) -> Any:
     if not isinstance(reply, hiredis.ReplyError):
         return reply
     error = reply_fault(str(reply))
-    if isinstance(error, GroupMissing):
+    if isinstance(error, GroupMissing) or command[0] == b"MEMORY":
+        # A server may forbid the latter; operators then see no bytes, and all else.
         return None
     if isinstance(error, StoreRefused) and error.kind == "wrongtype" and broken is not None:
         # One key that somebody else took must not hide all queues.

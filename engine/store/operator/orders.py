@@ -33,9 +33,10 @@ class Orders:
         Returns:
             False if the queue has too many already; nothing was changed then.
         """
+        keys = QueueKeys(queue)
         laid = await self._link.script(
             "cancel",
-            [QueueKeys(queue).cancelled],
+            [keys.cancelled, *keys.lanes.values()],
             *(TOMBSTONES_MAX, who, reason, "1" if ahead else "", *ids),
         )
         return bool(laid)

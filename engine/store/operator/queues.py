@@ -10,7 +10,9 @@ import msgspec
 from engine.store.link import Command
 from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
 from engine.store.operator.link import OperatorLink, entry_ms, pairs, time_ms
+from engine.store.operator.pressure import fullness
 from engine.store.operator.sources import delivered_of
+from engine.store.pressure import level_commands, read_level
 from engine.wire.keys import AUDIT, ENGINES, GROUP, RELEASED, QueueKeys, slot_tag
 from schemas.rules import LANES
 from schemas.stats import (
@@ -186,6 +188,7 @@ class _Counts:
             low = f"({delivered_of(groups)}"
             commands.append((b"XRANGE", self.keys.lane(lane), low, "+", b"COUNT", 1))
         commands += [(b"XLEN", self.keys.held(name)) for name in self.types]
+        commands += level_commands(self.keys, self.types)
         commands += [(b"HMGET", key, *fields) for key, fields in self.minutes()]
         return commands
 
@@ -193,9 +196,12 @@ class _Counts:
         overdue, *rest = answers
         lanes = {lane: self._lane(lane, reply) for lane, reply in zip(LANES, rest, strict=False)}
         held = rest[len(LANES) : len(LANES) + len(self.types)]
-        recent = rest[len(LANES) + len(self.types) :]
+        counts = len(level_commands(self.keys, self.types))
+        level = read_level(rest[len(LANES) + len(self.types) :][:counts])
+        recent = rest[len(LANES) + len(self.types) + counts :]
         concurrency = self.control.get(b"concurrency", b"")
         return QueueStats(
+            fullness=fullness(self.keys.queue, level, self.control, engines),
             queue=self.keys.queue,
             paused=self.control.get(b"paused") == b"1",
             paused_by=self._paused_by(),

@@ -20,7 +20,7 @@ def test_queues_are_shown_worst_first(cli: Cli, queue: QueueWriter) -> None:
     told = cli.json("queues")
 
     assert shown[0].split() == [
-        "QUEUE", "STATE", "WAITING", "OLDEST", "ACTIVE", "DELAYED", "HELD", "DEAD",
+        "QUEUE", "STATE", "WAITING", "OLDEST", "ACTIVE", "DELAYED", "HELD", "FULL", "DEAD",
         "DONE", "5M", "ENGINES",
     ]  # fmt: skip
     assert shown[1].startswith("message-delivery  no engine        1")

@@ -28,6 +28,7 @@ from engine.clock import SystemClock
 from engine.errors import EnqueueError, SettingsError
 from engine.store import producer as producer_module
 from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX
+from engine.wire.keys import QueueKeys
 from tests.support.proxy import FaultProxy
 from tests.support.servers import REDIS_SERVERS, RedisTestServer, StartRedis
 
@@ -330,7 +331,7 @@ async def test_the_script_is_loaded_again_after_a_flush(redis_url: str) -> None:
 
 async def test_a_batch_that_arrives_after_its_successor_is_refused(redis_url: str) -> None:
     """A connection that was given up may still hand its bytes over later."""
-    channel = producer_module.Channel(producer_module.QueueKeys("noop-queue"))
+    channel = producer_module.Channel(QueueKeys("noop-queue"))
     job = client_module.Outgoing("normal", [b"type", b"noop", b"data", b"{}"], False, 50)
     first, second = channel.command([job]), channel.command([job])
     script = producer_module.script("enqueue").text

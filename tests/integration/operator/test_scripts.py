@@ -6,15 +6,25 @@ import pytest
 
 from engine.admin import Admin
 from engine.store.scripts import script
+from schemas.job import Meta
 from schemas.stats import DeadFilter
 from tests.support.monitor import recorded
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter
 
-SCRIPTS = ("redrive", "discard", "control", "audit")
+SCRIPTS = ("redrive", "discard", "control", "audit", "cancel", "move")
 
 
 async def exercise(admin: Admin, queue: QueueWriter) -> None:
     """Call every verb that runs a script, through every branch that touches a key."""
+    entry = queue.enqueue()
+    await admin.reschedule(f"n-{entry}", queue=QUEUE, in_ms=60_000)
+    await admin.run_now(f"n-{entry}", queue=QUEUE)
+    await admin.change_priority(f"n-{entry}", "high", queue=QUEUE)
+    await admin.cancel(f"n-{entry}", queue=QUEUE)
+    queue.set_aside(TYPE, Meta(id="held", enqueued_ms=1))
+    queue.hold(TYPE)
+    await admin.change_priority("held", "high", queue=QUEUE)
+    await admin.cancel("held", queue=QUEUE)
     for number in range(4):
         queue.bury(f"j{number}", lane=("critical", "high", "normal", "low")[number])
     queue.call("SET", queue.keys.lane("low"), "not a stream")

@@ -82,6 +82,30 @@ async def test_a_process_is_killed_at_its_limit_and_waiting_for_one_does_not_cou
     assert set(waits) <= engine.done().keys()
 
 
+@pytest.mark.full
+async def test_a_cancelled_job_takes_its_process_along_and_leaves_its_thread() -> None:
+    pool_app.FREED.clear()
+    found = Registry()
+    found.job("heavy", queue=QUEUE, pool="process", timeout_s=60)(pool_app.crunch)
+    found.job("blocking", queue=QUEUE, pool="thread", timeout_s=60)(pool_app.block)
+    async with EngineHarness(
+        found, clock=SystemClock(), process_workers=1, block_ms=50, grace_s=3
+    ) as engine:
+        ids = [engine.add("heavy", {"do": "spin"}), engine.add("blocking", {"do": "block"})]
+        (runner,) = engine.engine.runners.values()
+        await engine.until(lambda: len(runner.workers.running()) == 2)
+        for job_id in ids:
+            engine.model.queue(QUEUE).cancel(job_id)
+        await engine.until_ended(*ids)
+
+        assert {engine.dead()[job_id].reason for job_id in ids} == {"cancelled"}
+        assert engine.engine.meters.stuck == 1
+        # The only process is free again.
+        assert await _result(engine, "heavy", do="sum", n=3) == b"3"
+        pool_app.FREED.set()
+        await engine.until(lambda: engine.engine.meters.stuck == 0)
+
+
 async def test_a_stopping_engine_takes_its_processes_along() -> None:
     harness = EngineHarness(
         registry(), clock=SystemClock(), process_workers=1, block_ms=50, grace_s=1

@@ -11,6 +11,7 @@ from engine.admin.health import engine_findings, queue_findings, server_findings
 from engine.cli.queues import worse
 from schemas.stats import Finding, HeldType, Server
 from tests.unit.admin.test_explain import engine, queue
+from tests.unit.admin.test_pressure import fullness
 
 MIB = 1_048_576
 SERVER = Server(
@@ -61,6 +62,10 @@ def test_a_server_is_judged(changed: dict[str, Any], expected: list[tuple[str, s
         ({"held": [HeldType(type="a", jobs=1, held=False)]}, True, []),
         ({"recent": {"dead": 2}}, True, [("dead", "warning")]),
         ({"broken": ["mq:{q}:low"]}, True, [("keys", "error")]),
+        ({"fullness": fullness(jobs=79, jobs_max=100)}, True, []),
+        ({"fullness": fullness(jobs=80, jobs_max=100)}, True, [("filling", "warning")]),
+        ({"fullness": fullness(jobs=100, jobs_max=100)}, True, [("full", "error")]),
+        ({"fullness": fullness(jobs=10_000)}, True, []),
     ],
 )
 def test_a_queue_is_judged(
@@ -90,6 +95,8 @@ HELD_TYPE = HeldType(type="a", jobs=1, held=True)
         ({"recent": {"dead": 1}}, "jobs die"),
         ({"recent": {"dead": 1}, "paused": True, "oldest_ms": 60_001}, "paused"),
         ({"recent": {"dead": 1}, "oldest_ms": 60_001}, "behind"),
+        ({"fullness": fullness(jobs=9, jobs_max=9), "oldest_ms": 60_001}, "full"),
+        ({"fullness": fullness(jobs=8, jobs_max=9), "recent": {"dead": 1}}, "filling up"),
         ({"held": [HELD_TYPE], "paused": True}, "held type"),
         ({"held": [HELD_TYPE], "broken": ["mq:{q}:dead"]}, "broken key"),
         ({"engines": [], "paused": True, "held": [HELD_TYPE]}, "no engine"),
