@@ -49,8 +49,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         redis_url: Where the queues live: redis://, rediss:// or unix://. [url, secret]
-        postgres_url: Where the app's data live; handed to the app, unused by the engine.
-            [url, secret]
+        postgres_url: Where the app's data live; handed to the app alone. [url, secret]
         app: The handlers, as module:object.
         queues: Queues to serve; empty for all that the app names.
         name: Name of this engine in beats, logs and consumer names; empty for host and pid.

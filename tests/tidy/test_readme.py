@@ -101,7 +101,11 @@ def test_the_readme_lists_every_metric() -> None:
 
 
 def test_the_readme_lists_every_field_of_the_wire() -> None:
-    listed = {name for name in ROW.findall(README.partition("## A handler")[0]) if name.replace("-", "").isalpha()}
+    listed = {
+        name
+        for name in ROW.findall(README.partition("## A handler")[0])
+        if name.replace("-", "").isalpha()
+    }
 
     ours = {name for name in codec._KNOWN if name.startswith(b"_")}
     assert {name.encode() for name in listed} == codec._KNOWN - ours
@@ -143,16 +147,17 @@ def test_the_engine_s_document_lists_every_key() -> None:
     queue = keys.QueueKeys("Q")
     lane = "<lane>"
     wanted = {
-        *(getattr(queue, name) for name in queue.__slots__ if name not in {"lanes", "queue", "streams"}),
+        *(
+            getattr(queue, name)
+            for name in queue.__slots__
+            if name not in {"lanes", "queue", "streams"}
+        ),
         queue.lane("normal").replace("normal", lane),
         queue.held("<type>"),
         queue.minutes(0).replace(":0", ":<hour>"),
         queue.producer("<name>"),
         queue.flow("<flow>"),
-        *(
-            make("normal").replace("normal", lane)
-            for make in (queue.busy, queue.parked)
-        ),
+        *(make("normal").replace("normal", lane) for make in (queue.busy, queue.parked)),
         queue.lane(keys.READY["normal"]).replace("normal", lane),
         "mq:{Q}:reply:<any>",
         keys.ENGINES,
