@@ -68,6 +68,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``,
             ``limit`` or ``debounce``.
         history: The last attempts, oldest first, at most ten.
+        cancelled: The tombstone in hexadecimal digits, of a job that is in its lane just to end: no
+            engine must start it, not even one that has not heard of the order yet.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ticket: str = ""
     why: str = ""
     history: tuple[AttemptRecord, ...] = ()
+    cancelled: str = ""
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from engine.admin.verbs import Admin
+from engine.store.schedules import new_schedule
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "new_schedule"]

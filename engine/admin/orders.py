@@ -91,7 +91,7 @@ class OrderVerbs(AdminBase):
         before = await self._store.orders.tombstone(job.queue, job.id)
         if before is not None and before.stops(job.enqueued_ms):
             return place.order("cancel", f"was {describe(before)} already", changed=False)
-        await self._lay(job.queue, job.id, reason)
+        tombstone = await self._lay(job.queue, job.id, reason)
         await self._record(job.queue, "cancel", {"id": job.id, "state": job.state}, reason)
         comes = "its handler is being ended"
         if job.state != "active":
@@ -99,7 +99,7 @@ class OrderVerbs(AdminBase):
         failpoint("C1")
         if job.state in {"delayed", "held"}:
             # Should this not come about, engines do the same within seconds.
-            await self._store.orders.to_lane(job, _lane(job))
+            await self._store.orders.to_end(job, tombstone)
         return place.order("cancel", f"is cancelled; {comes}")
 
     async def _cancel_ahead(self, queue: str, job_id: str, reason: str) -> JobOrder:
@@ -112,7 +112,7 @@ class OrderVerbs(AdminBase):
             id=job_id, queue=queue, what="cancel", changed=True, state="", lane="", told=told
         )
 
-    async def _lay(self, queue: str, job_id: str, reason: str, *, ahead: bool = False) -> None:
+    async def _lay(self, queue: str, job_id: str, reason: str, *, ahead: bool = False) -> bytes:
         laid = await self._store.orders.cancel(
             queue, [job_id], who=self._who, reason=reason, ahead=ahead
         )
@@ -121,6 +121,7 @@ class OrderVerbs(AdminBase):
                 f"queue {queue} has {TOMBSTONES_MAX} cancelled jobs that have not ended yet; "
                 "try again when engines have ended some"
             )
+        return laid
 
     async def reschedule(
         self,

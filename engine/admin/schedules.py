@@ -26,6 +26,9 @@ from schemas.stats import EngineStats
 UPCOMING = 5
 TRIES = 20
 OVERDUE_MS = 60_000
+CHANGEABLE = frozenset(
+    ("type", "data", "lane", "fields", "cron", "tz", "every_ms", "at", "catch_up", "jitter_ms")
+)
 
 Edit = Callable[[Schedule | None, int], Schedule | None]
 
@@ -111,6 +114,8 @@ class ScheduleVerbs(AdminBase):
                     "pause, resume and run work"
                 )
             given: dict[str, Any] = dict(changes)
+            if strange := given.keys() - CHANGEABLE:
+                raise ScheduleError(f"{', '.join(sorted(strange))} cannot be changed")
             if given.keys() & {"cron", "every_ms", "at"}:
                 given = {"cron": "", "every_ms": 0, "at": 0, **given}
             return rules.declared(old, msgspec.structs.replace(old, **given), now_ms)

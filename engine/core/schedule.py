@@ -78,8 +78,13 @@ def check(spec: Schedule) -> None:
     for moment in (spec.at, spec.next_ms, spec.last_ms):
         if not 0 <= moment <= MOMENT_MS_MAX:
             raise ScheduleError(f"{moment} is no moment in Unix ms between 1970 and 2100")
-    if spec.cron and next(ticks(spec, 0), None) is None:
+    if spec.cron and not _comes_true(spec.cron, spec.tz):
         raise ScheduleError(f"the cron expression {spec.cron!r} never comes true")
+
+
+@lru_cache(maxsize=2_048)
+def _comes_true(cron: str, tz: str) -> bool:
+    return tick_after(Schedule(type="", cron=cron, tz=tz), 0) > 0
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ from engine.core import outcome as was
 from engine.runtime.endings import Ending, Success
 from engine.runtime.jobs import LiveJob
 from engine.store.base import Store
-from engine.wire.tombstones import CANCELLED, describe
+from engine.wire.tombstones import CANCELLED, describe, read_mark
 from schemas.job import ErrorRecord, Tombstone
 
 LOOK_AT = 200
@@ -34,7 +34,10 @@ class Cancels:
         self.known: Mapping[str, Tombstone] = {}
 
     def of(self, job: LiveJob) -> Tombstone | None:
-        """Return the tombstone that means this job."""
+        """Return the tombstone that means this job: the one that it carries, or one that lies."""
+        meta = job.envelope.meta if job.envelope is not None else None
+        if meta is not None and meta.cancelled:
+            return read_mark(meta.cancelled)
         tombstone = self.known.get(job.id)
         if tombstone is None or not tombstone.stops(job.enqueued_ms):
             return None
@@ -42,7 +45,7 @@ class Cancels:
 
     def outcome(self, job: LiveJob, *, started: bool) -> was.Cancelled | None:
         """Say how a job ends that was cancelled; None for others."""
-        tombstone = self.of(job) if self.known else None
+        tombstone = self.of(job) if self.known or job.envelope is not None else None
         if tombstone is None:
             return None
         error = ErrorRecord(kind=CANCELLED, message=describe(tombstone))
@@ -51,7 +54,7 @@ class Cancels:
     def ended(self, successes: Sequence[Success], endings: Sequence[Ending]) -> list[str]:
         """Name the jobs whose tombstones have served, since these are their ends."""
         if not self.known:
-            return []
+            return [each.job.id for each in endings if getattr(each.outcome, "ordered", False)]
         jobs = [each.job for each in successes]
         jobs += [each.job for each in endings if isinstance(each.decision, to.DeadLetter)]
         return [job.id for job in jobs if self.of(job) is not None]

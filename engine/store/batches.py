@@ -159,7 +159,7 @@ def cancelling(
     return [keys.cancelled, *keys.lanes.values()], [TOMBSTONES_MAX, who, reason, ahead, job_id]
 
 
-def check_laid(laid: int, queue: str) -> None:
+def check_laid(laid: bytes, queue: str) -> None:
     """
     Check that a tombstone was laid.
 

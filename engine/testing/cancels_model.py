@@ -13,7 +13,7 @@ from engine.testing.streams import parse_id
 from engine.wire.codec import META, with_meta
 from engine.wire.keys import RELEASED
 from engine.wire.packing import pack, unpack
-from engine.wire.tombstones import read_tombstone
+from engine.wire.tombstones import mark, read_tombstone
 from schemas.job import Meta, Tombstone
 
 
@@ -35,15 +35,20 @@ class CancelsModel(UpkeepModel):
         """See :meth:`engine.store.base.Store.summon`; each call is a whole round."""
         del count
         moved = 0
-        for packed in [each for each in self.delayed if self._is_cancelled(each)]:
-            del self.delayed[packed]
-            self._bring_back(packed)
-            moved += 1
+        for packed in list(self.delayed):
+            marked = self._marked(packed)
+            if marked:
+                del self.delayed[packed]
+                self._bring_back(marked)
+                moved += 1
         for name in types:
             entries = self.held[name].entries if name in self.held else {}
-            for entry in [each for each in entries if self._is_cancelled(entries[each][1])]:
-                self._bring_back(entries.pop(entry)[1])
-                moved += 1
+            for entry in list(entries):
+                marked = self._marked(entries[entry][1])
+                if marked:
+                    del entries[entry]
+                    self._bring_back(marked)
+                    moved += 1
         return Summoned(moved=moved, ended=True)
 
     def forget(self, ids: Sequence[str], *, age_ms_min: int) -> int:
@@ -101,15 +106,19 @@ class CancelsModel(UpkeepModel):
         else:
             self.delayed[packed] = due_ms
 
-    def _is_cancelled(self, packed: bytes) -> bool:
+    def _marked(self, packed: bytes) -> bytes:
+        """Return a cancelled job with its tombstone; empty for others."""
         try:
             fields = unpack(packed)
             raw = dict(zip(fields[1::2], fields[2::2], strict=True)).get(META, b"")
             meta = msgspec.json.decode(raw, type=Meta)
         except (Malformed, ValueError):
-            return False
+            return b""
         stone = self.cancelled.get(meta.id)
-        return stone is not None and read_tombstone(stone).stops(meta.enqueued_ms)
+        if stone is None or not read_tombstone(stone).stops(meta.enqueued_ms):
+            return b""
+        meta = msgspec.structs.replace(meta, cancelled=mark(stone))
+        return pack([fields[0], *with_meta(fields[1:], meta)])
 
     def _bring_back(self, packed: bytes) -> None:
         raise NotImplementedError

@@ -20,6 +20,7 @@ CANCELLED = "Cancelled"
 """The kind of error in the record of a job that was cancelled by order."""
 
 _TEXT_MAX = 500
+_RAW_MAX = 2_000
 _decode = msgspec.json.Decoder(Tombstone).decode
 
 
@@ -29,6 +30,19 @@ def read_tombstone(raw: bytes) -> Tombstone:
         return _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
         return Tombstone(reason=raw.decode("utf-8", "replace")[:_TEXT_MAX])
+
+
+def mark(raw: bytes) -> str:
+    """Write a tombstone as :class:`schemas.job.Meta` carries it."""
+    return raw[:_RAW_MAX].hex()
+
+
+def read_mark(text: str) -> Tombstone:
+    """Undo :func:`mark`; never raises."""
+    try:
+        return read_tombstone(bytes.fromhex(text))
+    except ValueError:
+        return Tombstone()
 
 
 def read_tombstones(flat: Sequence[bytes]) -> dict[str, Tombstone]:

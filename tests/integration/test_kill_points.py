@@ -16,7 +16,10 @@ K8a, b   before and after one with a dead letter     one, none
 K9       lost jobs claimed                           one more
 K10      due jobs promoted                           none
 K11      to be handed back, while stopping           one
+K12a, b  before and after a schedule's tick          none
 =======  ==========================================  =====================
+
+K12 is tried in ``test_schedules.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.core import schedule as rules
 from engine.errors import ScheduleError
-from engine.store.schedules import read_schedule
+from engine.store.schedules import job_fields, read_schedule
 from schemas.schedule import Schedule
 
 ZONES = ["Europe/Berlin", "America/New_York", "Europe/London", "Africa/Cairo", "UTC"]
@@ -127,3 +128,52 @@ def test_what_looks_like_cron_is_understood_or_refused(parts: list[str]) -> None
 def test_a_stranger_s_record_is_read_or_refused(name: bytes, raw: bytes) -> None:
     with pytest.raises(ScheduleError):
         read_schedule(name, raw)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(0, 2**42),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["* * * * *", "0 0 29 2 *", "UTC", "Europe/Berlin", "low", "all", "pack"]),
+    st.dictionaries(st.text(max_size=5), st.one_of(st.text(max_size=5), st.integers())),
+)
+NUMBERS = st.integers(0, rules.MOMENT_MS_MAX)
+TIMES = st.one_of(
+    st.fixed_dictionaries({"cron": CRONS, "tz": st.sampled_from(ZONES)}),
+    st.fixed_dictionaries({"every_ms": st.integers(1_000, 2**38)}),
+    st.fixed_dictionaries({"at": NUMBERS}),
+)
+PLACES = st.fixed_dictionaries(
+    {},
+    optional={
+        "next_ms": NUMBERS,
+        "jitter_ms": JITTERS,
+        "catch_up": st.sampled_from(["none", "all"]),
+    },
+)
+NAMES = st.sampled_from([*Schedule.__struct_fields__, "else"])
+MEMBERS = st.builds(
+    lambda times, place, wrong: {"type": "pack", **times, **place, **wrong},
+    TIMES,
+    PLACES,
+    st.dictionaries(NAMES, VALUES, max_size=2),
+)
+
+
+@given(members=MEMBERS, now_ms=st.integers(0, rules.MOMENT_MS_MAX))
+def test_a_record_that_was_read_can_be_fired_at_any_time(
+    members: dict[str, object], now_ms: int
+) -> None:
+    """Goal: what passes the reading never breaks the loop that fires it."""
+    try:
+        _, spec = read_schedule(b"n", json.dumps(members).encode())
+    except ScheduleError:
+        return
+    planned = spec if spec.next_ms else rules.planned(spec, now_ms)
+    firing = rules.firing("n", planned, now_ms)
+    if firing is not None:
+        assert len(firing.ticks) <= rules.CATCH_UP_MAX
+        assert all(job_fields("n", planned, tick) for tick in firing.ticks)

@@ -12,6 +12,7 @@ from engine.store.redis import RedisStore
 from engine.testing import MemoryStore
 from engine.wire.codec import META, encode_meta
 from engine.wire.packing import pack
+from engine.wire.tombstones import read_mark
 from schemas.job import Meta, Tombstone
 from tests.support.jobs import dead, fields, packed, settlement
 from tests.support.rigs import KEYS, QUEUE, MemoryRig, Rig, ServerRig
@@ -133,14 +134,21 @@ async def test_summon_brings_delayed_jobs_to_their_lanes(rig: Rig, store: Store)
     assert await round_of(store) == 0
 
 
-async def test_summon_keeps_attempts_and_history(rig: Rig, store: Store) -> None:
+async def test_what_is_summoned_stays_itself_and_carries_its_tombstone(
+    rig: Rig, store: Store
+) -> None:
+    """Goal: an engine that has not heard of the order must not start what is brought to it."""
     member = put_off("j1", lane="high")
     await rig.delay(await rig.now_ms() + LATER_MS, member)
-    await lay(rig, "j1")
+    await lay(rig, "j1", reason="größer")
     await round_of(store)
 
     ((_, row),) = await rig.stream(KEYS.lane("high"))
-    assert pack([b"high", *row]) == member
+    meta = msgspec.json.decode(row.pop(), type=Meta)
+    stone = read_mark(meta.cancelled)
+    assert (stone.who, stone.reason) == ("ada", "größer")
+    own = encode_meta(msgspec.structs.replace(meta, cancelled=""))
+    assert pack([b"high", *row, own]) == member
 
 
 async def test_summon_brings_set_aside_jobs_of_the_named_types(rig: Rig, store: Store) -> None:

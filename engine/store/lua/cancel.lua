@@ -8,14 +8,14 @@
 -- ARGV[4]  ahead      1 to stop jobs of these ids that come later, too; else an empty string
 -- ARGV[5…] job ids
 --
--- Returns how many were laid, all or none: 0 where they would be too many. One that lies there is
--- replaced, since its id may have been used again.
+-- Returns the tombstone, or an empty string where they would be too many; nothing was changed then.
+-- One that lies there is replaced, since its id may have been used again.
 local fresh = 0
 for i = 5, #ARGV do
   fresh = fresh + 1 - redis.call('HEXISTS', KEYS[1], ARGV[i])
 end
 if redis.call('HLEN', KEYS[1]) + fresh > tonumber(ARGV[1]) then
-  return 0
+  return ''
 end
 local clock = redis.call('TIME')
 local at_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -37,4 +37,4 @@ local stone = cjson.encode({
 for i = 5, #ARGV do
   redis.call('HSET', KEYS[1], ARGV[i], stone)
 end
-return #ARGV - 4
+return stone

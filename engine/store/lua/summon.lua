@@ -9,6 +9,9 @@
 -- ARGV[2]    count      about how many jobs to look at
 -- ARGV[3-6]  names of the lanes, in the order of their keys
 --
+-- A job that is brought carries its tombstone in hexadecimal digits, so that no engine starts it
+-- which has not heard of the order.
+--
 -- Returns how many were moved, and the place; 0/0 once everything was looked at. What its lane does
 -- not take stays where it is.
 local streams = {}
@@ -21,32 +24,39 @@ local function id_of(fields)
     if fields[i] == '_engine' then
       local id, ms = string.match(fields[i + 1], '^{"id":"([^"\\]*)","enqueued_ms":(%d+)')
       if id then
-        return id, tonumber(ms)
+        return id, tonumber(ms), i + 1
       end
       local read, meta = pcall(cjson.decode, fields[i + 1])
       if read and type(meta) == 'table' then
-        return meta.id, tonumber(meta.enqueued_ms)
+        return meta.id, tonumber(meta.enqueued_ms), i + 1
       end
     end
   end
 end
 
--- Does a tombstone name this job, and not an earlier one of the same id?
-local function is_cancelled(fields)
-  local id, enqueued_ms = id_of(fields)
+-- Let a job carry the tombstone that names it, and not an earlier one of the same id.
+local function mark(fields)
+  local id, enqueued_ms, at = id_of(fields)
   local raw = type(id) == 'string' and redis.call('HGET', KEYS[1], id)
   if not raw then
     return false
   end
   local read, stone = pcall(cjson.decode, raw)
   local at_ms = read and type(stone) == 'table' and tonumber(stone.at_ms) or 0
-  return at_ms == 0 or stone.ahead == true or (enqueued_ms or 0) <= at_ms
+  if at_ms ~= 0 and stone.ahead ~= true and (enqueued_ms or 0) > at_ms then
+    return false
+  end
+  local digits = string.gsub(string.sub(raw, 1, 2000), '.', function(char)
+    return string.format('%02x', string.byte(char))
+  end)
+  fields[at] = string.gsub(fields[at], '^{', '{"cancelled":"' .. digits .. '",', 1)
+  return true
 end
 
 local function bring(packed)
   local read, fields = pcall(cmsgpack.unpack, packed)
   local stream = read and type(fields) == 'table' and streams[fields[1]]
-  if not stream or #fields % 2 == 0 or #fields < 3 or not is_cancelled(fields) then
+  if not stream or #fields % 2 == 0 or #fields < 3 or not mark(fields) then
     return false
   end
   return type(redis.pcall('XADD', stream, '*', unpack(fields, 2))) ~= 'table'

@@ -12,8 +12,9 @@ from engine.store.operator.link import OperatorLink, entry_ms
 from engine.wire.codec import with_meta
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
-from engine.wire.tombstones import TOMBSTONES_MAX, read_tombstone
+from engine.wire.tombstones import TOMBSTONES_MAX, mark, read_tombstone
 from schemas.job import Meta, Tombstone
+from schemas.rules import LANES
 
 Moved = Literal["moved", "gone", "active"]
 
@@ -26,20 +27,20 @@ class Orders:
 
     async def cancel(
         self, queue: str, ids: Sequence[str], *, who: str, reason: str, ahead: bool = False
-    ) -> bool:
+    ) -> bytes:
         """
         Lay tombstones.
 
         Returns:
-            False if the queue has too many already; nothing was changed then.
+            The tombstone; empty if the queue has too many already, and nothing was changed.
         """
         keys = QueueKeys(queue)
-        laid = await self._link.script(
+        laid: bytes = await self._link.script(
             "cancel",
             [keys.cancelled, *keys.lanes.values()],
             *(TOMBSTONES_MAX, who, reason, "1" if ahead else "", *ids),
         )
-        return bool(laid)
+        return laid
 
     async def tombstone(self, queue: str, job_id: str) -> Tombstone | None:
         """Return the tombstone that lies for an id."""
@@ -49,6 +50,11 @@ class Orders:
     async def to_lane(self, found: Found, lane: str, *, why: str = "") -> Moved:
         """Put a job that waits anywhere at the end of a lane."""
         return await self._move(found, "lane", lane, 0, why)
+
+    async def to_end(self, found: Found, tombstone: bytes) -> Moved:
+        """Put a job at the end of its lane, with its tombstone, so that no engine starts it."""
+        lane = found.lane if found.lane in LANES else "normal"
+        return await self._move(found, "lane", lane, 0, "", tombstone=tombstone)
 
     async def to_delayed(self, found: Found, due_ms: int, *, why: str) -> Moved:
         """Let a job wait until a moment, by the server's clock."""
@@ -62,7 +68,14 @@ class Orders:
         return await self._move(found, to, lane, found.at_ms, "")
 
     async def _move(
-        self, found: Found, to: Literal["lane", "delayed", "held"], lane: str, due_ms: int, why: str
+        self,
+        found: Found,
+        to: Literal["lane", "delayed", "held"],
+        lane: str,
+        due_ms: int,
+        why: str,
+        *,
+        tombstone: bytes = b"",
     ) -> Moved:
         keys = QueueKeys(found.queue)
         places: dict[str, tuple[str, str, str | bytes]] = {
@@ -75,6 +88,8 @@ class Orders:
         targets = {"lane": keys.lane(lane), "delayed": keys.delayed, "held": keys.held(found.type)}
         lost = await self._handed_back(key, found)
         meta = _meta(found, lost=lost, why=why)
+        if tombstone:
+            meta = msgspec.structs.replace(meta, cancelled=mark(tombstone))
         packed = pack([lane.encode(), *with_meta(found.fields, meta)])
         moved: bytes = await self._link.script(
             "move",

@@ -14,7 +14,7 @@ from engine.errors import EngineError, NotFound, WrongState
 from engine.store.operator import OperatorStore
 from engine.wire.codec import META
 from engine.wire.packing import unpack
-from engine.wire.tombstones import TOMBSTONES_MAX
+from engine.wire.tombstones import TOMBSTONES_MAX, read_mark
 from schemas.job import AttemptRecord, Meta, Tombstone
 from schemas.story import JobOrder
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
@@ -138,6 +138,8 @@ async def test_a_delayed_job_is_brought_to_its_lane(admin: Admin, queue: QueueWr
     assert order.state == "delayed"
     ((_, fields),) = queue.lane("low")
     assert meta_of(fields).attempts == 2
+    # Engines that have not heard of it must not start it.
+    assert read_mark(meta_of(fields).cancelled).reason == "not wanted"
     assert not delayed(queue)
     assert tombstone(queue, "j1")
 

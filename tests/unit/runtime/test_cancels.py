@@ -11,7 +11,9 @@ import pytest
 from engine import Job, Registry, Snooze
 from engine.testing import EngineHarness
 from engine.testing.clock import START_MS
-from schemas.job import DeadRecord
+from engine.wire.codec import META, encode_meta
+from engine.wire.tombstones import mark
+from schemas.job import DeadRecord, Meta
 from tests.support.engines import NO_WAIT, QUEUE
 
 HOUR_S = 3_600.0
@@ -117,6 +119,22 @@ async def test_a_delayed_job_does_not_wait_for_its_time(fields: dict[str, Any]) 
 
         check(engine.dead()[job_id], attempts=0)
         assert not engine.delayed()
+
+
+@pytest.mark.parametrize("marked", [mark(b'{"who":"ada@desk","reason":"not wanted"}'), "xyz"])
+async def test_a_job_that_carries_its_tombstone_never_starts(marked: str) -> None:
+    """Goal: it may come to an engine that has not heard of the order."""
+    desk = Desk()
+    async with EngineHarness(desk.registry) as engine:
+        engine.model.queue(QUEUE).cancelled["n-1-1"] = b"{}"
+        meta = encode_meta(Meta(id="n-1-1", enqueued_ms=1, attempts=2, cancelled=marked))
+        engine.add_entry([b"type", b"wait", b"data", b"{}", META, meta])
+        await engine.until_ended("n-1-1")
+
+        assert not desk.started
+        assert engine.dead()["n-1-1"].reason == "cancelled"
+        assert engine.dead()["n-1-1"].attempts == 2
+        assert not tombstones(engine)
 
 
 async def test_a_job_of_a_held_type_ends_while_the_others_stay() -> None:
