@@ -123,6 +123,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         active: Jobs that engines have.
         delayed: Jobs in the delayed set.
         overdue: Those of them whose time has come.
+        flows: Jobs that wait for others.
         held: Held types.
         dead: Dead letters.
         done_kept: Finished jobs that can still be looked at.
@@ -155,6 +156,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     cancelling: int = 0
     schedules: int = 0
     fullness: Fullness | None = None
+    flows: int = 0
     broken: list[str] = []
 
 

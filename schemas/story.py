@@ -124,6 +124,30 @@ class Burial(View, frozen=True, kw_only=True):
     unable: str
 
 
+ChildState = Literal["to be sent", "sent", "done", "failed", "ignored", "cancelled"]
+
+
+class ChildRow(View, frozen=True, kw_only=True):
+    """
+    A job that another waits for, or waited for.
+
+    Attributes:
+        number: Its place among its siblings, from 0.
+        id: Its job id.
+        type: Its type.
+        queue: Its queue.
+        state: What its parent's flow knows of it.
+        children: What it waits for itself.
+    """
+
+    number: int
+    id: str
+    type: str
+    queue: str
+    state: ChildState
+    children: list[ChildRow] = msgspec.field(default_factory=list)
+
+
 class JobStory(View, frozen=True, kw_only=True):
     """
     Everything that is known of one job.
@@ -140,6 +164,8 @@ class JobStory(View, frozen=True, kw_only=True):
         history: The last attempts, oldest first.
         progress: Its last report: percent, message, atMs.
         result: What its handler returned.
+        children: The jobs that it waits for, or waited for.
+        parent: The job that waits for it, as `queue/id`.
         dead: Its death, if it is dead.
         cancelled: The order to cancel it, until it has ended.
         schedule: The schedule that made it; empty for jobs of producers.
@@ -156,6 +182,8 @@ class JobStory(View, frozen=True, kw_only=True):
     history: list[Attempt] = msgspec.field(default_factory=list)
     progress: Any = None
     result: Any = None
+    children: list[ChildRow] = msgspec.field(default_factory=list)
+    parent: str = ""
     dead: Burial | None = None
     cancelled: CancelOrder | None = None
     schedule: str = ""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.errors import Malformed
 from engine.store.operator import Found
+from engine.wire.flows import CHILDREN, child_id, read_children, unfinished
 from engine.wire.tombstones import CANCELLED, describe
+from schemas.flow import PENDING, SENT
 from schemas.job import Meta, Tombstone
 from schemas.stats import EngineStats, QueueStats
+
+CHILDREN_NAMED = 3
 
 
 class Explainer:
@@ -38,6 +43,8 @@ class Explainer:
                 return self._active(found)
             case "held":
                 return self._held(found, stats)
+            case "waiting-children":
+                return self._waits_for_children(found, stats)
             case "delayed":
                 return self._delayed(found, stats)
             case "waiting":
@@ -93,6 +100,17 @@ class Explainer:
         served = self._unserved(found, stats)
         return served or f"the hold on {found.type} is released; engines are moving its jobs back"
 
+    def _waits_for_children(self, found: Found, stats: QueueStats) -> str:
+        left, total = unfinished(found.states), len(found.states)
+        named = _children_left(found)
+        what = f"waits for {left} of {total} child{'ren' * (total != 1)}"
+        if named:
+            what += f": {', '.join(named)}" + " and others" * (left > len(named))
+        if PENDING in found.states and not stats.engines:
+            what += f"; {found.states.count(PENDING)} of them are not sent, since no engine serves "
+            what += f"queue {stats.queue}"
+        return what
+
     def _delayed(self, found: Found, stats: QueueStats) -> str:
         left = found.at_ms - self._now_ms
         if left <= 0:
@@ -127,6 +145,20 @@ class Explainer:
 
     def _ago(self, at_ms: int) -> str:
         return f"{span(max(0, self._now_ms - at_ms))} ago" if at_ms else "some time ago"
+
+
+def _children_left(found: Found) -> list[str]:
+    """Name the first children that have not ended."""
+    try:
+        specs = read_children(found.field(CHILDREN) or b"[]")
+    except Malformed:
+        return []
+    left = [
+        f"{spec.id or child_id(found.id, number)} in {spec.queue or found.queue}"
+        for number, (spec, state) in enumerate(zip(specs, found.states, strict=False))
+        if state in PENDING + SENT
+    ]
+    return left[:CHILDREN_NAMED]
 
 
 def _holds(engine: EngineStats, consumer: str) -> bool:

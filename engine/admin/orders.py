@@ -150,7 +150,7 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"the time must be within {span(DELAY_MS_MAX)} of now")
 
         async def move(place: Place) -> Moved:
-            _refuse(place.found, {"active", "done", "dead"}, "rescheduled")
+            _refuse(place.found, {"active", "waiting-children", "done", "dead"}, "rescheduled")
             return await self._store.orders.to_delayed(place.found, due_ms, why="reschedule")
 
         place = await self._move(job_id, queue, search_max, move)
@@ -171,7 +171,7 @@ class OrderVerbs(AdminBase):
         async def move(place: Place) -> Moved:
             if place.found.state in {"waiting", "active"}:
                 return "moved"
-            _refuse(place.found, {"held", "done", "dead"}, "run now")
+            _refuse(place.found, {"held", "waiting-children", "done", "dead"}, "run now")
             return await self._store.orders.to_lane(place.found, _lane(place.found))
 
         place = await self._move(job_id, queue, search_max, move)
@@ -198,7 +198,8 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"{lane!r} is no lane; there are {', '.join(LANES)}")
 
         async def move(place: Place) -> Moved:
-            _refuse(place.found, {"active", "done", "dead"}, "moved to another lane")
+            states = {"active", "waiting-children", "done", "dead"}
+            _refuse(place.found, states, "moved to another lane")
             if place.found.lane == lane:
                 return "moved"
             return await self._store.orders.change_lane(place.found, lane)
@@ -255,6 +256,7 @@ def _refuse(job: Found, states: set[str], what: str) -> None:
     instead = {
         "active": "cancel it instead",
         "held": f"release its type with `resume {job.queue} --type {job.type}`",
+        "waiting-children": "it waits for its children",
         "done": "it has run",
         "dead": f"bring it back with `dead retry {job.queue} {job.id}`",
     }

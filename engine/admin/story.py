@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.admin.explain import Explainer
+from engine.errors import Malformed
 from engine.store.operator import Found, OperatorStore
 from engine.store.operator.entry import as_json, raw_fields
+from engine.wire.flows import CHILDREN, PARENT, job_of, read_parent
 from schemas.job import AttemptRecord, DeadRecord, Tombstone
 from schemas.stats import QueueStats
 from schemas.story import Attempt, Burial, CancelOrder, JobStory
@@ -42,6 +44,8 @@ async def tell(
         progress=progress,
         result=as_json(done.result) if done else None,
         dead=_burial(found, record) if record else None,
+        children=await store.jobs.children(found) if found.field(CHILDREN) else [],
+        parent=_parent(found),
         cancelled=_order(tombstone) if tombstone else None,
         schedule=await _schedule(store, found),
     )
@@ -56,6 +60,15 @@ async def _schedule(store: OperatorStore, found: Found) -> str:
         told = (found.field(b"schedule") or b"").decode("utf-8", "replace")
         return name if told == name else ""
     return name if await store.schedules.one(found.queue, name) is not None else ""
+
+
+def _parent(found: Found) -> str:
+    raw = found.field(PARENT)
+    try:
+        parent = read_parent(raw) if raw else None
+    except Malformed:
+        return ""
+    return f"{parent.queue}/{job_of(parent.flow)}" if parent else ""
 
 
 def _burial(found: Found, record: DeadRecord) -> Burial:

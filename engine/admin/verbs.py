@@ -284,6 +284,7 @@ def _total(stats: QueueStats, state: JobState) -> int:
         "active": stats.active,
         "delayed": stats.delayed,
         "held": sum(held.jobs for held in stats.held),
+        "waiting-children": stats.flows,
         "done": stats.done_kept,
         "dead": stats.dead,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import click
@@ -24,11 +25,17 @@ from engine.errors import NotFound
 from engine.store.operator import Query
 from schemas.job import JobState
 from schemas.rules import LANES
-from schemas.story import JobPage, JobRow, JobStory
+from schemas.story import ChildRow, JobPage, JobRow, JobStory
 
 STATES = get_args(JobState)
 VALUE_CHARS_MAX = 2_000
-COLOURS = {"dead": "red", "held": "yellow", "active": "blue", "done": "green"}
+COLOURS = {
+    "waiting-children": "blue",
+    "dead": "red",
+    "held": "yellow",
+    "active": "blue",
+    "done": "green",
+}
 
 
 @click.command()
@@ -179,6 +186,7 @@ def print_story(story: JobStory) -> None:
             ("cancelled", _order(story)),
             ("type", job.type),
             ("schedule", story.schedule),
+            ("parent", story.parent),
             ("place", f"{job.queue}, lane {job.lane}" + (f", entry {job.entry}" * bool(job.entry))),
             ("enqueued", _moment(job.enqueued_ms)),
             (_when(job.state), _moment(job.at_ms)),
@@ -191,9 +199,24 @@ def print_story(story: JobStory) -> None:
             ("result", _json(story.result)),
         ]
     )
+    _print_children(story.children)
     _print_history(story)
     _print_death(story)
     _print_fields(story)
+
+
+def _print_children(children: Sequence[ChildRow]) -> None:
+    if children:
+        click.echo("\nchildren")
+        print_table([">#", "ID", "TYPE", "QUEUE", "STATE"], list(_child_rows(children, "")))
+
+
+def _child_rows(children: Sequence[ChildRow], indent: str) -> Iterator[list[Cell]]:
+    for child in children:
+        colour = {"failed": "red", "done": "green", "sent": "blue"}.get(child.state, "")
+        place = f"{indent}{child.number}"
+        yield [place, child.id, child.type, child.queue, (child.state, colour)]
+        yield from _child_rows(child.children, f"{place}.")
 
 
 def _order(story: JobStory) -> str:
@@ -261,6 +284,7 @@ def _when(state: JobState) -> str:
         "active": "last sign of life",
         "delayed": "due",
         "held": "set aside",
+        "waiting-children": "waits since",
         "done": "done",
         "dead": "died",
     }[state]

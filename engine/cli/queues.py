@@ -116,6 +116,7 @@ def _print_detail(stats: QueueStats) -> None:
             ("engines", ", ".join(stats.engines) or "none"),
             ("schedules", str(stats.schedules or "")),
             ("done kept", str(stats.done_kept)),
+            ("waiting for children", str(stats.flows) if stats.flows else ""),
             ("cancelling", str(stats.cancelling or "")),
         ]
         + [

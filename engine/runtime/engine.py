@@ -179,6 +179,7 @@ class Engine:
             gate=self._gate,
             look_at_server=self.vitals.look_lately,
             pools=self._pools,
+            meters=self.meters.queues,
             hooks=self._hooks,
             spawn=self.spawn,
             stopping=self._stop.is_set,

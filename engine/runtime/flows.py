@@ -27,7 +27,7 @@ from schemas.job import Tombstone
 
 log = get_logger("flows")
 
-LEASE_MS = 10_000
+LEASE_MS_MAX = 10_000
 """How long a flow is left to the engine that took it; then another sends what is not sent."""
 
 PAUSE_S = 1.0
@@ -49,17 +49,26 @@ class FlowKeeper:
         queue: The queue.
         clock: Time.
         outage: Told of failures.
-        meter: Counts flows that closed.
+        meters: Count flows that closed, for each queue.
+        lease_ms: Silence after which an engine counts as gone.
     """
 
     def __init__(
-        self, store: Store, queue: str, clock: Clock, *, outage: Outage, meter: QueueMeter
+        self,
+        store: Store,
+        queue: str,
+        clock: Clock,
+        *,
+        outage: Outage,
+        meters: Mapping[str, QueueMeter],
+        lease_ms: int,
     ) -> None:
+        self._lease_ms = min(lease_ms, LEASE_MS_MAX)
         self._store = store
         self._queue = queue
         self._clock = clock
         self._outage = outage
-        self._meter = meter
+        self._meters = meters
         self._rung = asyncio.Event()
         self._in_use = False
         self._soon = False
@@ -124,7 +133,7 @@ class FlowKeeper:
         """Send what flows of this queue have to send."""
         if self._cancelled:
             await self._cancel_parents()
-        tasks = await self._store.flow_tasks(self._queue, count=TASKS_MAX, lease_ms=LEASE_MS)
+        tasks = await self._store.flow_tasks(self._queue, count=TASKS_MAX, lease_ms=self._lease_ms)
         if tasks:
             failpoint("F2")
         for task in tasks:
@@ -187,7 +196,7 @@ class FlowKeeper:
         await self._store.flow_mark(self._queue, task.flow, (), over=True)
 
     def _children(self, task: FlowTask, letters: str) -> Iterable[Child]:
-        return children_of(self._queue, task, letters, now_ms=task.until_ms - LEASE_MS)
+        return children_of(self._queue, task, letters, now_ms=task.until_ms - self._lease_ms)
 
     async def _fail(self, task: FlowTask, error: Malformed) -> None:
         """Fail a flow whose children cannot be read: no engine judged them."""
@@ -239,7 +248,9 @@ class FlowKeeper:
     async def _apply(self, queue: str, flow: str, notes: Sequence[ChildNote]) -> frozenset[int]:
         applied = await self._store.flow_apply(queue, flow, notes)
         if applied.closed:
-            self._meter.flows_closed[applied.closed] += 1
+            # An engine that does not serve the parent's queue counts it where it served the child.
+            meter = self._meters.get(queue) or self._meters[self._queue]
+            meter.flows_closed[applied.closed] += 1
             if queue == self._queue:
                 self._rung.set()
         return applied.later

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -56,6 +56,7 @@ class Shared(msgspec.Struct, kw_only=True):
         gate: Says which idle times to believe.
         look_at_server: Tells the gate of the server's run id and clock, if it has not been lately.
         pools: For CPU-heavy handlers.
+        meters: Counters of all queues.
         hooks: Called when jobs have ended.
         spawn: Runs a coroutine as a task that the engine owns.
         stopping: Tells that nothing more is to be taken on.
@@ -72,6 +73,7 @@ class Shared(msgspec.Struct, kw_only=True):
     gate: ReclaimGate
     look_at_server: Callable[[], Awaitable[None]]
     pools: Pools
+    meters: Mapping[str, QueueMeter]
     hooks: Hooks
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     stopping: Callable[[], bool]
@@ -110,7 +112,12 @@ class QueueRunner:
             on_stuck=shared.on_stuck,
         )
         self.flows = FlowKeeper(
-            shared.store, queue, shared.clock, outage=shared.outage, meter=meter
+            shared.store,
+            queue,
+            shared.clock,
+            outage=shared.outage,
+            meters=shared.meters,
+            lease_ms=settings.lease_ms,
         )
         self._admission = self._build_admission(registry, services)
         self.settler = self._build_settler()

@@ -135,9 +135,15 @@ class Engine:
         self.store = MemoryStore(world.model, world.clock, consumer=name, faults=world.trouble)
         self.sequence: Counter[str] = Counter()
         outage = Outage(world.clock, Meters([]), wait_ms_max=1, on_change=lambda *_: None)
+        meters = {queue: QueueMeter([], LANES) for queue in QUEUES}
         self.keepers = {
             queue: FlowKeeper(
-                self.store, queue, world.clock, outage=outage, meter=QueueMeter([], LANES)
+                self.store,
+                queue,
+                world.clock,
+                outage=outage,
+                meters=meters,
+                lease_ms=LEASE_MS,
             )
             for queue in QUEUES
         }
@@ -151,11 +157,8 @@ class Engine:
         work = chance.choice(("run", "keep", "keep", "promote"))
         name = f"{work} {queue}"
         if name not in self.doing:
-            self.doing[name] = {
-                "run": lambda: self._run(queue),
-                "keep": self.keepers[queue].step,
-                "promote": lambda: self._promote(queue),
-            }[work]()
+            begin = {"run": self._run, "keep": self._keep, "promote": self._promote}
+            self.doing[name] = begin[work](queue)
         try:
             self.doing[name].send(None)
         except StopIteration:
@@ -166,6 +169,9 @@ class Engine:
             if work == "run":
                 # The real one repeats its settlement; here the engine ends, and its leases too.
                 raise
+
+    async def _keep(self, queue: str) -> None:
+        await self.keepers[queue].step()
 
     async def _promote(self, queue: str) -> None:
         control = await self.store.control(queue)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.flow_world import World
 
-RUNS = int(os.environ.get("SIM_RUNS", "25"))
+RUNS = int(os.environ.get("SIM_RUNS", "20"))
 SEEDS = [int(os.environ["SIM_SEED"])] if "SIM_SEED" in os.environ else list(range(RUNS))
 MUST_BE_SEEN = {
     "call failed",

@@ -13,6 +13,7 @@ from engine.errors import Malformed
 from engine.store.operator.link import entry_ms
 from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
+from engine.wire.flows import unfinished
 from engine.wire.packing import unpack
 from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
 from schemas.rules import LANES, TYPE_NAME
@@ -41,6 +42,7 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         deliveries: How often this entry was delivered.
         record: Its death; None in a dead stream for an entry that no engine wrote.
         done: Its end as done.
+        states: What is known of each child that it waits for, one letter each.
     """
 
     queue: str
@@ -54,6 +56,7 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
     deliveries: int = 0
     record: DeadRecord | None = None
     done: DoneJob | None = None
+    states: str = ""
 
     def field(self, name: bytes) -> bytes | None:
         """Return the first value of a field."""
@@ -144,7 +147,8 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         if self.state == "dead":
             return _dead_row(common, self.record)
         last = meta.history[-1].error if meta and meta.history else None
-        note = self.consumer or (meta.why if meta and self.state == "delayed" else "")
+        waits = f"{unfinished(self.states)} of {len(self.states)} left" if self.states else ""
+        note = waits or self.consumer or (meta.why if meta and self.state == "delayed" else "")
         return JobRow(
             **common,
             enqueued_ms=self.enqueued_ms,

@@ -9,11 +9,13 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.store.operator.entry import INITIALS, Found, as_json, dead_entry
+from engine.store.operator.flows import parent, tree
 from engine.store.operator.link import OperatorLink, entry_ms, time_ms
 from engine.store.operator.sources import Wanted, delivered_of, read
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from schemas.job import JobState
 from schemas.rules import LANES
+from schemas.story import ChildRow
 
 NAMELESS = re.compile(r"([a-z])-(\d{1,20}-\d{1,20})")
 ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
@@ -23,7 +25,10 @@ SEARCH_MAX = 100_000
 AGAIN_MAX = 10_000
 """Entries above which a search that found nothing is not repeated."""
 
-FLOW: tuple[JobState, ...] = ("delayed", "waiting", "active", "held", "dead", "done")
+FLOW: tuple[JobState, ...] = (
+    *("delayed", "waiting", "active", "waiting-children"),
+    *("held", "dead", "done"),
+)
 """The order in which a job is looked for: the way that jobs move, so that none slips by."""
 
 
@@ -151,6 +156,9 @@ class JobReader:
         if ENTRY.fullmatch(job_id):
             entries = await self._link.one(b"XRANGE", keys.dead, job_id, job_id)
             return dead_entry(queue, *entries[0]) if entries else None
+        waits = await parent(self._link, keys, job_id)
+        if waits is not None:
+            return waits
         named = NAMELESS.fullmatch(job_id)
         if named is None or named[1] not in INITIALS:
             return None
@@ -188,6 +196,10 @@ class JobReader:
             # It was settled between the two reads.
             return None
         return found
+
+    async def children(self, found: Found) -> list[ChildRow]:
+        """Tell what is known of a job's children."""
+        return await tree(self._link, found)
 
     async def progress(self, queue: str, job_id: str) -> object:
         """Return a running job's last report, or None."""

@@ -147,6 +147,7 @@ def _counting(keys: QueueKeys) -> list[Command]:
         ]
     return [
         *commands,
+        (b"ZCARD", keys.flows),
         (b"HLEN", keys.schedules),
         (b"HLEN", keys.cancelled),
         (b"ZCARD", keys.delayed),
@@ -164,6 +165,7 @@ class _Counts:
         self.now_ms = now_ms
         self.types: list[str] = []
         self.lanes = {lane: replies[4 * at : 4 * at + 4] for at, lane in enumerate(LANES)}
+        self.flows = replies[-7] or 0
         self.schedules = replies[-6] or 0
         self.cancelling = replies[-5] or 0
         self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
@@ -214,6 +216,7 @@ class _Counts:
             held=self._held(held),
             dead=self.dead,
             schedules=self.schedules,
+            flows=self.flows,
             done_kept=int(self.counters.get(b"done_kept", 0)),
             oldest_ms=max(lane.oldest_ms for lane in lanes.values()),
             totals=self._totals(),

@@ -14,6 +14,7 @@ import msgspec
 from engine.errors import Malformed
 from engine.store.link import Command
 from engine.store.operator.entry import Found, dead_entry, packed_entry
+from engine.store.operator.flows import parents
 from engine.store.operator.link import (
     CHUNK_ENTRIES_MAX,
     Entry,
@@ -59,10 +60,20 @@ def read(link: OperatorLink, state: JobState, wanted: Wanted) -> Chunks:
         "active": active,
         "delayed": delayed,
         "held": held,
+        "waiting-children": waiting_children,
         "done": done,
         "dead": dead,
     }
     return readers[state](link, wanted)
+
+
+async def waiting_children(link: OperatorLink, wanted: Wanted) -> Chunks:
+    """Jobs that wait for others, by their ids."""
+    reader = parents(
+        link, wanted.keys, after=wanted.position, newest=wanted.newest, lanes=wanted.lanes
+    )
+    async for chunk in reader:
+        yield chunk
 
 
 async def waiting(link: OperatorLink, wanted: Wanted) -> Chunks:
