@@ -48,11 +48,7 @@ KEPT_MAX = 1_000
 @click.option("--file", "path", help="JSON lines, one job each; - reads stdin.")
 @click.option("--queue", help="The queue; else the one that the app names for the type.")
 @click.option("--lane", type=click.Choice(LANES), help="Lane; normal if left out.")
-@click.option(
-    "--id",
-    "own_id",
-    help="The job's own id, by which its handler can tell a repeat; none is folded.",
-)
+@click.option("--id", "own_id", help="The job's own id; again within minutes, a duplicate.")
 @click.option("--delay", help="Not before: ms from now, or 500ms, 30s, 2h.")
 @click.option("--at", help="Not before: Unix ms, or ISO 8601 with its zone.")
 @click.option("--ttl", help="Dead as expired unless started within this time.")
@@ -62,7 +58,11 @@ KEPT_MAX = 1_000
 @click.option("--reply", help="A stream that gets the outcome.")
 @click.option("--traceparent", help="W3C trace context.")
 @click.option("--key", help="Ordering key.")
-@click.option("--unique", help="Uniqueness value.")
+@click.option("--unique", help="Uniqueness value: one job of it at a time.")
+@click.option("--window", help="With --unique: and for this time from the first one.")
+@click.option("--debounce", help="With --unique: wait this time; a later job takes its place.")
+@click.option("--debounce-max", help="The longest that the first of a burst waits.")
+@click.option("--throttle", help="With --unique: one in this time.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Further field.")
 @click.option(
     "--give-up",
@@ -141,6 +141,10 @@ async def _one(client: Client, job: NewJob, *, as_json: bool) -> int:
         # Nothing on stdout, where a program would look for the id of a job.
         note(f"shed: {report.why}")
     else:
+        if report.duplicate_of:
+            note(f"duplicate of {report.duplicate_of}, which waits or runs: nothing was added")
+        elif report.replaces:
+            note(f"replaces {report.replaces}")
         click.echo(report.id)
     return 0
 

@@ -62,6 +62,10 @@ class Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
     traceparent: str | None = None
     key: str | None = None
     unique: str | None = None
+    window: int | str | None = None
+    debounce: int | str | None = None
+    debounce_max: int | str | None = msgspec.field(default=None, name="debounce-max")
+    throttle: int | str | None = None
     headers: dict[str, str] | None = None
 
 
@@ -113,6 +117,10 @@ def new_job(line: Line, defaults: Line) -> NewJob:
         traceparent=given["traceparent"],
         key=given["key"],
         unique=given["unique"],
+        window_ms=span_ms("window", given["window"]),
+        debounce_ms=span_ms("debounce", given["debounce"]),
+        debounce_max_ms=span_ms("debounce-max", given["debounce_max"]),
+        throttle_ms=span_ms("throttle", given["throttle"]),
         headers=given["headers"],
     )
 

@@ -105,6 +105,10 @@ class Client:
         traceparent: str | None = None,
         key: str | None = None,
         unique: str | None = None,
+        window_ms: int | None = None,
+        debounce_ms: int | None = None,
+        debounce_max_ms: int | None = None,
+        throttle_ms: int | None = None,
         headers: Mapping[str, str] | None = None,
         when_full: str | None = None,
     ) -> Enqueued | Shed:
@@ -136,6 +140,10 @@ class Client:
                 traceparent=traceparent,
                 key=key,
                 unique=unique,
+                window_ms=window_ms,
+                debounce_ms=debounce_ms,
+                debounce_max_ms=debounce_max_ms,
+                throttle_ms=throttle_ms,
                 headers=headers,
                 when_full=when_full,
             )

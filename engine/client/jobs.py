@@ -40,6 +40,10 @@ _OPTIONS = (
     ("traceparent", b"traceparent"),
     ("key", b"key"),
     ("unique", b"unique"),
+    ("window_ms", b"window"),
+    ("debounce_ms", b"debounce"),
+    ("debounce_max_ms", b"debounce-max"),
+    ("throttle_ms", b"throttle"),
 )
 
 
@@ -57,7 +61,7 @@ class NewJob(_Work, frozen=True, kw_only=True):
         payload: A msgspec struct, a dict, a dataclass, or bytes that hold a JSON object.
         queue: Its queue; left out, the client's tables say it.
         lane: ``critical``, ``high``, ``normal`` or ``low``.
-        id: The producer's own id, by which a handler can tell a repeat; none is folded.
+        id: The producer's own id; the same one again within the queue's window is a duplicate.
         delay_ms: Not before so many ms from now.
         at: Not before this moment: an aware datetime, or Unix ms.
         ttl_ms: Ends dead as expired if it has not started so many ms from now.
@@ -68,6 +72,10 @@ class NewJob(_Work, frozen=True, kw_only=True):
         traceparent: W3C trace context.
         key: Ordering key: jobs of one key run one at a time, in the order of their enqueuing.
         unique: Ends as a duplicate while another job with this value is under way.
+        window_ms: With ``unique``: also for so many ms from the first job.
+        debounce_ms: With ``unique``: waits so many ms, and a later job takes its place.
+        debounce_max_ms: The longest that the first job of a burst waits.
+        throttle_ms: With ``unique``: one in so many ms.
         headers: Further fields for the handler.
         when_full: What is done where its queue has no room: ``wait``, ``fail`` or ``shed``; left
             out, the client's setting says it.
@@ -89,6 +97,10 @@ class NewJob(_Work, frozen=True, kw_only=True):
     traceparent: str | None = None
     key: str | None = None
     unique: str | None = None
+    window_ms: int | None = None
+    debounce_ms: int | None = None
+    debounce_max_ms: int | None = None
+    throttle_ms: int | None = None
     headers: Mapping[str, str] | None = None
     when_full: str | None = None
     children: Sequence[NewJob] | None = None
@@ -104,13 +116,17 @@ class Enqueued(msgspec.Struct, frozen=True):
         id: Its id: the producer's own, else lane initial and entry id.
         queue: Its queue.
         lane: Its lane.
-        entry: Its stream entry id.
+        entry: Its stream entry id; empty for a duplicate.
+        duplicate_of: Of a duplicate, which was not added, the job that stands for it.
+        replaces: The job whose place it takes, where a burst is debounced.
     """
 
     id: str
     queue: str
     lane: str
     entry: str
+    duplicate_of: str = ""
+    replaces: str = ""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -312,8 +328,10 @@ def enqueued(queue: str, lane: str, own_id: str | None, answer: str | Dropped) -
     """Name a job that the server has taken, or that was dropped on purpose."""
     if isinstance(answer, Dropped):
         return Shed(own_id or "", queue, lane, answer.why)
-    entry = answer
-    return Enqueued(own_id or f"{lane[0]}-{entry}", queue, lane, entry)
+    entry, _, replaces = answer.partition(">")
+    if entry.startswith("="):
+        return Enqueued(entry[1:], queue, lane, "", duplicate_of=entry[1:])
+    return Enqueued(own_id or f"{lane[0]}-{entry}", queue, lane, entry, replaces=replaces)
 
 
 def count(report: EnqueueReport, result: Result) -> None:

@@ -18,6 +18,7 @@ from engine.core.pressure import FULL, SHED, share
 from engine.errors import EnqueueError, EnqueueUnsure, StoreError, StoreRefused, StoreUnavailable
 from engine.store.link import Argument
 from engine.store.pressure import KnownBounds, holding
+from engine.store.scripts import Script, script
 from engine.wire.keys import QueueKeys
 from engine.wire.packing import pack_lists
 from engine.wire.tombstones import TOMBSTONES_MAX
@@ -123,18 +124,29 @@ class Channel:
 
 
 class Batched(msgspec.Struct, frozen=True):
-    """The call that sends a batch: script, keys, and the rest of its arguments."""
+    """
+    The call that sends a batch.
 
-    script: str
+    Attributes:
+        script: The script.
+        keys: Its keys.
+        rest: Its other arguments.
+    """
+
+    script: Script
     keys: list[str]
     rest: list[Argument]
 
 
 def batched(channel: Channel, jobs: Sequence[Outgoing], known: KnownBounds) -> Batched:
     """Build a batch's call; a queue without bounds pays for none."""
-    if known.bounds:
-        return Batched("enqueue_bounded", *channel.bounded(jobs, known.types))
-    return Batched("enqueue", *channel.command(jobs))
+    gated = any(b"unique" in job.fields[4::2] for job in jobs)
+    name = "enqueue_bounded" if known.bounds else "enqueue"
+    built = channel.bounded(jobs, known.types) if known.bounds else channel.command(jobs)
+    keys, arguments = built
+    if gated:
+        keys += known.keys.gates()
+    return Batched(script(name, gated=gated), keys, arguments)
 
 
 def _conditions(job: Outgoing) -> tuple[bytes, bytes, bytes]:

@@ -150,9 +150,7 @@ class Producer:
                 await self._learn(known)
                 # A batch is sent again as it was, so that its answer is that of the first time.
                 command = batched(channel, jobs, known)
-            words: list[bytes] = await self._link.run(
-                script(command.script), command.keys, *command.rest
-            )
+            words: list[bytes] = await self._link.run(command.script, command.keys, *command.rest)
             return words
 
         words = await self._until_answered(send, batch[0].deadline)

@@ -116,7 +116,7 @@ class SyncProducer:
         """
         keys, arguments = cancelling(queue, job_id, **order)
         deadline = self._clock.monotonic() + self._give_up_s
-        lay = partial(self._run, "cancel", keys, arguments)
+        lay = partial(self._run, script("cancel"), keys, arguments)
         check_laid(self._until_answered(lay, deadline), queue)
 
     def _until_answered(self, call: Callable[[], Reply], deadline: float) -> Reply:
@@ -147,8 +147,8 @@ class SyncProducer:
             flat = []
         known.note(flat, self._clock.monotonic())
 
-    def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        return self._with_connection(partial(_call, script(name), keys, arguments))
+    def _run(self, wanted: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return self._with_connection(partial(_call, wanted, keys, arguments))
 
     def _with_connection(self, call: Callable[[Any], Any]) -> Any:
         connections = self._client.connection_pool

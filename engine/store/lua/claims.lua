@@ -5,6 +5,30 @@
 -- Returns nothing by itself.
 local UNIQUE_MS_MAX = 7 * 86400000 -- while its job lives, a value is taken, yet not for ever
 
+-- What a script changed, so that it can be taken back.
+local changes = {}
+
+function gates.note_change(field)
+  changes[#changes + 1] = { field, redis.call('HGET', unique_key, field),
+    redis.call('ZSCORE', ends_key, field) }
+end
+
+function gates.take_back_claims()
+  for i = #changes, 1, -1 do
+    local field, text, till = changes[i][1], changes[i][2], changes[i][3]
+    if text then
+      redis.call('HSET', unique_key, field, text)
+    else
+      redis.call('HDEL', unique_key, field)
+    end
+    if till then
+      redis.call('ZADD', ends_key, till, field)
+    else
+      redis.call('ZREM', ends_key, field)
+    end
+  end
+end
+
 local function taken(field)
   local text = redis.call('HGET', unique_key, field)
   local by, till, since, more = string.match(text or '', '^(%S+) (%d+) (%d+) ?(.*)$')
@@ -14,6 +38,7 @@ local function taken(field)
 end
 
 local function set_taken(field, by, till, since, more)
+  gates.note_change(field)
   redis.call('HSET', unique_key, field, by .. ' ' .. till .. ' ' .. since .. (more and ' ' .. more or ''))
   redis.call('ZADD', ends_key, till, field)
 end
@@ -88,4 +113,28 @@ function gates.forget_claims(most)
     end
     redis.call('ZREM', ends_key, field)
   end
+end
+
+-- XADD by a producer who wants to know at once: returns the entry's id, `=` and the id of the job
+-- that this one duplicates, or both with > between where it takes another's place.
+function gates.append(lane, fields)
+  local own = {}
+  for i = 1, #fields, 2 do
+    own[fields[i]] = fields[i + 1]
+  end
+  local entry = redis.pcall('XADD', lane, '*', unpack(fields))
+  if type(entry) == 'table' or not own.unique then
+    return entry
+  end
+  local mode = own.debounce and 'debounce' or own.throttle and 'throttle' or 'unique'
+  local ms = tonumber(own.debounce or own.throttle or own.window or '0')
+  local id = own.id or string.sub(string.match(lane, '[^:]+$'), 1, 1) .. '-' .. entry
+  local word, detail, other = gates.claim(own.unique, id, mode, ms,
+    tonumber(own['debounce-max'] or '0'), false)
+  if word == 'duplicate' then
+    -- Nobody has seen the entry: scripts run alone.
+    redis.call('XDEL', lane, entry)
+    return '=' .. detail
+  end
+  return other and entry .. '>' .. other or entry
 end

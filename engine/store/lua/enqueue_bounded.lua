@@ -9,7 +9,11 @@
 -- ARGV[4]    jobs     packed lists: the index of the lane in KEYS, `full` or `shed`, the percent of
 --                     the bounds that the job may fill, its bytes, then the stream's fields
 --
--- Returns one word for each job: its entry id, or `full` or `shed` where it was not appended; and
+-- may need: gates, claims
+--
+-- With these before it, for batches with unique values, the 18 keys of `gates` follow the others.
+--
+-- Returns one word for each job: its entry id as `enqueue` tells it, or `full` or `shed` where it was not appended; and
 -- then one word with what the queue holds now: jobs, jobs_max, bytes and bytes_max, parted by
 -- slashes. A batch that is older than the memory is an error, as in `enqueue`. On any error nothing
 -- is left behind.
@@ -34,16 +38,15 @@ local jobs_max = tonumber(set[1] or '') or tonumber(set[2] or '') or 0
 local bytes_max = tonumber(set[3] or '') or tonumber(set[4] or '') or 0
 
 local held, bytes = 0, 0
-for i, key in ipairs(KEYS) do
-  if i > 2 then
-    if i - 2 <= tonumber(ARGV[3]) then
-      held = held + redis.call('XLEN', key)
-    else
-      held = held + redis.call('ZCARD', key)
-    end
-    if bytes_max > 0 then
-      bytes = bytes + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 50) or 0)
-    end
+for i = 3, #KEYS - (gates and 18 or 0) do
+  local key = KEYS[i]
+  if i - 2 <= tonumber(ARGV[3]) then
+    held = held + redis.call('XLEN', key)
+  else
+    held = held + redis.call('ZCARD', key)
+  end
+  if bytes_max > 0 then
+    bytes = bytes + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 50) or 0)
   end
 end
 
@@ -70,18 +73,24 @@ for i, job in ipairs(jobs) do
   local fits = held == 0 or held < limit.jobs and bytes + size <= limit.bytes
   -- Once one job has to wait all later ones do, whatever their size: they keep their order.
   if fits and not (is_full and otherwise == 'full') then
-    local id = redis.pcall('XADD', lane, '*', unpack(job, 5))
+    local id = gates and gates.append(lane, { unpack(job, 5) })
+      or redis.pcall('XADD', lane, '*', unpack(job, 5))
     if type(id) == 'table' then
       -- All or nothing: nobody has seen what is taken back, since scripts run alone.
       for j = 1, i - 1 do
-        if words[j] ~= jobs[j][2] then
-          redis.call('XDEL', KEYS[tonumber(jobs[j][1])], words[j])
+        if words[j] ~= jobs[j][2] and string.sub(words[j], 1, 1) ~= '=' then
+          redis.call('XDEL', KEYS[tonumber(jobs[j][1])], string.match(words[j], '^[^>]+'))
         end
+      end
+      if gates then
+        gates.take_back_claims()
       end
       return id
     end
     words[i] = id
-    held, bytes = held + 1, bytes + size
+    if string.sub(id, 1, 1) ~= '=' then
+      held, bytes = held + 1, bytes + size
+    end
   else
     words[i] = otherwise
     is_full = is_full or otherwise == 'full'
