@@ -39,6 +39,7 @@ CATCH_UP_MAX = 1_000
 FIRED_MAX = 100
 """Ticks of one schedule that are fired by one call."""
 
+HOUR_MS = 3_600_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVERY_NTH = re.compile(r"\*/([1-9]\d?) \* \* \* \*")
 
@@ -119,7 +120,10 @@ def ticks(spec: Schedule, after_ms: int) -> Iterator[int]:
 
 
 def _cron_ticks(spec: Schedule, after_ms: int) -> Iterator[int]:
-    start = _EPOCH + timedelta(milliseconds=after_ms)
+    # From within the minute before clocks are put forward, the library does not find a tick of that
+    # very moment, so it begins on an hour well before.
+    begin_ms = (after_ms // HOUR_MS - 1) * HOUR_MS
+    start = _EPOCH + timedelta(milliseconds=begin_ms)
     last = after_ms
     for moment in _cron(spec.cron, start.astimezone(zone(spec.tz))):
         tick = round(moment.timestamp()) * 1000

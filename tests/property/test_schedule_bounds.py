@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.core import schedule as rules
@@ -35,6 +35,7 @@ def moments(draw: st.DrawFn) -> tuple[str, int]:
 
 
 @given(cron=CRONS, place=moments())
+@example(cron="*/7 0 L * *", place=("Africa/Cairo", 1_792_875_600_000))
 def test_ticks_rise_and_do_not_depend_on_where_one_begins(
     cron: str, place: tuple[str, int]
 ) -> None:
