@@ -107,8 +107,8 @@ class Explainer:
         if named:
             what += f": {', '.join(named)}" + " and others" * (left > len(named))
         if PENDING in found.states and not stats.engines:
-            what += f"; {found.states.count(PENDING)} of them are not sent, since no engine serves "
-            what += f"queue {stats.queue}"
+            count = found.states.count(PENDING)
+            what += f"; {count} not sent yet: no engine serves queue {stats.queue}"
         return what
 
     def _delayed(self, found: Found, stats: QueueStats) -> str:

@@ -22,7 +22,7 @@ FLOW_BYTES_MAX = rules.CHILDREN_BYTES_MAX + 2 * rules.FLOW_RESULTS_BYTES_MAX
 """What a parent's entry may hold beside its payload and envelope."""
 
 ERROR_CHARS_MAX = 200
-CHUNK_JOBS = 200
+CHUNK_JOBS = 100
 CHUNK_BYTES = 524_288
 """Bounds of one script call."""
 

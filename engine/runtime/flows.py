@@ -35,7 +35,7 @@ SOON_S = 0.02
 """Pause before ends are told again that were put off."""
 
 TASKS_MAX = 20
-ENDS_MAX = 200
+ENDS_MAX = 100
 GONE = frozenset({"failed", "cancelled"})
 """Ways in which a flow closes that call its other children back."""
 

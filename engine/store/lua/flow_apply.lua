@@ -30,17 +30,22 @@ local want = redis.call('HGET', flow, 'want') == '1'
 local kept = tonumber(redis.call('HGET', flow, 'bytes') or 0)
 local failures = tonumber(redis.call('HGET', flow, 'failures') or 0)
 local how
+-- Letters that change, by place: the string is put together once, since it may be long.
+local changed, places = {}, {}
 for i = 8, #ARGV, 5 do
   local at = tonumber(ARGV[i]) + 1
   local letter, close, result, failure = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local before = string.sub(states, at, at)
+  local before = changed[at] or string.sub(states, at, at)
   if at == 0 then
     how = how or close
   elseif before == 'p' and sending then
     later[#later + 1] = at - 1
   elseif before == 'p' or before == 's'
     or (letter == 'd' and (before == 'i' or before == 'c') and not closed) then
-    states = string.sub(states, 1, at - 1) .. letter .. string.sub(states, at + 1)
+    if not changed[at] then
+      places[#places + 1] = at
+    end
+    changed[at] = letter
     if want and result ~= '' and not closed then
       if kept + #result > tonumber(ARGV[2]) then
         result = '{"resultNotKept":"the results of all children are over ' .. ARGV[2] .. ' bytes"}'
@@ -56,10 +61,17 @@ for i = 8, #ARGV, 5 do
       failures = failures + 1
     end
   end
-  if close ~= '' and at > 0 and string.sub(states, at, at) == letter then
+  if close ~= '' and at > 0 and (changed[at] or before) == letter then
     how = how or close
   end
 end
+table.sort(places)
+local parts, from = {}, 1
+for _, at in ipairs(places) do
+  parts[#parts + 1] = string.sub(states, from, at - 1) .. changed[at]
+  from = at + 1
+end
+states = table.concat(parts) .. string.sub(states, from)
 redis.call('HSET', flow, 'states', states, 'bytes', kept, 'failures', failures)
 if closed then
   return { '', later }

@@ -14,12 +14,20 @@ if not states or (ARGV[2] == '1' and closed ~= '') then
   redis.call('UNLINK', KEYS[1])
   return closed
 end
+-- The string is put together once, since it may be long.
+local places = {}
 for i = 3, #ARGV do
-  local at = tonumber(ARGV[i]) + 1
-  if string.sub(states, at, at) == 'p' then
-    states = string.sub(states, 1, at - 1) .. 's' .. string.sub(states, at + 1)
+  places[i - 2] = tonumber(ARGV[i]) + 1
+end
+table.sort(places)
+local parts, from = {}, 1
+for _, at in ipairs(places) do
+  if at >= from and string.sub(states, at, at) == 'p' then
+    parts[#parts + 1] = string.sub(states, from, at - 1) .. 's'
+    from = at + 1
   end
 end
+states = table.concat(parts) .. string.sub(states, from)
 redis.call('HSET', KEYS[1], 'states', states)
 if closed == 'failed' or closed == 'cancelled' then
   -- Whoever sends has stopped by now: the others may be called back at once.

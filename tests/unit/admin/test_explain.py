@@ -174,3 +174,16 @@ def test_a_death_is_told_with_what_can_be_done(changed: dict[str, Any], why: str
 )  # fmt: skip
 def test_durations_are_told_in_two_units(ms: int, text: str) -> None:
     assert span(ms) == text
+
+
+def test_a_parent_says_whom_it_waits_for() -> None:
+    tree = b'[{"type":"mail"},{"type":"sms","queue":"far","id":"own"},{"type":"mail"}]'
+    fields = [b"type", b"mail", b"id", b"p", b"children", tree]
+    found = job("waiting-children", states="dsp")
+    found.fields = fields
+
+    def why(stats: QueueStats) -> str:
+        return Explainer([], NOW_MS).why(found, stats)
+
+    assert why(queue()) == "waits for 2 of 3 children: own in far, p.2 in q"
+    assert why(queue(engines=[])).endswith("; 1 not sent yet: no engine serves queue q")
