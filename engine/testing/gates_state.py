@@ -145,7 +145,14 @@ class GatesState(UpkeepModel):
         """Whether it is this ticket's turn; takes the turn where nobody has it."""
         holder = self.busy[lane].get(key)
         blocks = self.control_hash.get("on_dead") == "block"
-        if holder is None or holder == b"!" + ticket or (holder[:1] == b"!" and not blocks):
+        if holder is not None and holder[:1] == b"!" and holder != b"!" + ticket and not blocks:
+            # Dead jobs keep their keys no more: whoever waits longest comes first.
+            member, first = self._first_of(lane, b"k" + key)
+            if member and first < ticket:
+                self._pass_on(lane, key, holder[1:], is_dead=False)
+                return False
+            holder = None
+        if holder is None or holder == b"!" + ticket:
             self.busy[lane][key] = ticket
             return True
         return holder == ticket

@@ -114,13 +114,26 @@ end
 -- Whether it is this ticket's turn; takes the turn where nobody has it.
 function gates.turn(lane, key, ticket)
   local holder = redis.call('HGET', busy_keys[lane], key)
-  if not holder or holder == '!' .. ticket
-    or (string.sub(holder, 1, 1) == '!' and redis.call('HGET', control_key, 'on_dead') ~= 'block')
-  then
+  if holder and string.sub(holder, 1, 1) == '!' and holder ~= '!' .. ticket
+    and redis.call('HGET', control_key, 'on_dead') ~= 'block' then
+    -- Dead jobs keep their keys no more: whoever waits longest comes first.
+    local _, first = first_of(lane, 'k' .. key)
+    if first and first < ticket then
+      gates.pass_on(lane, key, string.sub(holder, 2), false)
+      return false
+    end
+    holder = nil
+  end
+  if not holder or holder == '!' .. ticket then
     redis.call('HSET', busy_keys[lane], key, ticket)
     return true
   end
   return holder == ticket
+end
+
+-- Whether a dead job keeps its key.
+function gates.is_blocked(lane, key, ticket)
+  return redis.call('HGET', busy_keys[lane], key) == '!' .. ticket
 end
 
 -- The turn goes to the next of a key, if this ticket has it.
