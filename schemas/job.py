@@ -12,7 +12,9 @@ from typing import Literal
 
 import msgspec
 
-JobState = Literal["waiting", "active", "delayed", "held", "waiting-children", "done", "dead"]
+JobState = Literal[
+    "waiting", "parked", "active", "delayed", "held", "waiting-children", "done", "dead"
+]
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.gates import GateStats
 from schemas.pressure import Fullness
 
 
@@ -46,6 +47,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         loop_lag_ms: How late the event loop was at worst since the last beat.
         rss_bytes: Resident memory.
         queues: What it serves.
+        weights: Shares of the lanes below critical; empty where an older engine did not say.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     loop_lag_ms: float
     rss_bytes: int
     queues: dict[str, QueueLoad]
+    weights: dict[str, int] = {}
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -70,14 +73,17 @@ class LaneStats(View, frozen=True, kw_only=True):
     One lane.
 
     Attributes:
-        waiting: Jobs that no engine has; those that stopping engines handed back included.
+        waiting: Jobs that no engine has; those that stopping engines handed back included, and
+            those that wait behind gates.
         active: Jobs that engines have.
         oldest_ms: Age of the oldest waiting job; 0 without one.
+        parked: Those of the waiting that wait behind another of their key, or for a limit.
     """
 
     waiting: int
     active: int
     oldest_ms: int
+    parked: int = 0
 
 
 class HeldType(View, frozen=True, kw_only=True):
@@ -134,6 +140,7 @@ class QueueStats(View, frozen=True, kw_only=True):
         cancelling: Cancelled jobs that have not ended yet.
         schedules: Its schedules, paused ones included.
         fullness: How full it is, of what it may hold.
+        gates: Order by key and limits; None where no job and no rule has asked for them.
         broken: Keys of it that hold another type than they must, counted as empty.
     """
 
@@ -157,6 +164,7 @@ class QueueStats(View, frozen=True, kw_only=True):
     schedules: int = 0
     fullness: Fullness | None = None
     flows: int = 0
+    gates: GateStats | None = None
     broken: list[str] = []
 
 
@@ -215,7 +223,8 @@ class Change(View, frozen=True, kw_only=True):
 
     Attributes:
         queue: The queue.
-        what: ``pause``, ``resume``, ``concurrency``, ``bounds``, ``hold`` or ``release``.
+        what: ``pause``, ``resume``, ``concurrency``, ``bounds``, ``hold``, ``release``, ``order``,
+            ``limit-set``, ``limit-clear``, ``limit-shut`` or ``limit-open``.
         changed: False where it was so already.
         before: What stood there, as text; empty for nothing.
         after: What stands there now.
@@ -226,6 +235,19 @@ class Change(View, frozen=True, kw_only=True):
     changed: bool
     before: str
     after: str
+
+
+class GateChange(Change, frozen=True, kw_only=True):
+    """
+    A setting of a queue's order or limits that was changed live.
+
+    Attributes:
+        limit: The limit that is meant; empty for the order.
+        keys_let_go: Ordering keys that go on by it.
+    """
+
+    limit: str = ""
+    keys_let_go: int = 0
 
 
 class DeadGroup(View, frozen=True, kw_only=True):

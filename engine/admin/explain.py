@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.admin.waits import behind_limit, how_limited, in_lane
+from engine.admin.words import many, span, until
 from engine.errors import Malformed
 from engine.store.operator import Found
+from engine.store.operator.gates import Facts, Turn
 from engine.wire.flows import CHILDREN, child_id, read_children, unfinished
 from engine.wire.tombstones import CANCELLED, describe
 from schemas.flow import PENDING, SENT
-from schemas.job import Meta, Tombstone
+from schemas.job import Tombstone
 from schemas.stats import EngineStats, QueueStats
+
+__all__ = ["Explainer", "span"]
 
 CHILDREN_NAMED = 3
 
@@ -28,8 +33,23 @@ class Explainer:
         self._engines = [engine for engine in engines if engine.live]
         self._now_ms = now_ms
 
-    def why(self, found: Found, stats: QueueStats, tombstone: Tombstone | None = None) -> str:
-        """Say why a job is where it is."""
+    def why(
+        self,
+        found: Found,
+        stats: QueueStats,
+        tombstone: Tombstone | None = None,
+        facts: Facts | None = None,
+    ) -> str:
+        """
+        Say why a job is where it is.
+
+        Args:
+            found: The job.
+            stats: Its queue.
+            tombstone: The order to cancel it, if there is one.
+            facts: What is known of the jobs and the limit that it waits for.
+        """
+        facts = facts or Facts()
         if tombstone is not None:
             return self._cancelled(found, stats, tombstone)
         match found.state:
@@ -38,7 +58,7 @@ class Explainer:
                 run = found.done.run_us / 1000
                 return f"done {self._ago(found.at_ms)}, after {run:.1f} ms on {found.done.engine}"
             case "dead":
-                return self._dead(found)
+                return self._dead(found, facts)
             case "active":
                 return self._active(found)
             case "held":
@@ -48,7 +68,9 @@ class Explainer:
             case "delayed":
                 return self._delayed(found, stats)
             case "waiting":
-                return self._waiting(found, stats)
+                return self._waiting(found, stats, facts)
+            case "parked":
+                return self._parked(found, stats, facts)
 
     def _cancelled(self, found: Found, stats: QueueStats, tombstone: Tombstone) -> str:
         when = f" {self._ago(tombstone.at_ms)}" if tombstone.at_ms else ""
@@ -60,7 +82,7 @@ class Explainer:
         served = self._unserved(found, stats)
         return f"{order}; {served or 'it ends when its turn comes'}"
 
-    def _dead(self, found: Found) -> str:
+    def _dead(self, found: Found, facts: Facts) -> str:
         if found.record is None:
             return "dead; no engine wrote this entry"
         record = found.record
@@ -68,6 +90,8 @@ class Explainer:
         if record.error.kind == CANCELLED:
             # Its message begins with the word.
             what = f"dead {self._ago(record.died_ms)}, {record.error.message}"
+        elif record.rule == "type-unknown":
+            what += ": no handler of the engine takes its type; register one, then bring it back"
         elif record.rule:
             what += f": broke the rule {record.rule}" + (
                 f" at {record.path}" if record.path else ""
@@ -75,7 +99,11 @@ class Explainer:
         elif record.attempts:
             what += f" after {record.attempts} attempt{'s' * (record.attempts != 1)}"
         unable = found.unable()
-        return f"{what}; cannot be brought back: {unable}" if unable else what
+        if unable:
+            what += f"; cannot be brought back: {unable}"
+        if facts.turn is not None:
+            what += f"; it blocks its key{_named(found.key)}: {_how_to_unblock(found, unable)}"
+        return what
 
     def _active(self, found: Found) -> str:
         silent = span(self._now_ms - found.at_ms)
@@ -115,33 +143,95 @@ class Explainer:
         left = found.at_ms - self._now_ms
         if left <= 0:
             return self._unserved(found, stats) or "due now; it moves to its lane within a moment"
-        return f"waits {span(left)} {_purpose(found.meta())}"
+        waits = f"waits {span(left)} {_purpose(found)}, {until(found.at_ms, self._now_ms)}"
+        if found.key and found.ticket:
+            waits += f"; meanwhile it keeps the turn of its key {found.key}"
+        return f"{waits}; {self._pause(stats)}" if stats.paused else waits
 
-    def _waiting(self, found: Found, stats: QueueStats) -> str:
+    def _waiting(self, found: Found, stats: QueueStats, facts: Facts) -> str:
         if stats.paused:
-            by = stats.paused_by
-            who = f" by {by.who} {self._ago(by.at_ms)}" if by and by.who else ""
-            reason = f" ({by.reason})" if by and by.reason else ""
-            return f"queue {stats.queue} is paused{who}{reason}"
+            return self._pause(stats)
         for held in stats.held:
             if held.held and held.type == found.type:
                 return f"type {held.type} is held: {held.reason}; it will be set aside"
-        lane = stats.lanes.get(found.lane)
-        return self._unserved(found, stats) or (
-            f"waits in lane {found.lane}, in which {lane.waiting if lane else 0} jobs wait; "
-            f"{len(stats.engines)} engine{'s' * (len(stats.engines) != 1)} serve the queue"
+        expires_ms = found.expires_ms
+        if 0 < expires_ms <= self._now_ms:
+            served = self._unserved(found, stats) or "its turn comes"
+            return f"expired {self._ago(expires_ms)}; it ends dead when {served}"
+        taking = [e for e in self._serving(stats) if found.type in _types(e, stats)]
+        return self._unserved(found, stats) or in_lane(
+            found.lane, stats.lanes, taking or self._serving(stats), stats.queue, facts
         )
 
+    def _pause(self, stats: QueueStats) -> str:
+        by = stats.paused_by
+        who = f" by {by.who} {self._ago(by.at_ms)}" if by and by.who else ""
+        reason = f" ({by.reason})" if by and by.reason else ""
+        return f"queue {stats.queue} is paused{who}{reason}"
+
+    def _parked(self, found: Found, stats: QueueStats, facts: Facts) -> str:
+        causes = [self._pause(stats)] if stats.paused else []
+        # Engines let jobs through, so without one nothing moves.
+        unserved = self._unserved(found, stats)
+        causes += [unserved] if unserved else []
+        if facts.limit is not None:
+            behind = behind_limit(facts.limit, found.line, facts, self._now_ms)
+        else:
+            behind = self._behind_key(found, stats, facts)
+        return "; besides, it ".join([*causes, behind]) if causes else behind
+
+    def _behind_key(self, found: Found, stats: QueueStats, facts: Facts) -> str:
+        key, turn = found.line[1:].decode("utf-8", "replace"), facts.turn or Turn()
+        ahead = (
+            f"; {many(facts.ahead, 'more job')} of the key come before it" if facts.ahead else ""
+        )
+        if not turn.ticket:
+            return f"is parked behind key {key}, which was free just now: look again{ahead}"
+        holder = turn.job
+        if holder is None:
+            which = "a dead job" if turn.blocks else "a job"
+            return (
+                f"is parked behind {which} of key {key} with ticket {turn.ticket}, "
+                f"which was not found among those looked at{ahead}"
+            )
+        return f"is parked behind job {holder.id} of key {key}, {self._does(turn, stats)}{ahead}"
+
+    def _does(self, turn: Turn, stats: QueueStats) -> str:
+        """Say what the job does that has the turn of a key."""
+        job = turn.job
+        assert job is not None
+        match job.state:
+            case "active":
+                if any(_holds(engine, job.consumer) for engine in self._engines):
+                    return f"which runs on {job.consumer}"
+                return f"which is {self._active(job)}"
+            case "dead":
+                return f"which is dead and blocks it: {_how_to_unblock(job, job.unable())}"
+            case "delayed":
+                return f"which {self._delayed(job, stats).partition(';')[0]}"
+            case "held":
+                return f"which was set aside, since its type {job.type} is held"
+            case "parked" if turn.limit is not None:
+                limit = how_limited(turn.limit, 0, self._now_ms)
+                return f"which waits for limit {turn.limit.name}, {limit}"
+        return "which waits in its lane for an engine"
+
     def _unserved(self, found: Found, stats: QueueStats) -> str:
-        serving = [e for e in self._engines if stats.queue in e.beat.queues]
+        serving = self._serving(stats)
         if not serving:
             return f"no engine serves queue {stats.queue}"
-        taking = [e for e in serving if found.type in e.beat.queues[stats.queue].types]
+        taking = [engine for engine in serving if found.type in _types(engine, stats)]
         if not taking and found.type != "other":
-            return f"no engine that serves queue {stats.queue} takes type {found.type}"
+            return (
+                f"no engine that serves queue {stats.queue} takes type {found.type}: "
+                "it ends dead, as malformed, when one of them gets it"
+            )
         if all(engine.beat.state == "draining" for engine in taking or serving):
             return "every engine that could take it is stopping"
         return ""
+
+    def _serving(self, stats: QueueStats) -> list[EngineStats]:
+        return [engine for engine in self._engines if stats.queue in engine.beat.queues]
 
     def _ago(self, at_ms: int) -> str:
         return f"{span(max(0, self._now_ms - at_ms))} ago" if at_ms else "some time ago"
@@ -166,35 +256,42 @@ def _holds(engine: EngineStats, consumer: str) -> bool:
     return consumer == engine.beat.name or consumer.rpartition("-")[0] == engine.beat.name
 
 
-def _purpose(meta: Meta | None) -> str:
+def _types(engine: EngineStats, stats: QueueStats) -> list[str]:
+    return engine.beat.queues[stats.queue].types
+
+
+def _named(key: str) -> str:
+    return f" {key}" if key else ""
+
+
+def _how_to_unblock(job: Found, unable: str) -> str:
+    """Say what lets the others of a dead job's key go on."""
+    discard = f"`dead discard {job.queue} {job.id}` lets the next one go"
+    if unable:
+        return discard
+    return f"`dead retry {job.queue} {job.id}` brings it back, {discard}"
+
+
+def _purpose(found: Found) -> str:
+    meta = found.meta()
     match meta.why if meta else "":
         case "backoff":
             assert meta is not None
-            return f"for its retry, after {meta.attempts} attempt{'s' * (meta.attempts != 1)}"
+            return f"for its retry, after {many(meta.attempts, 'attempt')}"
         case "snooze":
             return "because its handler put it off"
         case "version":
-            return "for an engine that knows its payload version"
+            version = (found.field(b"v") or b"1").decode("utf-8", "replace")
+            return (
+                "for an engine that knows its payload version, "
+                f"{version}: none that took it knows that of type {found.type}"
+            )
         case "hold":
             return "after a hold"
         case "reschedule":
             return "until the time that an operator set"
+        case "debounce":
+            value = (found.field(b"unique") or b"").decode("utf-8", "replace")
+            return f"for the end of the burst of jobs with the unique value {value}"
         case _:
             return "as its producer asked"
-
-
-def span(ms: float) -> str:
-    """Write a duration for people: its two largest units."""
-    if ms < 1000:
-        return f"{max(0, round(ms))} ms"
-    seconds = int(ms // 1000)
-    if seconds < 60:
-        return f"{ms / 1000:.1f} s" if seconds < 10 else f"{seconds} s"
-    for unit, size, lower, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60)):
-        if seconds >= size:
-            rest = seconds % size // part
-            return (
-                f"{seconds // size} {unit} {rest} {lower}" if rest else f"{seconds // size} {unit}"
-            )
-    rest = seconds % 60
-    return f"{seconds // 60} m {rest} s" if rest else f"{seconds // 60} m"

@@ -272,12 +272,7 @@ def _until_it_ends(stats: QueueStats) -> str:
 
 
 def _expiry(job: Found, due_ms: int) -> str:
-    raw = job.field(b"expires") or b""
-    at_ms = int(raw) if raw.isdigit() and len(raw) <= 15 else 0
-    raw = job.field(b"ttl") or b""
-    if raw.isdigit() and len(raw) <= 15:
-        at_ms = job.enqueued_ms + int(raw)
-    return ", but it expires before that" if at_ms and at_ms < due_ms else ""
+    return ", but it expires before that" if 0 < job.expires_ms < due_ms else ""
 
 
 def _lane(job: Found) -> str:

@@ -31,9 +31,12 @@ async def tell(
         tombstone = await store.orders.tombstone(found.queue, found.id)
         if tombstone is not None and not tombstone.stops(found.enqueued_ms):
             tombstone = None
+    facts = None
+    if stats.gates is not None or found.state == "waiting":
+        facts = await store.gates.facts(found, await store.now_ms())
     return JobStory(
         job=found.row(),
-        why=explainer.why(found, stats, tombstone),
+        why=explainer.why(found, stats, tombstone, facts),
         payload=as_json(found.field(b"data")),
         fields=raw_fields(found.fields),
         deliveries=found.deliveries,

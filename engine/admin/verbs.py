@@ -9,6 +9,7 @@ import msgspec
 from engine.admin import bulk, health
 from engine.admin.base import checked_queue
 from engine.admin.explain import Explainer
+from engine.admin.gates import GateVerbs
 from engine.admin.orders import OrderVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
@@ -34,7 +35,7 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin(OrderVerbs, ScheduleVerbs, BoundsVerbs):
+class Admin(OrderVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
     """
     Looks at queues and changes what operators may change.
 
@@ -279,8 +280,10 @@ def _type(name: str) -> None:
 
 
 def _total(stats: QueueStats, state: JobState) -> int:
+    parked = stats.gates.parked if stats.gates else 0
     totals: dict[JobState, int] = {
-        "waiting": stats.waiting,
+        "waiting": stats.waiting - parked,
+        "parked": parked,
         "active": stats.active,
         "delayed": stats.delayed,
         "held": sum(held.jobs for held in stats.held),

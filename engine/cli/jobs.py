@@ -33,6 +33,7 @@ COLOURS = {
     "waiting-children": "blue",
     "dead": "red",
     "held": "yellow",
+    "parked": "yellow",
     "active": "blue",
     "done": "green",
 }
@@ -281,6 +282,7 @@ def _print_fields(story: JobStory) -> None:
 def _when(state: JobState) -> str:
     return {
         "waiting": "in its lane",
+        "parked": "came",
         "active": "last sign of life",
         "delayed": "due",
         "held": "set aside",

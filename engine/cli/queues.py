@@ -11,6 +11,7 @@ from engine.admin import Admin
 from engine.admin.explain import span
 from engine.admin.health import QueueState, queue_findings, state_of
 from engine.cli.frame import Frame, json_option, note
+from engine.cli.gate_tables import gate_pairs, print_limits
 from engine.cli.output import Cell, age, fullness, print_json, print_pairs, print_table
 from schemas.stats import Change, QueueStats
 
@@ -118,6 +119,7 @@ def _print_detail(stats: QueueStats) -> None:
             ("done kept", str(stats.done_kept)),
             ("waiting for children", str(stats.flows) if stats.flows else ""),
             ("cancelling", str(stats.cancelling or "")),
+            *gate_pairs(stats.gates),
         ]
         + [
             (f"held {held.type}", f"{held.jobs} jobs, {age(held.since_ms)}: {held.reason}")
@@ -126,17 +128,21 @@ def _print_detail(stats: QueueStats) -> None:
     )
     click.echo()
     print_table(
-        ["LANE", ">WAITING", ">OLDEST", ">ACTIVE"],
+        ["LANE", ">WAITING", ">PARKED", ">OLDEST", ">ACTIVE"],
         [
             [
                 name,
                 str(lane.waiting),
-                span(lane.oldest_ms) if lane.waiting else "-",
+                str(lane.parked),
+                span(lane.oldest_ms) if lane.oldest_ms else "-",
                 str(lane.active),
             ]
             for name, lane in stats.lanes.items()
         ],
     )
+    if stats.gates is not None and stats.gates.limits:
+        click.echo()
+        print_limits(stats.gates.limits)
     types = sorted({name for counts in stats.totals.values() for name in counts})
     if types:
         click.echo()

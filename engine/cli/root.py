@@ -40,6 +40,8 @@ class Commands(click.Group):
         "resume": "engine.cli.queues:resume",
         "concurrency": "engine.cli.queues:concurrency",
         "bounds": "engine.cli.bounds:bounds",
+        "limit": "engine.cli.gates:limit",
+        "order": "engine.cli.gates:order",
         "health": "engine.cli.health:health",
         "schema": "engine.cli.setup:schema",
         "settings": "engine.cli.setup:settings",

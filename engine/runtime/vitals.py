@@ -173,6 +173,7 @@ class Vitals:
             loop_lag_ms=round(engine.meters.loop_lag_s * 1e3, 1),
             rss_bytes=rss_bytes(),
             queues={queue: runner.load() for queue, runner in engine.runners.items()},
+            weights=engine.settings.weights,
         )
 
 

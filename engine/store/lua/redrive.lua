@@ -3,7 +3,9 @@
 -- KEYS[1]    dead         stream of dead jobs: _dead and its record, then the job's own fields
 -- KEYS[2]    dead groups  hash: <fingerprint>:n, :first, :last, :sample
 -- KEYS[3-6]  lanes        critical, high, normal, low
--- ARGV[…]    for each job: entry id, index of its lane (1 to 4), fingerprint, the engine's own
+-- KEYS[7-10] ready        likewise: their streams of jobs that gates let through, for jobs that
+--                         have a place in the order of their key
+-- ARGV[…]    for each job: entry id, index of its stream (1 to 8), fingerprint, the engine's own
 --            field `_engine`, 1 to drop the field `expires`
 --
 -- Returns how many came back, and the ids of those whose lane refused them; these are dead still,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from engine.store.operator.control import ControlWriter
 from engine.store.operator.dead import DeadLetters
 from engine.store.operator.entry import Found
+from engine.store.operator.gates import GateReader
 from engine.store.operator.jobs import JobReader, Page, Query
+from engine.store.operator.limits import GateWriter
 from engine.store.operator.link import OperatorLink
 from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
@@ -28,20 +30,24 @@ class OperatorStore:
     Attributes:
         queues: Counts, engines, the server.
         jobs: Single jobs.
+        gates: What waits behind gates, and why.
         dead: Dead letters.
         orders: Cancels and moves of single jobs.
+        limits: Shuts and opens limits, and lets keys go.
         control: Pause, concurrency, holds, and the audit stream.
         schedules: Schedules.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         self._link = OperatorLink(url, timeout_s=timeout_s)
-        self.queues = QueueReader(self._link)
         self.jobs = JobReader(self._link)
+        self.gates = GateReader(self._link, self.jobs)
+        self.queues = QueueReader(self._link, self.gates)
         self.dead = DeadLetters(self._link)
         self.orders = Orders(self._link)
         self.control = ControlWriter(self._link)
         self.schedules = ScheduleEditor(self._link)
+        self.limits = GateWriter(self._link)
 
     async def now_ms(self) -> int:
         """Return the server's clock, Unix ms."""

@@ -44,6 +44,11 @@ class ControlWriter:
         before: bytes = await self._link.script("control", [QueueKeys(queue).control], keep, *flat)
         return before.decode("utf-8", "replace")
 
+    async def get(self, queue: str, field: str) -> str:
+        """Return one field of a queue's control hash; empty where it is not set."""
+        raw: bytes | None = await self._link.one(b"HGET", QueueKeys(queue).control, field)
+        return (raw or b"").decode("utf-8", "replace")
+
     async def record(
         self, *, who: str, what: str, queue: str, detail: Mapping[str, Any], reason: str
     ) -> None:

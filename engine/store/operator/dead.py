@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from engine.store.operator.entry import Found, dead_entry
+from engine.store.operator.gates import turns
 from engine.store.operator.jobs import ENTRY
 from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms, pairs
 from engine.wire.codec import encode_meta
-from engine.wire.keys import QueueKeys
+from engine.wire.keys import READY, QueueKeys
 from schemas.job import Meta
 from schemas.rules import LANES
 from schemas.stats import DeadFilter, DeadGroup
@@ -19,6 +20,8 @@ SKEW_MS = 3_600_000
 """How far engines' clocks, which date deaths, may be from the server's, which names entries."""
 
 HISTORY_MAX = 10
+_REDRIVEN = (*LANES, *READY.values())
+"""The streams of the script, in the order of their keys."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,37 +131,57 @@ class DeadLetters:
         """
         Bring dead jobs back to the ends of their lanes, as if they were enqueued now.
 
-        Each comes back at most once, whoever else asks for it; those that are gone are passed
-        over. Jobs that are :meth:`~Found.unable` must not be given.
+        One with an ordering key takes its place at the head of what waits for that key. Each comes
+        back at most once, whoever else asks for it; those that are gone are passed over. Jobs that
+        are :meth:`~Found.unable` must not be given.
         """
         keys = QueueKeys(queue)
         now_ms = await self._link.now_ms()
         arguments: list[bytes | str | int] = []
         for found in jobs:
             assert found.record is not None
-            lane = found.record.lane if found.record.lane in LANES else "normal"
+            lane = _lane(found)
+            stream = READY[lane] if found.record.ticket else lane
             arguments += [
                 found.entry,
-                LANES.index(lane) + 1,
+                _REDRIVEN.index(stream) + 1,
                 found.record.fingerprint,
                 encode_meta(fresh_meta(found, now_ms)),
                 1 if _has_expired(found, now_ms) else 0,
             ]
-        lanes = [keys.lane(lane) for lane in LANES]
+        lanes = [keys.lane(stream) for stream in _REDRIVEN]
         moved, refused = await self._link.script(
             "redrive", [keys.dead, keys.dead_groups, *lanes], *arguments
         )
         return Redriven(moved, [entry.decode() for entry in refused])
 
     async def discard(self, queue: str, jobs: Sequence[Found]) -> int:
-        """Drop dead jobs for good; returns how many were still there."""
+        """
+        Drop dead jobs for good; returns how many were still there.
+
+        A key that one of them kept goes to the next job of that key.
+        """
         keys = QueueKeys(queue)
         arguments: list[bytes | str | int] = []
         for found in jobs:
             fingerprint = found.record.fingerprint if found.record else ""
-            arguments += [found.entry, fingerprint]
-        dropped = await self._link.script("discard", [keys.dead, keys.dead_groups], *arguments)
+            ticket = found.ticket
+            key = await self._key_of(found) if ticket else b""
+            arguments += [found.entry, fingerprint, _lane(found), key, ticket]
+        names = [keys.dead, keys.dead_groups, *keys.gates()]
+        dropped = await self._link.script("discard", names, *arguments)
         return int(dropped)
+
+    async def _key_of(self, found: Found) -> bytes:
+        """Return the ordering key of a dead job, also where its fields were too large to keep."""
+        key = found.field(b"key")
+        if key is not None:
+            return key
+        async for page in turns(self._link, found.queue, _lane(found)):
+            for name, holder in page.items():
+                if holder == b"!" + found.ticket.encode():
+                    return name
+        return b""
 
 
 def fresh_meta(found: Found, now_ms: int) -> Meta:
@@ -168,8 +191,13 @@ def fresh_meta(found: Found, now_ms: int) -> Meta:
         id=found.record.id,
         enqueued_ms=now_ms,
         redrives=found.record.redrives + 1,
+        ticket=found.record.ticket,
         history=found.record.history[-HISTORY_MAX:],
     )
+
+
+def _lane(found: Found) -> str:
+    return found.lane if found.lane in LANES else "normal"
 
 
 def _has_expired(found: Found, now_ms: int) -> bool:

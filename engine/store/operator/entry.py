@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 import orjson
 
+from engine.core.limits import SHARE
 from engine.errors import Malformed
+from engine.store.gates import ticket_of
 from engine.store.operator.link import entry_ms
 from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
 from engine.wire.flows import unfinished
+from engine.wire.keys import READY
 from engine.wire.packing import unpack
 from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
 from schemas.rules import LANES, TYPE_NAME
@@ -34,7 +37,10 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         queue: The queue.
         state: Which of the queue's keys holds it.
         lane: Its lane.
-        entry: Its stream entry's id; empty in the delayed set.
+        stream: The stream that it lies in or comes back to: its lane, or that lane's stream of
+            jobs that gates let through. Empty for its lane.
+        line: For a parked one, what it waits behind: ``k`` and a key, or ``l`` and a limit.
+        entry: Its stream entry's id; empty in the delayed set and where it is parked.
         fields: Its own fields, names and values in turn; empty for done jobs.
         at_ms: See :class:`schemas.story.JobRow`.
         position: Where a reader that stops here goes on.
@@ -48,6 +54,8 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
     queue: str
     state: JobState
     lane: str
+    stream: str = ""
+    line: bytes = b""
     entry: str
     fields: list[bytes]
     at_ms: int
@@ -85,6 +93,36 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             return meta.id
         own = self.field(b"id")
         return own.decode("utf-8", "replace") if own else f"{self.lane[:1]}-{self.entry}"
+
+    @property
+    def place(self) -> str:
+        """The name of the stream that it lies in or comes back to."""
+        return self.stream or self.lane
+
+    @property
+    def key(self) -> str:
+        """Its ordering key, or an empty string."""
+        return (self.field(b"key") or b"").decode("utf-8", "replace")
+
+    @property
+    def expires_ms(self) -> int:
+        """When it is too late to start it, Unix ms; 0 for never."""
+        raw = self.field(b"expires") or b""
+        if raw.isdigit() and len(raw) <= 15:
+            return int(raw)
+        raw = self.field(b"ttl") or b""
+        return self.enqueued_ms + int(raw) if raw.isdigit() and len(raw) <= 15 else 0
+
+    @property
+    def ticket(self) -> str:
+        """Its place in the order of its lane, which it keeps wherever it is; empty for none."""
+        if self.record is not None:
+            return self.record.ticket
+        meta = self.meta()
+        if meta is not None and meta.ticket:
+            return meta.ticket
+        in_lane = self.state in {"waiting", "active"} and self.place == self.lane
+        return ticket_of(self.entry.encode()) if in_lane else ""
 
     @property
     def enqueued_ms(self) -> int:
@@ -149,6 +187,8 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         last = meta.history[-1].error if meta and meta.history else None
         waits = f"{unfinished(self.states)} of {len(self.states)} left" if self.states else ""
         note = waits or self.consumer or (meta.why if meta and self.state == "delayed" else "")
+        if self.state == "parked":
+            note = behind_what(self.line)
         return JobRow(
             **common,
             enqueued_ms=self.enqueued_ms,
@@ -201,13 +241,45 @@ def dead_entry(queue: str, entry: bytes, fields: Sequence[bytes]) -> Found:
     )
 
 
+def behind_what(line: bytes) -> str:
+    """Say what a line waits behind."""
+    what, name = line[:1], line[1:].decode("utf-8", "replace")
+    if what == b"k":
+        return f"behind key {name}"
+    limit, _, share = name.partition(SHARE)
+    return f"behind limit {limit}" + (f", share {share}" if share else "")
+
+
 def packed_entry(packed: bytes) -> tuple[str, list[bytes]]:
-    """Read a job with the name of its lane, as the delayed set and held streams keep it."""
+    """Read a job with the name of its stream, as the delayed set and held streams keep it."""
     try:
         lane, *fields = unpack(packed)
     except (Malformed, ValueError):
         return "normal", [b"packed", packed]
     return lane.decode("utf-8", "replace"), fields
+
+
+def parked_entry(queue: str, lane: str, member: bytes) -> Found:
+    """Read one member of a lane's zset of parked jobs: line, ticket, packed head and fields."""
+    line, _, rest = member.partition(b"\0")
+    ticket, _, packed = rest.partition(b"\0")
+    try:
+        _, *fields = unpack(packed)
+    except (Malformed, ValueError):
+        fields = [b"packed", member]
+    ms = ticket.partition(b"-")[0]
+    place = base64.urlsafe_b64encode(line + b"\0" + ticket).decode()
+    return Found(
+        queue=queue,
+        state="parked",
+        lane=lane,
+        stream=READY.get(lane, lane),
+        line=line,
+        entry="",
+        fields=fields,
+        at_ms=int(ms) if ms.isdigit() else 0,
+        position=f"{lane}/{place}",
+    )
 
 
 def raw_fields(fields: Sequence[bytes]) -> list[RawField]:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.errors import EngineError
+from engine.store.operator.counting import delivered_of
 from engine.store.operator.entry import INITIALS, Found, as_json, dead_entry
 from engine.store.operator.flows import parent, tree
 from engine.store.operator.link import OperatorLink, entry_ms, time_ms
-from engine.store.operator.sources import Wanted, delivered_of, read
-from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.store.operator.sources import Wanted, read
+from engine.wire.keys import GROUP, RELEASED, QueueKeys, lane_of
 from schemas.job import JobState
 from schemas.rules import LANES
 from schemas.story import ChildRow
@@ -26,7 +27,7 @@ AGAIN_MAX = 10_000
 """Entries above which a search that found nothing is not repeated."""
 
 FLOW: tuple[JobState, ...] = (
-    *("delayed", "waiting", "active", "waiting-children"),
+    *("delayed", "parked", "waiting", "active", "waiting-children"),
     *("held", "dead", "done"),
 )
 """The order in which a job is looked for: the way that jobs move, so that none slips by."""
@@ -165,9 +166,9 @@ class JobReader:
         found = await self.at(queue, INITIALS[named[1]], named[2])
         return found if found is not None and found.id == job_id else None
 
-    async def at(self, queue: str, lane: str, entry: str) -> Found | None:
-        """Read one entry of a lane, waiting or active."""
-        key = QueueKeys(queue).lane(lane)
+    async def at(self, queue: str, stream: str, entry: str) -> Found | None:
+        """Read one entry of a lane, or of its jobs that gates let through, waiting or active."""
+        key = QueueKeys(queue).lane(stream)
         entries, rows, groups, clock = await self._link.many(
             [
                 (b"XRANGE", key, entry, entry),
@@ -181,7 +182,8 @@ class JobReader:
         found = Found(
             queue=queue,
             state="waiting",
-            lane=lane,
+            lane=lane_of(stream),
+            stream=stream,
             entry=entry,
             fields=entries[0][1],
             at_ms=entry_ms(entry.encode()),

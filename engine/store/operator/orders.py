@@ -79,8 +79,8 @@ class Orders:
     ) -> Moved:
         keys = QueueKeys(found.queue)
         places: dict[str, tuple[str, str, str | bytes]] = {
-            "waiting": ("lane", keys.lanes.get(found.lane, keys.lane("normal")), found.entry),
-            "delayed": ("delayed", keys.delayed, pack([found.lane.encode(), *found.fields])),
+            "waiting": ("lane", keys.streams.get(found.place, keys.lane("normal")), found.entry),
+            "delayed": ("delayed", keys.delayed, pack([found.place.encode(), *found.fields])),
             "held": ("held", keys.held(found.type), found.entry),
         }
         # Jobs that are parked behind a key or a limit are to be added here.

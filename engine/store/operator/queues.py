@@ -9,18 +9,18 @@ import msgspec
 
 from engine.store.link import Command
 from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
-from engine.store.operator.link import OperatorLink, entry_ms, pairs, time_ms
+from engine.store.operator.counting import COMMANDS, counted, counting, first_fresh
+from engine.store.operator.gates import GateReader
+from engine.store.operator.link import OperatorLink, pairs, time_ms
 from engine.store.operator.pressure import fullness
-from engine.store.operator.sources import delivered_of
 from engine.store.pressure import level_commands, read_level
-from engine.wire.keys import AUDIT, ENGINES, GROUP, RELEASED, QueueKeys, slot_tag
+from engine.wire.keys import AUDIT, ENGINES, QueueKeys, slot_tag
 from schemas.rules import LANES
 from schemas.stats import (
     Audited,
     Beat,
     EngineStats,
     HeldType,
-    LaneStats,
     PausedBy,
     QueueStats,
     Server,
@@ -39,8 +39,9 @@ _paused = msgspec.json.Decoder(PausedBy)
 class QueueReader:
     """Counts what queues hold, and lists who serves them."""
 
-    def __init__(self, link: OperatorLink) -> None:
+    def __init__(self, link: OperatorLink, gates: GateReader) -> None:
         self._link = link
+        self._gates = gates
 
     async def engines(self) -> list[EngineStats]:
         """List the engines that were heard of within the last minute, by name."""
@@ -89,8 +90,10 @@ class QueueReader:
         found = []
         for count in counts:
             wanted = len(count.details())
-            found.append(count.stats(answers[:wanted], engines, broken))
+            stats = count.stats(answers[:wanted], engines, broken)
             answers = answers[wanted:]
+            # Queues that use no gates have nothing there to be counted.
+            found.append(await self._gates.add(stats, count.control, count.now_ms))
         return found
 
     async def exists(self, queue: str) -> bool:
@@ -138,13 +141,7 @@ class QueueReader:
 def _counting(keys: QueueKeys) -> list[Command]:
     commands: list[Command] = []
     for lane in LANES:
-        key = keys.lane(lane)
-        commands += [
-            (b"XLEN", key),
-            (b"XPENDING", key, GROUP),
-            (b"XINFO", b"GROUPS", key),
-            (b"XPENDING", key, GROUP, "-", "+", 1, RELEASED),
-        ]
+        commands += counting(keys.lane(lane))
     return [
         *commands,
         (b"ZCARD", keys.flows),
@@ -164,9 +161,11 @@ class _Counts:
         self.keys = QueueKeys(queue)
         self.now_ms = now_ms
         self.types: list[str] = []
-        self.lanes = {lane: replies[4 * at : 4 * at + 4] for at, lane in enumerate(LANES)}
         self.flows = replies[-7] or 0
         self.schedules = replies[-6] or 0
+        self.lanes = {
+            lane: replies[COMMANDS * at : COMMANDS * (at + 1)] for at, lane in enumerate(LANES)
+        }
         self.cancelling = replies[-5] or 0
         self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
         self.control, self.counters = pairs(replies[-2]), pairs(replies[-1])
@@ -186,9 +185,7 @@ class _Counts:
 
     def details(self) -> list[Command]:
         commands: list[Command] = [(b"ZCOUNT", self.keys.delayed, "-inf", self.now_ms)]
-        for lane, (_, _, groups, _) in self.lanes.items():
-            low = f"({delivered_of(groups)}"
-            commands.append((b"XRANGE", self.keys.lane(lane), low, "+", b"COUNT", 1))
+        commands += [first_fresh(self.keys.lane(lane), told) for lane, told in self.lanes.items()]
         commands += [(b"XLEN", self.keys.held(name)) for name in self.types]
         commands += level_commands(self.keys, self.types)
         commands += [(b"HMGET", key, *fields) for key, fields in self.minutes()]
@@ -196,7 +193,10 @@ class _Counts:
 
     def stats(self, answers: list[Any], engines: list[EngineStats], broken: set[str]) -> QueueStats:
         overdue, *rest = answers
-        lanes = {lane: self._lane(lane, reply) for lane, reply in zip(LANES, rest, strict=False)}
+        lanes = {
+            lane: counted(told, first, self.now_ms)
+            for (lane, told), first in zip(self.lanes.items(), rest, strict=False)
+        }
         held = rest[len(LANES) : len(LANES) + len(self.types)]
         counts = len(level_commands(self.keys, self.types))
         level = read_level(rest[len(LANES) + len(self.types) :][:counts])
@@ -228,19 +228,6 @@ class _Counts:
             ],
             cancelling=self.cancelling,
             broken=sorted(key for key in broken if slot_tag(key) == self.keys.queue),
-        )
-
-    def _lane(self, lane: str, first: list[Any] | None) -> LaneStats:
-        length, summary, _, back = self.lanes[lane]
-        consumers = dict((summary and summary[3]) or [])
-        handed_back = int(consumers.get(RELEASED.encode(), 0))
-        # Two reads may straddle a settlement, so neither difference may go below zero.
-        active = max(0, (summary[0] if summary else 0) - handed_back)
-        oldest = [entry_ms(entries[0][0]) for entries in (first, back) if entries]
-        return LaneStats(
-            waiting=max(0, (length or 0) - active),
-            active=active,
-            oldest_ms=max([0, *(self.now_ms - at_ms for at_ms in oldest)]),
         )
 
     def _paused_by(self) -> PausedBy | None:

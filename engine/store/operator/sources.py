@@ -7,13 +7,15 @@ over, none that stays is missed.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
 from engine.errors import Malformed
 from engine.store.link import Command
-from engine.store.operator.entry import Found, dead_entry, packed_entry
+from engine.store.operator.counting import delivered_of
+from engine.store.operator.entry import Found, dead_entry, packed_entry, parked_entry
 from engine.store.operator.flows import parents
 from engine.store.operator.link import (
     CHUNK_ENTRIES_MAX,
@@ -22,10 +24,9 @@ from engine.store.operator.link import (
     Pace,
     entry_bytes,
     entry_ms,
-    pairs,
 )
 from engine.wire.done import decode_done
-from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
 from schemas.job import JobState
 from schemas.rules import LANES
 
@@ -41,6 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         keys: The queue's keys.
         lanes: Lanes to read.
+        streams: Streams to read for what waits or is active; empty for all of the lanes.
         types: Types whose held streams exist.
         newest: The newest first.
         position: Where an earlier reader stopped; empty to begin.
@@ -48,14 +50,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: QueueKeys
     lanes: Sequence[str] = LANES
+    streams: Sequence[str] = ()
     types: Sequence[str] = ()
     newest: bool = False
     position: str = ""
+
+    def all_streams(self) -> Sequence[str]:
+        """Name the streams; what gates let through starts before the rest of its lane."""
+        if self.streams:
+            return self.streams
+        pairs = [(READY[lane], lane) for lane in self.lanes]
+        return [name for pair in pairs for name in (pair[::-1] if self.newest else pair)]
 
 
 def read(link: OperatorLink, state: JobState, wanted: Wanted) -> Chunks:
     """Read the jobs of one state."""
     readers: dict[JobState, Callable[[OperatorLink, Wanted], Chunks]] = {
+        "parked": parked,
         "waiting": waiting,
         "active": active,
         "delayed": delayed,
@@ -78,20 +89,20 @@ async def waiting_children(link: OperatorLink, wanted: Wanted) -> Chunks:
 
 async def waiting(link: OperatorLink, wanted: Wanted) -> Chunks:
     """Jobs that no engine has, lane by lane; in each the handed-back ones are the oldest."""
-    at_lane, _, rest = wanted.position.partition("/")
+    at_stream, _, rest = wanted.position.partition("/")
     at_part, _, at_entry = rest.partition("/")
-    for lane in _from(wanted.lanes, at_lane):
-        began = at_entry if lane == at_lane else ""
+    for stream in _from(wanted.all_streams(), at_stream):
+        began = at_entry if stream == at_stream else ""
         parts = ("fresh", "back") if wanted.newest else ("back", "fresh")
         for part in _from(parts, at_part if began else ""):
             after = began if part == at_part else ""
             reader = _fresh if part == "fresh" else _handed_back
-            async for chunk in reader(link, wanted, lane, after):
+            async for chunk in reader(link, wanted, stream, after):
                 yield chunk
 
 
-async def _fresh(link: OperatorLink, wanted: Wanted, lane: str, after: str) -> Chunks:
-    key = wanted.keys.lane(lane)
+async def _fresh(link: OperatorLink, wanted: Wanted, stream: str, after: str) -> Chunks:
+    key = wanted.keys.lane(stream)
     low = await last_delivered(link, key)
     if after and not wanted.newest:
         # What engines took meanwhile is waiting no more.
@@ -100,25 +111,28 @@ async def _fresh(link: OperatorLink, wanted: Wanted, lane: str, after: str) -> C
     high = f"({after}" if after and wanted.newest else "+"
     async for entries in link.stream(key, low=low, high=high, newest=wanted.newest):
         yield [
-            _waiting(wanted, lane, entry, fields, f"{lane}/fresh/{entry.decode()}")
+            _waiting(wanted, stream, entry, fields, f"{stream}/fresh/{entry.decode()}")
             for entry, fields in entries
         ]
 
 
-async def _handed_back(link: OperatorLink, wanted: Wanted, lane: str, after: str) -> Chunks:
-    async for rows, entries in _pending(link, wanted, lane, after, RELEASED.encode()):
+async def _handed_back(link: OperatorLink, wanted: Wanted, stream: str, after: str) -> Chunks:
+    async for rows, entries in _pending(link, wanted, stream, after, RELEASED.encode()):
         yield [
-            _waiting(wanted, lane, row[0], entry[1], f"{lane}/back/{row[0].decode()}")
+            _waiting(wanted, stream, row[0], entry[1], f"{stream}/back/{row[0].decode()}")
             for row, entry in zip(rows, entries, strict=True)
             if entry
         ]
 
 
-def _waiting(wanted: Wanted, lane: str, entry: bytes, fields: list[bytes], position: str) -> Found:
+def _waiting(
+    wanted: Wanted, stream: str, entry: bytes, fields: list[bytes], position: str
+) -> Found:
     return Found(
         queue=wanted.keys.queue,
         state="waiting",
-        lane=lane,
+        lane=lane_of(stream),
+        stream=stream,
         entry=entry.decode(),
         fields=fields,
         at_ms=entry_ms(entry),
@@ -128,20 +142,21 @@ def _waiting(wanted: Wanted, lane: str, entry: bytes, fields: list[bytes], posit
 
 async def active(link: OperatorLink, wanted: Wanted) -> Chunks:
     """Jobs that engines have, lane by lane."""
-    at_lane, _, at_entry = wanted.position.partition("/")
+    at_stream, _, at_entry = wanted.position.partition("/")
     now_ms = await link.now_ms()
-    for lane in _from(wanted.lanes, at_lane):
-        after = at_entry if lane == at_lane else ""
-        async for rows, entries in _pending(link, wanted, lane, after, None):
+    for stream in _from(wanted.all_streams(), at_stream):
+        after = at_entry if stream == at_stream else ""
+        async for rows, entries in _pending(link, wanted, stream, after, None):
             yield [
                 Found(
                     queue=wanted.keys.queue,
                     state="active",
-                    lane=lane,
+                    lane=lane_of(stream),
+                    stream=stream,
                     entry=row[0].decode(),
                     fields=entry[1] if entry else [],
                     at_ms=now_ms - row[2],
-                    position=f"{lane}/{row[0].decode()}",
+                    position=f"{stream}/{row[0].decode()}",
                     consumer=row[1].decode(),
                     deliveries=row[3],
                 )
@@ -154,10 +169,10 @@ PendingRow = tuple[bytes, bytes, int, int]
 
 
 async def _pending(
-    link: OperatorLink, wanted: Wanted, lane: str, after: str, consumer: bytes | None
+    link: OperatorLink, wanted: Wanted, stream: str, after: str, consumer: bytes | None
 ) -> AsyncIterator[tuple[list[PendingRow], list[Entry | None]]]:
     """Read a pending list with the bodies of its entries."""
-    key = wanted.keys.lane(lane)
+    key = wanted.keys.lane(stream)
     pace = Pace()
     async for rows in _pending_rows(link, key, after, consumer, newest=wanted.newest):
         begin = 0
@@ -197,6 +212,49 @@ async def _pending_rows(
         yield gathered[::-1][begin : begin + CHUNK_ENTRIES_MAX]
 
 
+async def parked(link: OperatorLink, wanted: Wanted) -> Chunks:
+    """Jobs that wait behind another of their key, or for a limit: line by line, in their order."""
+    at_lane, _, at = wanted.position.partition("/")
+    for lane in _from(wanted.lanes, at_lane):
+        began = base64.urlsafe_b64decode(at) if at and lane == at_lane else b""
+        async for chunk in in_lines(link, wanted, lane, began):
+            yield chunk
+
+
+async def in_lines(
+    link: OperatorLink, wanted: Wanted, lane: str, after: bytes, *, low: bytes = b"-"
+) -> Chunks:
+    """
+    Read the parked jobs of one lane.
+
+    Args:
+        link: The connection.
+        wanted: The queue and the direction.
+        lane: The lane.
+        after: Line and ticket of the last one seen; empty to begin.
+        low: Where to begin, as ZRANGEBYLEX takes it.
+    """
+    key, high = wanted.keys.parked(lane), b"+"
+    pace = Pace()
+    while True:
+        if after and wanted.newest:
+            high = b"(" + after + b"\0"
+        elif after:
+            low = b"(" + after + b"\1"
+        verb, bounds = (b"ZRANGEBYLEX", (low, high))
+        if wanted.newest:
+            verb, bounds = (b"ZREVRANGEBYLEX", (high, low))
+        count = pace.count
+        members: list[bytes] = await link.one(verb, key, *bounds, b"LIMIT", 0, count)
+        if not members:
+            return
+        pace.note(len(members), sum(map(len, members)))
+        yield [parked_entry(wanted.keys.queue, lane, member) for member in members]
+        if len(members) < count:
+            return
+        after = b"\0".join(members[-1].split(b"\0", 2)[:2])
+
+
 async def delayed(link: OperatorLink, wanted: Wanted) -> Chunks:
     """Jobs of the delayed set: the soonest due first, or the latest due."""
     score, _, passed = wanted.position.partition("/")
@@ -213,12 +271,13 @@ async def delayed(link: OperatorLink, wanted: Wanted) -> Chunks:
             # Members of one score are told apart by how many of them have been passed.
             skip = skip + 1 if due.decode() == at else 1
             at = due.decode()
-            lane, fields = packed_entry(member)
+            stream, fields = packed_entry(member)
             chunk.append(
                 Found(
                     queue=wanted.keys.queue,
                     state="delayed",
-                    lane=lane,
+                    lane=lane_of(stream),
+                    stream=stream,
                     entry="",
                     fields=fields,
                     at_ms=int(float(due)),
@@ -240,12 +299,13 @@ async def held(link: OperatorLink, wanted: Wanted) -> Chunks:
         async for entries in link.stream(key, low=low, high=high, newest=wanted.newest):
             chunk = []
             for entry, fields in entries:
-                lane, own = packed_entry(fields[1] if len(fields) > 1 else b"")
+                stream, own = packed_entry(fields[1] if len(fields) > 1 else b"")
                 chunk.append(
                     Found(
                         queue=wanted.keys.queue,
                         state="held",
-                        lane=lane,
+                        lane=lane_of(stream),
+                        stream=stream,
                         entry=entry.decode(),
                         fields=own,
                         at_ms=entry_ms(entry),
@@ -318,14 +378,6 @@ async def last_delivered(link: OperatorLink, key: str) -> str:
     """Return the id of the last entry of a lane that an engine was given."""
     (groups,) = await link.many([(b"XINFO", b"GROUPS", key)])
     return delivered_of(groups)
-
-
-def delivered_of(groups: list[list[bytes]] | None) -> str:
-    """Read the last delivered id off the answer of XINFO GROUPS."""
-    for group in map(pairs, groups or []):
-        if group[b"name"] == GROUP.encode():
-            return group[b"last-delivered-id"].decode()
-    return "0-0"
 
 
 def _from(names: Sequence[str], name: str) -> Sequence[str]:

@@ -76,7 +76,7 @@ BY = PausedBy(who="ada@here", reason="tea", at_ms=NOW_MS - 120_000)
 @pytest.mark.parametrize(
     ("found", "stats", "engines", "why"),
     [
-        (job(), queue(), [engine()], "waits in lane normal, in which 3 jobs wait; 1 engine serve"),
+        (job(), queue(), [engine()], "waits in lane normal, in which 3 jobs wait; 1 engine will"),
         (job(), queue(), [], "no engine serves queue q"),
         (job(), queue(), [engine(live=False)], "no engine serves queue q"),
         (job(), queue(), [engine(types=("x",))], "no engine that serves queue q takes type mail"),
