@@ -12,7 +12,7 @@ from engine.admin.explain import span
 from engine.errors import EngineError, NotFound, WrongState
 from engine.failpoint import failpoint
 from engine.store.operator import Found
-from engine.store.operator.orders import Moved
+from engine.store.operator.orders import Moved, lane_of
 from engine.wire.tombstones import TOMBSTONES_MAX, describe
 from schemas.rules import DELAY_MS_MAX, ID_CHARS_MAX, LANES
 from schemas.stats import QueueStats
@@ -40,7 +40,7 @@ class Place(NamedTuple):
             what=what,
             changed=changed,
             state=job.state,
-            lane=lane or job.lane,
+            lane=lane or lane_of(job),
             told=told,
         )
 
@@ -79,6 +79,9 @@ class OrderVerbs(AdminBase):
         try:
             place = await self._locate(job_id, queue, search_max)
         except NotFound:
+            parked = await self._cancel_parked(job_id, queue, reason, search_max)
+            if parked is not None:
+                return parked
             if not even_if_absent:
                 raise
             return await self._cancel_ahead(checked_queue(queue), job_id, reason)
@@ -101,6 +104,20 @@ class OrderVerbs(AdminBase):
             # Should this not come about, engines do the same within seconds.
             await self._store.orders.to_end(job, tombstone)
         return place.order("cancel", f"is cancelled; {comes}")
+
+    async def _cancel_parked(
+        self, job_id: str, queue: str, reason: str, search_max: int
+    ) -> JobOrder | None:
+        """Cancel a job that waits behind a key or a limit; engines bring it to its lane."""
+        for stats in await self.queues([queue] if queue else ()):
+            found = await self._store.orders.parked(stats.queue, job_id, search_max=search_max)
+            if found is None:
+                continue
+            await self._lay(stats.queue, job_id, reason)
+            await self._record(stats.queue, "cancel", {"id": job_id, "state": "parked"}, reason)
+            order = Place(found, stats).order("cancel", "is cancelled; it ends within seconds")
+            return msgspec.structs.replace(order, state="parked")
+        return None
 
     async def _cancel_ahead(self, queue: str, job_id: str, reason: str) -> JobOrder:
         if not 1 <= len(job_id) <= ID_CHARS_MAX:
@@ -172,7 +189,7 @@ class OrderVerbs(AdminBase):
             if place.found.state in {"waiting", "active"}:
                 return "moved"
             _refuse(place.found, {"held", "waiting-children", "done", "dead"}, "run now")
-            return await self._store.orders.to_lane(place.found, _lane(place.found))
+            return await self._store.orders.to_lane(place.found, lane_of(place.found))
 
         place = await self._move(job_id, queue, search_max, move)
         if place.found.state == "active":
@@ -182,7 +199,7 @@ class OrderVerbs(AdminBase):
             return place.order("run-now", told, changed=False)
         detail = {"id": place.found.id, "due_ms": place.found.at_ms}
         await self._record(place.found.queue, "run-now", detail, reason)
-        return place.order("run-now", f"is in lane {_lane(place.found)} now")
+        return place.order("run-now", f"is in lane {lane_of(place.found)} now")
 
     async def change_priority(
         self,
@@ -200,12 +217,12 @@ class OrderVerbs(AdminBase):
         async def move(place: Place) -> Moved:
             states = {"active", "waiting-children", "done", "dead"}
             _refuse(place.found, states, "moved to another lane")
-            if place.found.lane == lane:
+            if lane_of(place.found) == lane:
                 return "moved"
             return await self._store.orders.change_lane(place.found, lane)
 
         place = await self._move(job_id, queue, search_max, move)
-        if place.found.lane == lane:
+        if lane_of(place.found) == lane:
             return place.order("priority", f"is in lane {lane} already", changed=False)
         detail = {"id": place.found.id, "before": place.found.lane, "after": lane}
         await self._record(place.found.queue, "priority", detail, reason)
@@ -273,7 +290,3 @@ def _until_it_ends(stats: QueueStats) -> str:
 
 def _expiry(job: Found, due_ms: int) -> str:
     return ", but it expires before that" if 0 < job.expires_ms < due_ms else ""
-
-
-def _lane(job: Found) -> str:
-    return job.lane if job.lane in LANES else "normal"

@@ -322,7 +322,7 @@ class Store(GateStore, FlowStore, ScheduleStore, Protocol):
 
     async def summon(self, queue: str, types: Sequence[str], *, count: int) -> Summoned:
         """
-        Bring cancelled jobs to their lanes, out of the delayed set and the streams of held types.
+        Bring cancelled jobs to their lanes, from wherever else they wait.
 
         Looks at about ``count`` jobs from where the last call stopped, and begins again after the
         last one.

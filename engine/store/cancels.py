@@ -23,7 +23,8 @@ class CancelVerbs(UpkeepVerbs):
     async def summon(self, queue: str, types: Sequence[str], *, count: int) -> Summoned:
         keys = self.keys_of(queue)
         held = (keys.held(name) for name in types)
-        names = [keys.cancelled, keys.delayed, *keys.lanes.values(), *held]
+        parked = (keys.parked(lane) for lane in LANES)
+        names = [keys.cancelled, keys.delayed, *keys.lanes.values(), *parked, *held]
         moved, place = await self._upkeep.run(
             script("summon"), names, self._rounds.get(queue, FIRST), count, *LANES
         )

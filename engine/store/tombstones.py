@@ -17,9 +17,13 @@ class TombstonePages:
     The tombstones of one queue, read in pages, so that no reply is long however many there are.
 
     What a round has brought so far counts at once; what it did not find again counts until its end.
+
+    Attributes:
+        is_complete: A whole round was read since the start.
     """
 
     def __init__(self) -> None:
+        self.is_complete = False
         self._cursor = b"0"
         self._known: dict[str, Tombstone] = {}
         self._fresh: dict[str, Tombstone] = {}
@@ -36,4 +40,5 @@ class TombstonePages:
         if self._cursor != b"0":
             return self._known | self._fresh
         self._known, self._fresh = self._fresh, {}
+        self.is_complete = True
         return self._known

@@ -72,7 +72,11 @@ class UpkeepVerbs:
         flat, page = checked(
             await self._upkeep.call((b"HGETALL", keys.control), tombstones.next(keys.cancelled))
         )
-        found = read_control(flat, tombstones.note(page))
+        known = tombstones.note(page)
+        while not tombstones.is_complete:
+            # An engine that starts must know all of them before it starts a job.
+            known = tombstones.note(await self._upkeep.one(*tombstones.next(keys.cancelled)))
+        found = read_control(flat, known)
         if found.gates:
             self._gated.add(queue)
         else:

@@ -7,11 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from engine.errors import Malformed, WrongState
 from engine.store.operator.entry import Found
-from engine.store.operator.link import OperatorLink, entry_ms
+from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms
 from engine.wire.codec import with_meta
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
-from engine.wire.packing import pack
+from engine.wire.packing import pack, unpack
 from engine.wire.tombstones import TOMBSTONES_MAX, mark, read_tombstone
 from schemas.job import Meta, Tombstone
 from schemas.rules import LANES
@@ -47,21 +48,47 @@ class Orders:
         raw = await self._link.one(b"HGET", QueueKeys(queue).cancelled, job_id)
         return None if raw is None else read_tombstone(raw)
 
+    async def parked(self, queue: str, job_id: str, *, search_max: int) -> Found | None:
+        """Look for a job that waits behind a gate, one page of each lane at a time."""
+        for lane in LANES:
+            cursor, looked = b"0", 0
+            while looked < search_max:
+                cursor, flat = await self._link.one(
+                    b"ZSCAN", QueueKeys(queue).parked(lane), cursor, b"COUNT", CHUNK_ENTRIES_MAX
+                )
+                looked += len(flat) // 2
+                for member in flat[::2]:
+                    found = _parked(queue, lane, member)
+                    if found.id == job_id:
+                        return found
+                if cursor == b"0":
+                    break
+        return None
+
     async def to_lane(self, found: Found, lane: str, *, why: str = "") -> Moved:
         """Put a job that waits anywhere at the end of a lane."""
         return await self._move(found, "lane", lane, 0, why)
 
     async def to_end(self, found: Found, tombstone: bytes) -> Moved:
         """Put a job at the end of its lane, with its tombstone, so that no engine starts it."""
-        lane = found.lane if found.lane in LANES else "normal"
-        return await self._move(found, "lane", lane, 0, "", tombstone=tombstone)
+        return await self._move(found, "lane", lane_of(found), 0, "", tombstone=tombstone)
 
     async def to_delayed(self, found: Found, due_ms: int, *, why: str) -> Moved:
         """Let a job wait until a moment, by the server's clock."""
         return await self._move(found, "delayed", found.lane, due_ms, why)
 
     async def change_lane(self, found: Found, lane: str) -> Moved:
-        """Leave a job where it waits, for another lane."""
+        """
+        Leave a job where it waits, for another lane.
+
+        Raises:
+            WrongState: It has its turn among the jobs of its key in its lane.
+        """
+        if found.state != "waiting" and found.field(b"key") and ":" in found.lane:
+            raise WrongState(
+                f"job {found.id} has the turn of its key in lane {lane_of(found)}, which it keeps "
+                "until it ends, so it cannot go to another lane"
+            )
         if found.state == "waiting":
             return await self.to_lane(found, lane)
         to: Literal["delayed", "held"] = "delayed" if found.state == "delayed" else "held"
@@ -83,9 +110,9 @@ class Orders:
             "delayed": ("delayed", keys.delayed, pack([found.place.encode(), *found.fields])),
             "held": ("held", keys.held(found.type), found.entry),
         }
-        # Jobs that are parked behind a key or a limit are to be added here.
         source, key, place = places[found.state]
-        targets = {"lane": keys.lane(lane), "delayed": keys.delayed, "held": keys.held(found.type)}
+        targets = {"delayed": keys.delayed, "held": keys.held(found.type)}
+        target = targets.get(to) or keys.lane(lane)
         lost = await self._handed_back(key, found)
         meta = _meta(found, lost=lost, why=why)
         if tombstone:
@@ -93,18 +120,50 @@ class Orders:
         packed = pack([lane.encode(), *with_meta(found.fields, meta)])
         moved: bytes = await self._link.script(
             "move",
-            [key, targets[to]],
+            [key, target],
             *(source, place, to, due_ms, packed, GROUP, RELEASED, lost),
         )
         return {b"moved": "moved", b"active": "active"}.get(moved, "gone")  # type: ignore[return-value]
 
     async def _handed_back(self, key: str, found: Found) -> int:
-        """Count the lost deliveries of an entry that a stopping engine handed back."""
+        """
+        Count the lost deliveries of an entry that a stopping engine handed back.
+
+        Raises:
+            WrongState: It may hold a turn or a place of a limit, which go with its entry.
+        """
         if found.state != "waiting":
             return 0
-        command = (b"XPENDING", key, GROUP, found.entry, found.entry, 1, RELEASED)
-        (rows,) = await self._link.many([command])
+        rows, gated = await self._link.many(
+            [
+                (b"XPENDING", key, GROUP, found.entry, found.entry, 1, RELEASED),
+                (b"HEXISTS", QueueKeys(found.queue).control, b"gates"),
+            ]
+        )
+        if rows and gated:
+            raise WrongState(
+                f"job {found.id} was handed back by a stopping engine and may have its turn "
+                "already, so it cannot be moved; an engine takes it up first of all"
+            )
         return int(rows[0][3]) if rows else 0
+
+
+def _parked(queue: str, lane: str, member: bytes) -> Found:
+    """Read a parked job: line, ticket, and packed what it asks for and its fields."""
+    packed = member.split(b"\0", 2)[-1]
+    try:
+        fields = unpack(packed)[1:]
+    except Malformed:
+        fields = []
+    return Found(
+        queue=queue, state="waiting", lane=lane, entry="", fields=fields, at_ms=0, position=""
+    )
+
+
+def lane_of(found: Found) -> str:
+    """Name the lane of a job: some wait beside it, in its stream of those that were let through."""
+    lane = found.lane.partition(":")[0]
+    return lane if lane in LANES else "normal"
 
 
 def _meta(found: Found, *, lost: int, why: str) -> Meta:

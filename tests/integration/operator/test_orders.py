@@ -13,7 +13,7 @@ from engine.admin import Admin
 from engine.errors import EngineError, NotFound, WrongState
 from engine.store.operator import OperatorStore
 from engine.wire.codec import META
-from engine.wire.packing import unpack
+from engine.wire.packing import pack, unpack
 from engine.wire.tombstones import TOMBSTONES_MAX, read_mark
 from schemas.job import AttemptRecord, Meta, Tombstone
 from schemas.story import JobOrder
@@ -154,6 +154,23 @@ async def test_a_held_job_is_brought_to_its_lane(admin: Admin, queue: QueueWrite
     assert queue.call("EXISTS", queue.keys.held(TYPE)) == 0
 
 
+async def test_a_parked_job_is_found_and_left_to_the_engines(
+    admin: Admin, queue: QueueWriter
+) -> None:
+    for number in range(3):
+        meta = b'{"ticket":"1-%d","id":"p%d","enqueued_ms":1}' % (number, number)
+        packed = pack([b"k\0\0\0", *job_fields(key="k"), META, meta])
+        queue.call("ZADD", queue.keys.parked("high"), 0, b"kk\0001-%d\0" % number + packed)
+    queue.call("ZADD", queue.keys.parked("low"), 0, b"strange")
+
+    order = await cancel(admin, "p1")
+
+    assert (order.state, order.lane, order.changed) == ("parked", "high", True)
+    assert tombstone(queue, "p1")
+    with pytest.raises(NotFound):
+        await cancel(admin, "p7")
+
+
 async def test_an_active_job_is_left_to_its_engine(admin: Admin, queue: QueueWriter) -> None:
     entry = queue.enqueue()
     queue.deliver()
@@ -222,6 +239,29 @@ async def test_there_is_a_bound_of_tombstones(admin: Admin, queue: QueueWriter) 
 
 
 # Moves.
+
+
+async def test_a_job_that_may_have_its_turn_stays_in_its_lane(
+    admin: Admin, queue: QueueWriter
+) -> None:
+    """Goal: nobody waits for ever behind a turn that went along to another lane."""
+    queue.call("HSET", queue.keys.control, "gates", "1")
+    entry = queue.enqueue(job_fields(id="back", key="k"))
+    queue.deliver()
+    queue.hand_back(entry)
+    meta = Meta(id="retried", enqueued_ms=1, attempts=1, why="backoff")
+    due_ms = queue.now_ms() + HOUR_MS
+    queue.delay(due_ms, meta, job_fields(key="k"), lane="low:ready")
+
+    for order in (later, ahead):
+        with pytest.raises(WrongState, match="handed back"):
+            await order(admin, "back")
+    with pytest.raises(WrongState, match="turn of its key in lane low"):
+        await ahead(admin, "retried")
+    assert (await later(admin, "retried")).lane == "low"
+    assert delayed(queue)["retried"][1] == "low:ready"
+    assert (await cancel(admin, "retried")).state == "delayed"
+    assert len(queue.lane("low")) == 1
 
 
 async def test_a_waiting_job_is_put_off_and_stays_itself(admin: Admin, queue: QueueWriter) -> None:
