@@ -33,6 +33,6 @@ class CancelVerbs(UpkeepVerbs):
 
     async def forget(self, queue: str, ids: Sequence[str], *, age_ms_min: int) -> int:
         keys = self.keys_of(queue)
-        names = [keys.cancelled, *keys.lanes.values()]
+        names = [keys.cancelled, *keys.streams.values()]
         dropped: int = await self._upkeep.run(script("forget"), names, age_ms_min, *ids)
         return dropped

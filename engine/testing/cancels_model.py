@@ -15,6 +15,7 @@ from engine.wire.keys import RELEASED
 from engine.wire.packing import pack, unpack
 from engine.wire.tombstones import mark, read_tombstone
 from schemas.job import Meta, Tombstone
+from schemas.rules import LANES
 
 
 class CancelsModel(UpkeepModel):
@@ -41,6 +42,15 @@ class CancelsModel(UpkeepModel):
                 del self.delayed[packed]
                 self._bring_back(marked)
                 moved += 1
+        for lane in LANES:
+            for member in list(self.parked[lane]):
+                # Line, ticket, and packed: what it asks for, then its fields.
+                fields = unpack(member.split(b"\0", 2)[2])[1:]
+                marked = self._marked(pack([lane.encode(), *fields]))
+                if marked:
+                    self.parked[lane].remove(member)
+                    self._bring_back(marked)
+                    moved += 1
         for name in types:
             entries = self.held[name].entries if name in self.held else {}
             for entry in list(entries):
@@ -54,7 +64,7 @@ class CancelsModel(UpkeepModel):
     def forget(self, ids: Sequence[str], *, age_ms_min: int) -> int:
         """See :meth:`engine.store.base.Store.forget`."""
         now_ms = int(self.now_ms())
-        heads = [next(iter(stream.entries), None) for stream in self.lanes.values()]
+        heads = [next(iter(stream.entries), None) for stream in self.streams.values()]
         oldest_ms = min([now_ms, *(parse_id(head)[0] for head in heads if head is not None)])
         dropped = 0
         for job_id in [each for each in ids if each in self.cancelled]:
@@ -118,7 +128,9 @@ class CancelsModel(UpkeepModel):
         if stone is None or not read_tombstone(stone).stops(meta.enqueued_ms):
             return b""
         meta = msgspec.structs.replace(meta, cancelled=mark(stone))
-        return pack([fields[0], *with_meta(fields[1:], meta)])
+        # Those with their turn come to their lane, too: their ends give back what they hold.
+        lane = fields[0].partition(b":")[0]
+        return pack([lane, *with_meta(fields[1:], meta)])
 
     def _bring_back(self, packed: bytes) -> None:
         raise NotImplementedError

@@ -1,7 +1,7 @@
 -- forget: drop tombstones whose jobs are gone.
 --
 -- KEYS[1]    cancelled  hash: job id -> tombstone (JSON)
--- KEYS[2-5]  lanes      critical, high, normal, low
+-- KEYS[2…]   streams    the lanes, and their streams of jobs that gates let through
 -- ARGV[1]    age_ms     least age of what is dropped
 -- ARGV[2…]   job ids that were looked for everywhere else
 --
@@ -11,7 +11,7 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local oldest = now
-for i = 2, 5 do
+for i = 2, #KEYS do
   local entry = redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 1)[1]
   if entry then
     oldest = math.min(oldest, tonumber(string.match(entry[1], '^%d+')))

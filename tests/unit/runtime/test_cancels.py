@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import Job, Registry, Snooze
+from engine import Exponential, Job, Registry, Snooze
 from engine.testing import EngineHarness
 from engine.testing.clock import START_MS
 from engine.wire.codec import META, encode_meta
@@ -275,3 +275,44 @@ async def test_bare_jobs_are_plain_again_once_nothing_is_cancelled() -> None:
         tombstones(engine).clear()
         await engine.advance(0.3)
         assert runner._admission.types["wait"].plain
+
+
+async def test_a_job_behind_a_key_ends_without_its_turn_and_the_next_goes_on() -> None:
+    desk = Desk()
+    async with EngineHarness(desk.registry) as engine:
+        ids = [engine.add("wait", id=f"k{n}", key="k") for n in range(3)]
+        await engine.until(lambda: desk.started == ids[:1])
+        parked = engine.model.queue(QUEUE).parked["normal"]
+        await engine.until(lambda: len(parked) == 2)
+        order(engine, ids[1])
+        await engine.advance(0.6)
+        await engine.until_ended(ids[1])
+
+        check(engine.dead()[ids[1]], attempts=0)
+        assert desk.started == ids[:1]
+        desk.gate.set()
+        await engine.until_ended(*ids)
+        assert desk.started == [ids[0], ids[2]]
+        assert not engine.model.queue(QUEUE).busy["normal"]
+
+
+async def test_a_job_that_keeps_its_key_over_its_backoff_gives_it_away_when_cancelled() -> None:
+    registry = Registry()
+    started: list[str] = []
+
+    @registry.job("flaky", queue=QUEUE, retry=Exponential(attempts=3, base_s=600, cap_s=600))
+    async def flaky(job: Job, payload: dict[str, Any]) -> None:
+        started.append(job.id)
+        if job.id == "k0":
+            raise ValueError("not yet")
+
+    async with EngineHarness(registry) as engine:
+        ids = [engine.add("flaky", id=f"k{n}", key="k") for n in range(2)]
+        await engine.until(lambda: len(engine.delayed()) == 1)
+        order(engine, "k0")
+        await engine.advance(0.6)
+        await engine.until_ended(*ids)
+
+        assert (engine.dead()["k0"].reason, engine.dead()["k0"].attempts) == ("cancelled", 1)
+        assert started == ids
+        assert not engine.model.queue(QUEUE).busy["normal"]
