@@ -19,7 +19,7 @@ LOOK_AT = 200
 KEPT_MS = 3_600_000
 """How long a tombstone is kept whose job is nowhere to be seen."""
 
-FORGET_MAX = 1_000
+FORGET_MAX = 200
 
 
 class Cancels:

@@ -24,8 +24,7 @@ end
 local function id_of(fields)
   for i = 2, #fields - 1, 2 do
     if fields[i] == '_engine' then
-      local plain = string.gsub(fields[i + 1], '^{"ticket":"[^"]*",', '{', 1)
-      local id, ms = string.match(plain, '^{"id":"([^"\\]*)","enqueued_ms":(%d+)')
+      local id, ms = string.match(fields[i + 1], '^{"id":"([^"\\]*)","enqueued_ms":(%d+)')
       if id then
         return id, tonumber(ms), i + 1
       end
@@ -56,8 +55,32 @@ local function mark(fields)
   return true
 end
 
+-- Where few ids are looked for, what holds none of them need not be unpacked.
+local wanted
+if redis.call('HLEN', KEYS[1]) <= 20 then
+  wanted = redis.call('HKEYS', KEYS[1])
+  for _, id in ipairs(wanted) do
+    if string.find(id, '["\\%c]') then
+      wanted = nil -- it is written in another way within JSON
+      break
+    end
+  end
+end
+
+local function may_be_cancelled(packed)
+  for _, id in ipairs(wanted or {}) do
+    if string.find(packed, id, 1, true) then
+      return true
+    end
+  end
+  return not wanted
+end
+
 -- The first item of what is packed is the name of the stream, but for parked jobs.
 local function bring(packed, parked_in)
+  if not may_be_cancelled(packed) then
+    return false
+  end
   local read, fields = pcall(cmsgpack.unpack, packed)
   if not read or type(fields) ~= 'table' then
     return false
