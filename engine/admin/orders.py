@@ -79,9 +79,6 @@ class OrderVerbs(AdminBase):
         try:
             place = await self._locate(job_id, queue, search_max)
         except NotFound:
-            parked = await self._cancel_parked(job_id, queue, reason, search_max)
-            if parked is not None:
-                return parked
             if not even_if_absent:
                 raise
             return await self._cancel_ahead(checked_queue(queue), job_id, reason)
@@ -99,25 +96,11 @@ class OrderVerbs(AdminBase):
         comes = "its handler is being ended"
         if job.state != "active":
             comes = _until_it_ends(stats)
+        # Engines bring parked jobs to their lanes, and delayed ones should this not come about.
         failpoint("C1")
         if job.state in {"delayed", "held"}:
-            # Should this not come about, engines do the same within seconds.
             await self._store.orders.to_end(job, tombstone)
         return place.order("cancel", f"is cancelled; {comes}")
-
-    async def _cancel_parked(
-        self, job_id: str, queue: str, reason: str, search_max: int
-    ) -> JobOrder | None:
-        """Cancel a job that waits behind a key or a limit; engines bring it to its lane."""
-        for stats in await self.queues([queue] if queue else ()):
-            found = await self._store.orders.parked(stats.queue, job_id, search_max=search_max)
-            if found is None:
-                continue
-            await self._lay(stats.queue, job_id, reason)
-            await self._record(stats.queue, "cancel", {"id": job_id, "state": "parked"}, reason)
-            order = Place(found, stats).order("cancel", "is cancelled; it ends within seconds")
-            return msgspec.structs.replace(order, state="parked")
-        return None
 
     async def _cancel_ahead(self, queue: str, job_id: str, reason: str) -> JobOrder:
         if not 1 <= len(job_id) <= ID_CHARS_MAX:
@@ -167,7 +150,9 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"the time must be within {span(DELAY_MS_MAX)} of now")
 
         async def move(place: Place) -> Moved:
-            _refuse(place.found, {"active", "waiting-children", "done", "dead"}, "rescheduled")
+            _refuse(
+                place.found, {"parked", "active", "waiting-children", "done", "dead"}, "rescheduled"
+            )
             return await self._store.orders.to_delayed(place.found, due_ms, why="reschedule")
 
         place = await self._move(job_id, queue, search_max, move)
@@ -188,7 +173,7 @@ class OrderVerbs(AdminBase):
         async def move(place: Place) -> Moved:
             if place.found.state in {"waiting", "active"}:
                 return "moved"
-            _refuse(place.found, {"held", "waiting-children", "done", "dead"}, "run now")
+            _refuse(place.found, {"parked", "held", "waiting-children", "done", "dead"}, "run now")
             return await self._store.orders.to_lane(place.found, lane_of(place.found))
 
         place = await self._move(job_id, queue, search_max, move)
@@ -215,7 +200,7 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"{lane!r} is no lane; there are {', '.join(LANES)}")
 
         async def move(place: Place) -> Moved:
-            states = {"active", "waiting-children", "done", "dead"}
+            states = {"parked", "active", "waiting-children", "done", "dead"}
             _refuse(place.found, states, "moved to another lane")
             if lane_of(place.found) == lane:
                 return "moved"
@@ -272,6 +257,7 @@ def _refuse(job: Found, states: set[str], what: str) -> None:
         return
     instead = {
         "active": "cancel it instead",
+        "parked": f"`job {job.id}` says what it waits behind",
         "held": f"release its type with `resume {job.queue} --type {job.type}`",
         "waiting-children": "it waits for its children",
         "done": "it has run",

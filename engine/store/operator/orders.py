@@ -7,12 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import Malformed, WrongState
+from engine.errors import WrongState
 from engine.store.operator.entry import Found
-from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms
+from engine.store.operator.link import OperatorLink, entry_ms
 from engine.wire.codec import with_meta
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
-from engine.wire.packing import pack, unpack
+from engine.wire.packing import pack
 from engine.wire.tombstones import TOMBSTONES_MAX, mark, read_tombstone
 from schemas.job import Meta, Tombstone
 from schemas.rules import LANES
@@ -48,23 +48,6 @@ class Orders:
         raw = await self._link.one(b"HGET", QueueKeys(queue).cancelled, job_id)
         return None if raw is None else read_tombstone(raw)
 
-    async def parked(self, queue: str, job_id: str, *, search_max: int) -> Found | None:
-        """Look for a job that waits behind a gate, one page of each lane at a time."""
-        for lane in LANES:
-            cursor, looked = b"0", 0
-            while looked < search_max:
-                cursor, flat = await self._link.one(
-                    b"ZSCAN", QueueKeys(queue).parked(lane), cursor, b"COUNT", CHUNK_ENTRIES_MAX
-                )
-                looked += len(flat) // 2
-                for member in flat[::2]:
-                    found = _parked(queue, lane, member)
-                    if found.id == job_id:
-                        return found
-                if cursor == b"0":
-                    break
-        return None
-
     async def to_lane(self, found: Found, lane: str, *, why: str = "") -> Moved:
         """Put a job that waits anywhere at the end of a lane."""
         return await self._move(found, "lane", lane, 0, why)
@@ -75,7 +58,7 @@ class Orders:
 
     async def to_delayed(self, found: Found, due_ms: int, *, why: str) -> Moved:
         """Let a job wait until a moment, by the server's clock."""
-        return await self._move(found, "delayed", found.lane, due_ms, why)
+        return await self._move(found, "delayed", found.place, due_ms, why)
 
     async def change_lane(self, found: Found, lane: str) -> Moved:
         """
@@ -84,7 +67,7 @@ class Orders:
         Raises:
             WrongState: It has its turn among the jobs of its key in its lane.
         """
-        if found.state != "waiting" and found.field(b"key") and ":" in found.lane:
+        if found.state != "waiting" and found.field(b"key") and ":" in found.place:
             raise WrongState(
                 f"job {found.id} has the turn of its key in lane {lane_of(found)}, which it keeps "
                 "until it ends, so it cannot go to another lane"
@@ -140,24 +123,13 @@ class Orders:
                 (b"HEXISTS", QueueKeys(found.queue).control, b"gates"),
             ]
         )
-        if rows and gated:
+        if (rows and gated) or ":" in found.place:
+            how = "was handed back by a stopping engine and may have" if rows else "has"
             raise WrongState(
-                f"job {found.id} was handed back by a stopping engine and may have its turn "
-                "already, so it cannot be moved; an engine takes it up first of all"
+                f"job {found.id} {how} its turn already, so it cannot be moved; "
+                "an engine takes it up first of all"
             )
         return int(rows[0][3]) if rows else 0
-
-
-def _parked(queue: str, lane: str, member: bytes) -> Found:
-    """Read a parked job: line, ticket, and packed what it asks for and its fields."""
-    packed = member.split(b"\0", 2)[-1]
-    try:
-        fields = unpack(packed)[1:]
-    except Malformed:
-        fields = []
-    return Found(
-        queue=queue, state="waiting", lane=lane, entry="", fields=fields, at_ms=0, position=""
-    )
 
 
 def lane_of(found: Found) -> str:

@@ -157,10 +157,12 @@ async def test_a_held_job_is_brought_to_its_lane(admin: Admin, queue: QueueWrite
 async def test_a_parked_job_is_found_and_left_to_the_engines(
     admin: Admin, queue: QueueWriter
 ) -> None:
+    queue.call("HSET", queue.keys.control, "gates", "1")
     for number in range(3):
-        meta = b'{"ticket":"1-%d","id":"p%d","enqueued_ms":1}' % (number, number)
+        ticket = b"%015d-%010d" % (1, number)
+        meta = b'{"ticket":"%b","id":"p%d","enqueued_ms":1}' % (ticket, number)
         packed = pack([b"k\0\0\0", *job_fields(key="k"), META, meta])
-        queue.call("ZADD", queue.keys.parked("high"), 0, b"kk\0001-%d\0" % number + packed)
+        queue.call("ZADD", queue.keys.parked("high"), 0, b"kk\0" + ticket + b"\0" + packed)
     queue.call("ZADD", queue.keys.parked("low"), 0, b"strange")
 
     order = await cancel(admin, "p1")
@@ -169,6 +171,9 @@ async def test_a_parked_job_is_found_and_left_to_the_engines(
     assert tombstone(queue, "p1")
     with pytest.raises(NotFound):
         await cancel(admin, "p7")
+    for verb in (later, now, ahead):
+        with pytest.raises(WrongState, match="parked: it cannot be"):
+            await verb(admin, "p2")
 
 
 async def test_an_active_job_is_left_to_its_engine(admin: Admin, queue: QueueWriter) -> None:
