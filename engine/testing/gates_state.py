@@ -190,7 +190,8 @@ class GatesState(UpkeepModel):
         unique, job_id = leave.unique, leave.job_id
         held = self.admitted.pop((stream, leave.entry), None)
         if held is not None:
-            key, ticket = held.head.key, held.ticket
+            # One that was early asked for no turn, and may have been given one in its lane's order.
+            key, ticket = held.head.key or key, held.ticket
             unique = held.head.unique.decode() or unique
             job_id = held.head.job_id.decode() or job_id
             if held.stage == "a":

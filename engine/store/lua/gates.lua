@@ -413,7 +413,9 @@ function gates.leave(lane, place, how, key, ticket, unique, id)
   local held = gates.noted(place)
   if held then
     gates.forget(place)
-    key, ticket, unique = held.key, held.ticket, held.unique ~= '' and held.unique or unique
+    -- One that was early asked for no turn, and may have been given one in the order of its lane.
+    key, ticket = held.key ~= '' and held.key or key, held.ticket
+    unique = held.unique ~= '' and held.unique or unique
     id = held.id ~= '' and held.id or id
     if held.stage == 'a' then
       for limit in each_limit(held.limits) do

@@ -251,3 +251,52 @@ def redrive(engine: EngineHarness, queue: str, job_id: str) -> None:
             now_ms = int(engine.model.now_ms())
             meta = Meta(id=job_id, enqueued_ms=now_ms, redrives=record.redrives + 1)
             engine.add_entry([*fields[2:], b"_engine", msgspec.json.encode(meta)], queue=queue)
+
+
+async def test_a_parent_that_is_a_duplicate_sends_no_children() -> None:
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        add(engine, [child(delay=5_000)], id="p", unique="report")
+        add(engine, [child()], id="q", unique="report")
+        await engine.until_ended("q", queue="near")
+        assert seen.order == []
+        await engine.drain()
+
+    assert engine.done("near")["q"].result == b'{"duplicateOf":"p"}'
+    assert seen.order == ["p.0", "p"]
+
+
+async def test_a_child_that_is_a_duplicate_counts_as_done() -> None:
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        engine.add("far-work", {}, id="first", unique="x", delay=5_000)
+        add(engine, [child("far", unique="x")], id="p", results=1)
+        await engine.until_ended("p", queue="near")
+        await engine.drain()
+
+    assert seen.children["p"].results == ({"duplicateOf": "first"},)
+
+
+async def test_a_parent_takes_its_place_in_the_order_of_its_key_after_its_children() -> None:
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        add(engine, [child(delay=5_000)], id="p", key="k")
+        engine.add("near-work", {}, id="later", key="k")
+        await engine.advance(1)
+        assert seen.order == ["later"]
+        await engine.drain()
+
+    assert seen.order == ["later", "p.0", "p"]
+
+
+async def test_a_job_that_is_early_holds_no_key_for_those_behind_it() -> None:
+    """It has an id that must be new, so it is asked for together with the one behind it."""
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        engine.add("near-work", {}, id="early", key="k", delay=5_000)
+        engine.add("near-work", {}, id="later", key="k")
+        await engine.advance(1)
+        assert seen.order == ["later"]
+        await engine.drain()
+
+    assert seen.order == ["later", "early"]
