@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.core import decision as to
+from engine.core import outcome as was
 from engine.runtime.jobs import LiveJob
 from engine.store.gates import How, Leave
 from engine.wire.keys import READY
@@ -21,6 +22,8 @@ class Ended(Protocol):
 class Decided(Ended, Protocol):
     """An end with what becomes of the job."""
 
+    @property
+    def outcome(self) -> was.Outcome: ...
     @property
     def decision(self) -> to.Decision: ...
 
@@ -41,6 +44,9 @@ def leaves_of(
         leaves = [_leave(each.job, "free") for each in successes if each.job.lease.gated]
     for ending in endings:
         job, how = ending.job, _how(ending.decision)
+        if isinstance(ending.outcome, was.Cancelled) and ending.outcome.ordered:
+            # Who cancels a job does not want others to wait for it.
+            how = "free"
         fields = job.lease.fields
         # An entry that could not be read may have been noted by its key all the same.
         if how and (job.lease.gated or (gates and len(fields) != 4) or b"key" in fields[::2]):
