@@ -17,6 +17,8 @@ F7        children of a failed flow were cancelled, and the flow is still there
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -123,3 +125,46 @@ async def test_children_of_a_failed_flow_are_called_back_wherever_an_engine_dies
 
     assert dict(ends(redis_server, NEAR)) == {"p.0": b"exhausted", "p": b"child-failed"}
     assert ends(redis_server, FAR) == [("p.1", b"cancelled")]
+
+
+@pytest.mark.full
+async def test_flows_finish_under_engines_that_are_killed_at_random(
+    redis_server: RedisTestServer, start_daemon: Start
+) -> None:
+    """
+    Goal: no job of any tree ends twice, each root ends, and nothing is left behind.
+
+    Method: trees of chance over two queues, while three engines are killed and replaced.
+    """
+    chance = random.Random(7)
+    engines = [start_daemon(redis_server.url, app=APP, environ=SHORT_LEASES) for _ in range(3)]
+    roots: list[str] = []
+    for _ in range(12):
+        for _ in range(10):
+            roots.append(f"t{len(roots)}")
+            send(redis_server, roots[-1], draw_tree(chance, 1))
+        at = chance.randrange(3)
+        await eventually(engines[at].is_ready, "an engine is up")
+        engines[at].kill9()
+        engines[at] = start_daemon(redis_server.url, app=APP, environ=SHORT_LEASES)
+
+    await eventually(lambda: is_over(redis_server), "nothing is left", limit_s=60)
+
+    counts = Counter(name for keys in (NEAR, FAR) for name, _ in ends(redis_server, keys))
+    assert {name for name, count in counts.items() if count > 1} == set()
+    assert set(roots) <= counts.keys()
+    for keys in (NEAR, FAR):
+        assert int(redis_server.call("HLEN", keys.cancelled)) == 0
+
+
+def draw_tree(chance: random.Random, depth: int) -> list[dict[str, Any]]:
+    specs = []
+    for _ in range(chance.choice([1, 2, 4])):
+        queue = chance.choice(QUEUES)
+        spec: dict[str, Any] = {"queue": queue, "type": f"{queue}-work"}
+        spec["onFailure"] = chance.choice(["ignore", "ignore", "fail", "continue"])
+        spec["data"] = {"sleep_s": chance.choice([0, 0.05]), "fails": chance.random() < 0.1}
+        if depth < 3 and chance.random() < 0.4:
+            spec["children"] = draw_tree(chance, depth + 1)
+        specs.append(spec)
+    return specs
