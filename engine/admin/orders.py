@@ -12,6 +12,7 @@ from engine.admin.explain import span
 from engine.errors import EngineError, NotFound, WrongState
 from engine.failpoint import failpoint
 from engine.store.operator import Found
+from engine.store.operator.entry import behind_what
 from engine.store.operator.orders import Moved, lane_of
 from engine.wire.tombstones import TOMBSTONES_MAX, describe
 from schemas.rules import DELAY_MS_MAX, ID_CHARS_MAX, LANES
@@ -96,9 +97,9 @@ class OrderVerbs(AdminBase):
         comes = "its handler is being ended"
         if job.state != "active":
             comes = _until_it_ends(stats)
-        # Engines bring parked jobs to their lanes, and delayed ones should this not come about.
+        # Should this not come about, engines do the same within seconds.
         failpoint("C1")
-        if job.state in {"delayed", "held"}:
+        if job.state in {"delayed", "held", "parked"}:
             await self._store.orders.to_end(job, tombstone)
         return place.order("cancel", f"is cancelled; {comes}")
 
@@ -150,9 +151,7 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"the time must be within {span(DELAY_MS_MAX)} of now")
 
         async def move(place: Place) -> Moved:
-            _refuse(
-                place.found, {"parked", "active", "waiting-children", "done", "dead"}, "rescheduled"
-            )
+            _refuse(place.found, {"active", "waiting-children", "done", "dead"}, "rescheduled")
             return await self._store.orders.to_delayed(place.found, due_ms, why="reschedule")
 
         place = await self._move(job_id, queue, search_max, move)
@@ -200,7 +199,7 @@ class OrderVerbs(AdminBase):
             raise EngineError(f"{lane!r} is no lane; there are {', '.join(LANES)}")
 
         async def move(place: Place) -> Moved:
-            states = {"parked", "active", "waiting-children", "done", "dead"}
+            states = {"active", "waiting-children", "done", "dead"}
             _refuse(place.found, states, "moved to another lane")
             if lane_of(place.found) == lane:
                 return "moved"
@@ -211,7 +210,7 @@ class OrderVerbs(AdminBase):
             return place.order("priority", f"is in lane {lane} already", changed=False)
         detail = {"id": place.found.id, "before": place.found.lane, "after": lane}
         await self._record(place.found.queue, "priority", detail, reason)
-        where = "is in" if place.found.state == "waiting" else "will go to"
+        where = "is in" if place.found.state in {"waiting", "parked"} else "will go to"
         return place.order("priority", f"{where} lane {lane} now", lane=lane)
 
     async def _move(
@@ -257,7 +256,7 @@ def _refuse(job: Found, states: set[str], what: str) -> None:
         return
     instead = {
         "active": "cancel it instead",
-        "parked": f"`job {job.id}` says what it waits behind",
+        "parked": f"it waits {behind_what(job.line)}",
         "held": f"release its type with `resume {job.queue} --type {job.type}`",
         "waiting-children": "it waits for its children",
         "done": "it has run",

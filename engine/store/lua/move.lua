@@ -1,20 +1,28 @@
 -- move: take one job from where it waits and put it elsewhere, or change nothing.
 --
--- KEYS[1]  source     a lane, the delayed set, or the stream of a held type
--- KEYS[2]  target     one of these
--- ARGV[1]  from       lane, delayed or held
--- ARGV[2]  place      the entry's id, or the member of the delayed set
+-- needs: gates, claims
+--
+-- KEYS[1]  source     a lane, the delayed set, the stream of a held type, or a lane's parked jobs
+-- KEYS[2]  target     one of these but the last
+-- KEYS[3…] the 18 keys of `gates`
+-- ARGV[1]  from       lane, delayed, held or parked
+-- ARGV[2]  place      the entry's id, or the member of the sorted set
 -- ARGV[3]  to         lane, delayed or held
 -- ARGV[4]  due_ms     Unix time in ms, for the delayed set
 -- ARGV[5]  packed     lane and fields, as the job is from now on
 -- ARGV[6]  group      consumer group of the lanes
 -- ARGV[7]  released   its consumer that keeps what was handed back
 -- ARGV[8]  deliveries of an entry that was handed back, as the caller saw it
+-- ARGV[9]  name       of the stream that the job lies in or would come back to
+-- ARGV[10] early      1 if it gives away what it holds of the gates: its key's turn, places
+-- ARGV[11] key
+-- ARGV[12] ticket     its place in the order
 --
 -- Returns moved; gone if it is not there any more; active if an engine has it.
 local source, target, from, place, to = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 
-if from == 'delayed' then
+local is_sorted = from == 'delayed' or from == 'parked'
+if is_sorted then
   if not redis.call('ZSCORE', source, place) then
     return 'gone'
   end
@@ -49,7 +57,7 @@ else
   redis.call('XADD', target, '*', unpack(cmsgpack.unpack(ARGV[5]), 2))
 end
 
-if from == 'delayed' then
+if is_sorted then
   redis.call('ZREM', source, place)
 else
   if from == 'lane' then
@@ -59,5 +67,10 @@ else
   if from == 'held' and redis.call('XLEN', source) == 0 then
     redis.call('DEL', source)
   end
+end
+if ARGV[10] == '1' then
+  local entry = ARGV[9] .. '/' .. place
+  gates.leave(gates.lane_of(ARGV[9]), entry, 'early', ARGV[11], ARGV[12], '', '')
+  gates.release_freed()
 end
 return 'moved'

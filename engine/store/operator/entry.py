@@ -40,6 +40,7 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         stream: The stream that it lies in or comes back to: its lane, or that lane's stream of
             jobs that gates let through. Empty for its lane.
         line: For a parked one, what it waits behind: ``k`` and a key, or ``l`` and a limit.
+        member: Likewise, the member that it is.
         entry: Its stream entry's id; empty in the delayed set and where it is parked.
         fields: Its own fields, names and values in turn; empty for done jobs.
         at_ms: See :class:`schemas.story.JobRow`.
@@ -56,6 +57,7 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
     lane: str
     stream: str = ""
     line: bytes = b""
+    member: bytes = b""
     entry: str
     fields: list[bytes]
     at_ms: int
@@ -275,6 +277,7 @@ def parked_entry(queue: str, lane: str, member: bytes) -> Found:
         lane=lane,
         stream=READY.get(lane, lane),
         line=line,
+        member=member,
         entry="",
         fields=fields,
         at_ms=int(ms) if ms.isdigit() else 0,

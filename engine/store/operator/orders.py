@@ -7,11 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import WrongState
 from engine.store.operator.entry import Found
 from engine.store.operator.link import OperatorLink, entry_ms
 from engine.wire.codec import with_meta
-from engine.wire.keys import GROUP, RELEASED, QueueKeys
+from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys
 from engine.wire.packing import pack
 from engine.wire.tombstones import TOMBSTONES_MAX, mark, read_tombstone
 from schemas.job import Meta, Tombstone
@@ -50,29 +49,20 @@ class Orders:
 
     async def to_lane(self, found: Found, lane: str, *, why: str = "") -> Moved:
         """Put a job that waits anywhere at the end of a lane."""
-        return await self._move(found, "lane", lane, 0, why)
+        return await self._move(found, "lane", _stream(found, lane), 0, why)
 
     async def to_end(self, found: Found, tombstone: bytes) -> Moved:
         """Put a job at the end of its lane, with its tombstone, so that no engine starts it."""
-        return await self._move(found, "lane", lane_of(found), 0, "", tombstone=tombstone)
+        stream = _stream(found, lane_of(found))
+        return await self._move(found, "lane", stream, 0, "", tombstone=tombstone)
 
     async def to_delayed(self, found: Found, due_ms: int, *, why: str) -> Moved:
         """Let a job wait until a moment, by the server's clock."""
-        return await self._move(found, "delayed", found.place, due_ms, why)
+        return await self._move(found, "delayed", lane_of(found), due_ms, why)
 
     async def change_lane(self, found: Found, lane: str) -> Moved:
-        """
-        Leave a job where it waits, for another lane.
-
-        Raises:
-            WrongState: It has its turn among the jobs of its key in its lane.
-        """
-        if found.state != "waiting" and found.field(b"key") and ":" in found.place:
-            raise WrongState(
-                f"job {found.id} has the turn of its key in lane {lane_of(found)}, which it keeps "
-                "until it ends, so it cannot go to another lane"
-            )
-        if found.state == "waiting":
+        """Leave a job where it waits, for another lane; its place in the order stays behind."""
+        if found.state in {"waiting", "parked"}:
             return await self.to_lane(found, lane)
         to: Literal["delayed", "held"] = "delayed" if found.state == "delayed" else "held"
         return await self._move(found, to, lane, found.at_ms, "")
@@ -92,44 +82,44 @@ class Orders:
             "waiting": ("lane", keys.streams.get(found.place, keys.lane("normal")), found.entry),
             "delayed": ("delayed", keys.delayed, pack([found.place.encode(), *found.fields])),
             "held": ("held", keys.held(found.type), found.entry),
+            "parked": ("parked", keys.parked(lane_of(found)), found.member),
         }
         source, key, place = places[found.state]
         targets = {"delayed": keys.delayed, "held": keys.held(found.type)}
         target = targets.get(to) or keys.lane(lane)
+        # Others of its key do not wait for a job that was put off, or went elsewhere.
+        early = why == "reschedule" or lane.partition(":")[0] != lane_of(found)
         lost = await self._handed_back(key, found)
         meta = _meta(found, lost=lost, why=why)
         if tombstone:
             meta = msgspec.structs.replace(meta, cancelled=mark(tombstone))
+        if early:
+            meta = msgspec.structs.replace(meta, ticket="")
         packed = pack([lane.encode(), *with_meta(found.fields, meta)])
         moved: bytes = await self._link.script(
             "move",
-            [key, target],
+            [key, target, *keys.gates()],
             *(source, place, to, due_ms, packed, GROUP, RELEASED, lost),
+            *(_source(found), int(early), found.key, found.ticket),
         )
         return {b"moved": "moved", b"active": "active"}.get(moved, "gone")  # type: ignore[return-value]
 
     async def _handed_back(self, key: str, found: Found) -> int:
-        """
-        Count the lost deliveries of an entry that a stopping engine handed back.
-
-        Raises:
-            WrongState: It may hold a turn or a place of a limit, which go with its entry.
-        """
+        """Count the lost deliveries of an entry that a stopping engine handed back."""
         if found.state != "waiting":
             return 0
-        rows, gated = await self._link.many(
-            [
-                (b"XPENDING", key, GROUP, found.entry, found.entry, 1, RELEASED),
-                (b"HEXISTS", QueueKeys(found.queue).control, b"gates"),
-            ]
-        )
-        if (rows and gated) or ":" in found.place:
-            how = "was handed back by a stopping engine and may have" if rows else "has"
-            raise WrongState(
-                f"job {found.id} {how} its turn already, so it cannot be moved; "
-                "an engine takes it up first of all"
-            )
+        command = (b"XPENDING", key, GROUP, found.entry, found.entry, 1, RELEASED)
+        (rows,) = await self._link.many([command])
         return int(rows[0][3]) if rows else 0
+
+
+def _stream(found: Found, lane: str) -> str:
+    """Return the stream by which a job goes to a lane: what has its turn passes the backlog."""
+    return READY[lane] if found.place == READY[lane] else lane
+
+
+def _source(found: Found) -> str:
+    return found.place if found.place.partition(":")[0] in LANES else "normal"
 
 
 def lane_of(found: Found) -> str:

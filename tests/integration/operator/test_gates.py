@@ -314,3 +314,67 @@ async def test_a_waiting_job_is_told_its_place_in_the_lane(
         "waits in lane low, first in line; "
         "by weight lane low has 1 of 5 turns beside normal (2 waiting)"
     )
+
+
+async def test_a_parked_job_is_cancelled_at_once_and_its_line_goes_on(
+    admin: Admin, queue: QueueWriter, engine: GatedEngine
+) -> None:
+    add(queue, "a", "b", "c")
+    await engine.take()
+
+    await admin.cancel("b", queue=QUEUE)
+
+    waiting = await admin.jobs(QUEUE, "waiting", Query())
+    assert [job.id for job in waiting.jobs] == ["b"]
+    assert "; it ends when its turn comes" in await why(admin, "b")
+    await engine.end("a")
+    assert [job.id for job in (await admin.jobs(QUEUE, "parked", Query())).jobs] == []
+
+
+async def test_a_job_that_is_put_off_gives_its_turn_and_its_places_away(
+    admin: Admin, queue: QueueWriter, engine: GatedEngine
+) -> None:
+    await admin.set_limit(QUEUE, "sms", make_rule("sms", concurrency=1))
+    engine.limits = ("sms",)
+    add(queue, "a", "b")
+    queue.enqueue(job_fields(id="x"))
+    assert await engine.take() == ["a"]
+    await engine.end("a")
+    # `b` has its key's turn and waits for the limit, or was let through by it.
+    await engine.take()
+    assert (await admin.limits(QUEUE))[0].used == 1
+    (running,) = engine.running
+    other = {"b": "x", "x": "b"}[running]
+
+    order = await admin.reschedule(other, queue=QUEUE, in_ms=60_000)
+    assert order.changed
+    add(queue, "c")
+    await engine.end(running)
+    assert await engine.take() == ["c"]
+    await engine.end("c")
+    assert (await admin.limits(QUEUE))[0].used == 0
+    assert queue.call("EXISTS", queue.keys.busy("normal")) == 0
+
+
+async def test_a_parked_job_moves_to_another_lane_without_its_place(
+    admin: Admin, queue: QueueWriter, engine: GatedEngine
+) -> None:
+    add(queue, "a", "b")
+    await engine.take()
+
+    assert (await admin.change_priority("b", "high", queue=QUEUE)).changed
+    with pytest.raises(EngineError, match=r"is active"):
+        await admin.change_priority("a", "high", queue=QUEUE)
+
+    assert await engine.take() == ["b"]
+    assert queue.call("HGET", queue.keys.busy("high"), "K") is not None
+
+
+async def test_a_parked_job_is_not_run_out_of_its_order(
+    admin: Admin, queue: QueueWriter, engine: GatedEngine
+) -> None:
+    add(queue, "a", "b")
+    await engine.take()
+
+    with pytest.raises(EngineError, match="it waits behind key K"):
+        await admin.run_now("b", queue=QUEUE)

@@ -154,9 +154,7 @@ async def test_a_held_job_is_brought_to_its_lane(admin: Admin, queue: QueueWrite
     assert queue.call("EXISTS", queue.keys.held(TYPE)) == 0
 
 
-async def test_a_parked_job_is_found_and_left_to_the_engines(
-    admin: Admin, queue: QueueWriter
-) -> None:
+async def test_a_parked_job_is_moved_like_any_that_waits(admin: Admin, queue: QueueWriter) -> None:
     queue.call("HSET", queue.keys.control, "gates", "1")
     for number in range(3):
         ticket = b"%015d-%010d" % (1, number)
@@ -169,11 +167,14 @@ async def test_a_parked_job_is_found_and_left_to_the_engines(
 
     assert (order.state, order.lane, order.changed) == ("parked", "high", True)
     assert tombstone(queue, "p1")
+    assert queue.call("XLEN", queue.keys.lane("high:ready")) == 1
     with pytest.raises(NotFound):
         await cancel(admin, "p7")
-    for verb in (later, now, ahead):
-        with pytest.raises(WrongState, match="parked: it cannot be"):
-            await verb(admin, "p2")
+    with pytest.raises(WrongState, match="parked: it cannot be run now; it waits behind key k"):
+        await now(admin, "p2")
+    assert (await ahead(admin, "p2")).lane == "critical"
+    assert (await later(admin, "p0")).changed
+    assert "ticket" not in str(delayed(queue)["p0"])
 
 
 async def test_an_active_job_is_left_to_its_engine(admin: Admin, queue: QueueWriter) -> None:
@@ -246,7 +247,7 @@ async def test_there_is_a_bound_of_tombstones(admin: Admin, queue: QueueWriter) 
 # Moves.
 
 
-async def test_a_job_that_may_have_its_turn_stays_in_its_lane(
+async def test_a_job_that_is_moved_leaves_its_turn_to_the_next(
     admin: Admin, queue: QueueWriter
 ) -> None:
     """Goal: nobody waits for ever behind a turn that went along to another lane."""
@@ -254,17 +255,19 @@ async def test_a_job_that_may_have_its_turn_stays_in_its_lane(
     entry = queue.enqueue(job_fields(id="back", key="k"))
     queue.deliver()
     queue.hand_back(entry)
-    meta = Meta(id="retried", enqueued_ms=1, attempts=1, why="backoff")
+    first, second = (f"{number:015}-{0:010}" for number in (1, 2))
+    meta = Meta(id="retried", enqueued_ms=1, attempts=1, why="backoff", ticket=first)
+    queue.call("HSET", queue.keys.busy("low"), "k", first)
+    behind = f"kk\0{second}\0".encode() + pack([b"k\0\0\0", *job_fields(id="next", key="k")])
+    queue.call("ZADD", queue.keys.parked("low"), 0, behind)
     due_ms = queue.now_ms() + HOUR_MS
     queue.delay(due_ms, meta, job_fields(key="k"), lane="low:ready")
 
-    for order in (later, ahead):
-        with pytest.raises(WrongState, match="handed back"):
-            await order(admin, "back")
-    with pytest.raises(WrongState, match="turn of its key in lane low"):
-        await ahead(admin, "retried")
+    assert (await ahead(admin, "back")).lane == "critical"
     assert (await later(admin, "retried")).lane == "low"
-    assert delayed(queue)["retried"][1] == "low:ready"
+    assert delayed(queue)["retried"][1] == "low"
+    assert queue.call("XLEN", queue.keys.lane("low:ready")) == 1
+    assert queue.call("HGET", queue.keys.busy("low"), "k").decode() == second
     assert (await cancel(admin, "retried")).state == "delayed"
     assert len(queue.lane("low")) == 1
 

@@ -12,7 +12,7 @@ from schemas.stats import DeadFilter
 from tests.support.monitor import recorded
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
-SCRIPTS = ("redrive", "discard", "control", "audit", "cancel", "move")
+SCRIPTS = ("redrive", "discard", "unblock", "control", "audit", "cancel", "move")
 
 
 async def exercise(admin: Admin, queue: QueueWriter) -> None:
