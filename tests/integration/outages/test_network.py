@@ -72,7 +72,7 @@ async def test_a_settlement_whose_reply_is_lost_counts_once(
     accepted = {send(redis_server, "slow", f"s{n}", gate=str(opened)): 0 for n in range(3)}
     await eventually(lambda: len(ledger.lines(event="start")) == 4, "jobs run")
 
-    proxy.rst_on_reply(request=script("settle").sha)
+    proxy.rst_on_reply(request=script("settle", gated=True).sha)
     opened.touch()
     await proxy.was_reset.wait()
 
@@ -97,7 +97,7 @@ async def test_lost_replies_of_retries_and_deaths_change_nothing(
     for number in range(3):
         for nth in (1, 2, 3):
             job_id = f"f{number}-{nth}"
-            proxy.rst_on_reply(request=script("settle").sha, nth=nth)
+            proxy.rst_on_reply(request=script("settle", gated=True).sha, nth=nth)
             accepted[send(redis_server, "failing", job_id)] = 0
             await proxy.was_reset.wait()
             await eventually(lambda j=job_id: j in ledger.ends(), "ended", limit_s=SOON_S)
