@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.admin.explain import span
 from engine.admin.pressure import fullness_findings
 from engine.admin.schedules import views
+from engine.admin.words import many, span
 from engine.errors import StoreError, StoreUnavailable
 from engine.store.operator import OperatorStore
 from schemas.schedule import ScheduleView
@@ -26,6 +26,7 @@ STATES = (
     ("backlog", "bad", "behind"),
     ("paused", "paused", "paused"),
     ("filling", "warn", "filling up"),
+    ("blocked", "warn", "keys blocked"),
     ("dead", "warn", "jobs die"),
     ("", "well", "well"),
 )
@@ -153,6 +154,7 @@ def queue_findings(stats: QueueStats, *, must: bool, backlog_age_ms_max: int) ->
             action = f"mend it, then python -m engine resume {queue} --type {held.type}"
             findings.append(_error("held", queue, what, action))
     findings += fullness_findings(stats)
+    findings += _blocked(stats)
     if stats.recent.get("dead"):
         what = f"{stats.recent['dead']} jobs of queue {queue} died in the last five minutes"
         action = f"python -m engine dead analyse {queue}"
@@ -178,6 +180,15 @@ def schedule_findings(stats: QueueStats, known: Sequence[ScheduleView]) -> list[
             action = f"python -m engine schedule show {view.name}"
             findings.append(_error("schedules", queue, what, action))
     return findings
+
+
+def _blocked(stats: QueueStats) -> list[Finding]:
+    if stats.gates is None or not stats.gates.blocked_keys:
+        return []
+    keys = many(stats.gates.blocked_keys, "key")
+    what = f"{keys} of queue {stats.queue} blocked by dead jobs, as `order` has it"
+    action = f"python -m engine dead list {stats.queue}, then dead retry or dead discard"
+    return [_warning("blocked", stats.queue, what, action)]
 
 
 def state_of(queue: str, findings: Sequence[Finding]) -> QueueState:

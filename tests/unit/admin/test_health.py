@@ -9,6 +9,7 @@ import pytest
 
 from engine.admin.health import engine_findings, queue_findings, server_findings, state_of
 from engine.cli.queues import worse
+from schemas.gates import GateStats
 from schemas.stats import Finding, HeldType, Server
 from tests.unit.admin.test_explain import engine, queue
 from tests.unit.admin.test_pressure import fullness
@@ -61,6 +62,8 @@ def test_a_server_is_judged(changed: dict[str, Any], expected: list[tuple[str, s
         ({"held": [HeldType(type="a", jobs=1, held=True)]}, True, [("held", "error")]),
         ({"held": [HeldType(type="a", jobs=1, held=False)]}, True, []),
         ({"recent": {"dead": 2}}, True, [("dead", "warning")]),
+        ({"gates": GateStats(blocked_keys=1)}, True, [("blocked", "warning")]),
+        ({"gates": GateStats(parked=9, on_dead="block")}, True, []),
         ({"broken": ["mq:{q}:low"]}, True, [("keys", "error")]),
         ({"fullness": fullness(jobs=79, jobs_max=100)}, True, []),
         ({"fullness": fullness(jobs=80, jobs_max=100)}, True, [("filling", "warning")]),
@@ -93,6 +96,7 @@ HELD_TYPE = HeldType(type="a", jobs=1, held=True)
     [
         ({}, "well"),
         ({"recent": {"dead": 1}}, "jobs die"),
+        ({"recent": {"dead": 1}, "gates": GateStats(blocked_keys=1)}, "keys blocked"),
         ({"recent": {"dead": 1}, "paused": True, "oldest_ms": 60_001}, "paused"),
         ({"recent": {"dead": 1}, "oldest_ms": 60_001}, "behind"),
         ({"fullness": fullness(jobs=9, jobs_max=9), "oldest_ms": 60_001}, "full"),
