@@ -189,13 +189,21 @@ local function tokens_of(name, rule)
   return math.min(rule.burst, tonumber(tokens) + gained)
 end
 
--- Whether a limit lets a job through; if not, also when it may, where time alone can tell.
-function gates.limit_is_open(name)
+-- Until when nobody is let through, or nothing.
+function gates.shut_until(name)
   local closed = tonumber(redis.call('HGET', limits_key, 'x:' .. name) or '0')
   if closed > gates.now then
-    return false, closed
+    return closed
   elseif closed > 0 then
     redis.call('HDEL', limits_key, 'x:' .. name)
+  end
+end
+
+-- Whether a limit lets a job through; if not, also when it may, where time alone can tell.
+function gates.limit_is_open(name)
+  local closed = gates.shut_until(name)
+  if closed then
+    return false, closed
   end
   local rule = rule_of(name)
   if rule and rule.rate > 0 then
@@ -243,6 +251,17 @@ end
 
 local function name_of(limit)
   return (string.gsub(limit, '\2.*', ''))
+end
+
+-- Limits without one of them.
+function gates.without(limits, unwanted)
+  local left = {}
+  for limit in each_limit(limits) do
+    if name_of(limit) ~= unwanted then
+      left[#left + 1] = limit
+    end
+  end
+  return table.concat(left, ' ')
 end
 
 function gates.has_limit(limits, wanted)
@@ -295,7 +314,7 @@ end
 
 function gates.note(place, stage, job, ticket)
   redis.call('HSET', admitted, place, gates.pack({ stage, job.key, ticket, job.unique, job.id,
-    job.limits }))
+    job.limits, job.paid or '' }))
 end
 
 function gates.noted(place)
@@ -303,7 +322,7 @@ function gates.noted(place)
   if packed then
     local items = cmsgpack.unpack(packed)
     return { stage = items[1], key = items[2], ticket = items[3], unique = items[4],
-      id = items[5], limits = items[6] }
+      id = items[5], limits = items[6], paid = items[7] or '' }
   end
 end
 
@@ -325,6 +344,7 @@ function gates.admit(place, job, ticket)
     gates.take_token(name_of(limit))
     gates.take_place(name_of(limit))
   end
+  job.paid = job.limits
   gates.note(place, 'a', job, ticket)
 end
 

@@ -28,14 +28,24 @@ if shut_ms > 0 then
   return 'shut'
 end
 local ticket = ARGV[8] ~= '' and ARGV[8] or gates.ticket_of(entry)
-if not gates.limit_is_open(limit) or gates.waits_before(lane, limit, ticket) then
-  return 'shut'
-end
 local head = cmsgpack.unpack(ARGV[9])
 local held = gates.noted(place) or { key = head[1], ticket = ticket, unique = head[2],
-  id = head[3], limits = '' }
-gates.take_token(limit)
-if not gates.has_limit(held.limits, limit) then
+  id = head[3], limits = '', paid = '' }
+if gates.has_limit(held.limits, limit) then
+  -- It has its place, and paid when it was let through. What it asks for beyond that is taken from
+  -- those to come: to wait would make it start over, and ask for the same once more.
+  if gates.shut_until(limit) then
+    return 'shut'
+  elseif gates.has_limit(held.paid, limit) then
+    held.paid = gates.without(held.paid, limit)
+  else
+    gates.take_token(limit)
+  end
+else
+  if not gates.limit_is_open(limit) or gates.waits_before(lane, limit, ticket) then
+    return 'shut'
+  end
+  gates.take_token(limit)
   gates.take_place(limit)
   held.limits = held.limits == '' and limit or held.limits .. ' ' .. limit
 end
