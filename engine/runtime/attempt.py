@@ -163,7 +163,8 @@ class Admission:
     def passes(self, lease: Lease) -> bool:
         """Tell whether a job that has been given its turn has nothing else to ask for."""
         names = lease.fields[::2]
-        return not self._rules and b"unique" not in names and b"id" not in names
+        limited = any(bound.limited for bound in self.types.values())
+        return not (limited or b"unique" in names or b"id" in names)
 
     def _question(self, job: LiveJob, envelope: Envelope, *, early: bool) -> Question | None:
         """
