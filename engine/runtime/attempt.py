@@ -183,6 +183,7 @@ class Admission:
         limits: tuple[str, ...] = ()
         if bound.limited and not early:
             limits = limits_of(bound.limits, self._rules, envelope.headers, envelope.data)
+            lease.limits = limits
         if not (key or limits or claim or own_id):
             return None
         lease.gated = True

@@ -51,6 +51,7 @@ class Lease(msgspec.Struct, gc=False):
         lost: Set once the store said that another engine holds the entry.
         gated: It may hold something that its end must give back.
         admitted: The gates let it through.
+        limits: What its job goes by besides what its handler asks for.
     """
 
     batch: Batch
@@ -60,6 +61,7 @@ class Lease(msgspec.Struct, gc=False):
     lost: bool = False
     gated: bool = False
     admitted: bool = False
+    limits: tuple[str, ...] = ()
 
 
 class Fetched(msgspec.Struct):
