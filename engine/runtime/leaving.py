@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.limits import SHARE
@@ -51,7 +53,11 @@ def leaves_of(
         fields = job.lease.fields
         # An entry that could not be read may have been noted by its key all the same.
         if how and (job.lease.gated or (gates and len(fields) != 4) or b"key" in fields[::2]):
-            leaves.append(_leave(job, how))
+            leave = _leave(job, how)
+            if _stands_back(ending.decision):
+                # Another job of its id may have taken the value.
+                leave = msgspec.structs.replace(leave, unique="")
+            leaves.append(leave)
     return leaves
 
 
@@ -69,6 +75,13 @@ def _how(decision: to.Decision) -> How | None:
         case to.HandBack():
             return None
     return "free"
+
+
+def _stands_back(decision: to.Decision) -> bool:
+    """Tell whether an earlier job with the same id or value keeps what both ask for."""
+    if isinstance(decision, to.Fold):
+        return True
+    return isinstance(decision, to.DeadLetter) and decision.reason == "id-conflict"
 
 
 def _leave(job: LiveJob, how: How) -> Leave:
