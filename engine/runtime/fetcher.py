@@ -97,6 +97,8 @@ class Fetcher:
         # taken up twice while a reply is on its way.
         self.taking = asyncio.Lock()
         self.in_doubt = False
+        # What was taken up so, which the reply that brings it may still tell of.
+        self._recovered: set[tuple[str, bytes]] = set()
 
     def poke(self) -> None:
         """Look again: a worker is free, or the queue was resumed."""
@@ -236,6 +238,10 @@ class Fetcher:
 
     def take_handed(self, leases: list[Lease]) -> None:
         """Run jobs that a settlement let through for this engine, before what is buffered."""
+        if self._recovered:
+            leases = [lease for lease in leases if _place(lease) not in self._recovered]
+        if not leases:
+            return
         self._settler.took(leases[0].batch.lane, len(leases))
         self._workers.put(leases, first=True)
 
@@ -281,11 +287,24 @@ class Fetcher:
     async def _recover(self) -> None:
         """Take up what was delivered to this engine in replies that got lost."""
         async with self.taking:
-            in_hand: dict[str, set[bytes]] = {}
-            workers = self._workers
-            running = [worker.job.lease for worker in workers.running() if worker.job is not None]
-            asking = self._gatekeeper.leases()
-            for lease in [*workers.todo, *running, *asking, *self._settler.leases()]:
-                in_hand.setdefault(lease.batch.lane, set()).add(lease.entry)
-            self.take_over(await self._store.recover(self._queue, in_hand))
+            found = await self._store.recover(self._queue, self._in_hand())
+            # A settlement may have brought some of it meanwhile, or bring it yet.
+            known = self._in_hand()
+            fresh = [each for each in found if each.entry not in known.get(each.batch.lane, ())]
+            self._recovered.update(map(_place, fresh))
+            self.take_over(fresh)
             self.in_doubt = False
+
+    def _in_hand(self) -> dict[str, set[bytes]]:
+        """Entries that this engine knows of, by stream."""
+        found: dict[str, set[bytes]] = {}
+        workers = self._workers
+        running = [worker.job.lease for worker in workers.running() if worker.job is not None]
+        asking = self._gatekeeper.leases()
+        for lease in [*workers.todo, *running, *asking, *self._settler.leases()]:
+            found.setdefault(lease.batch.lane, set()).add(lease.entry)
+        return found
+
+
+def _place(lease: Lease) -> tuple[str, bytes]:
+    return lease.batch.lane, lease.entry
