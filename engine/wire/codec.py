@@ -142,7 +142,7 @@ def _add_options(
     envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
 ) -> None:
     """Judge what stands beside a type and a payload."""
-    if envelope.meta is None:
+    if envelope.meta is None or _is_unjudged(envelope.meta):
         envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
     envelope.id = _name(found, b"id")
@@ -180,6 +180,11 @@ def _add_family(
     envelope.children = flows.judge_tree(
         raw, lambda fields: parse(fields, entry_ms=enqueued_ms, limits=limits)
     )
+
+
+def _is_unjudged(meta: Meta) -> bool:
+    """Tell whether an entry came to wait behind its key before anybody looked at it."""
+    return bool(meta.ticket) and not (meta.why or meta.redrives)
 
 
 def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:

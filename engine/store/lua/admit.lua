@@ -87,7 +87,7 @@ local function note_keys(last)
   return #found == look_max and gates.ticket_of(found[#found][1])
 end
 
-local function answer(entry, ask)
+local function answer(entry, ask, held)
   local ticket = ask[3] ~= '' and ask[3] or gates.ticket_of(entry)
   local job = { key = ask[4], unique = ask[6], id = ask[5], limits = ask[13] }
   if ask[11] ~= '' and window_ms > 0 then
@@ -119,6 +119,10 @@ local function answer(entry, ask)
     set_aside(entry, fields[2], 'l' .. shut, ticket, job)
     return { 'parked' }
   end
+  -- One that asks before its time asks for no turn, yet may have been given it.
+  if held and held.key ~= '' then
+    job.key = held.key
+  end
   gates.admit(place_of(entry), job, ticket)
   return { 'run' }
 end
@@ -146,7 +150,7 @@ for i, ask in ipairs(asks) do
   elseif noted_to and ask[4] ~= '' and ask[3] == '' and gates.ticket_of(entry) > noted_to then
     answers[i] = { 'again' }
   else
-    answers[i] = answer(entry, ask)
+    answers[i] = answer(entry, ask, held)
   end
 end
 return answers
