@@ -35,6 +35,9 @@ BATCH_MAX = 512
 GATED_MAX = 50
 """The same where ends let other jobs through, which costs the server some ten µs each."""
 
+GATED_BYTES_MAX = 262_144
+"""Of their entries, since those that are let through may be as large, and copying takes time."""
+
 
 class Settled(msgspec.Struct, frozen=True):
     """
@@ -202,7 +205,7 @@ class Settler:
         """Settle batch after batch of one lane until nothing is left."""
         try:
             while lane.successes or lane.endings:
-                most = GATED_MAX if self.gates else BATCH_MAX
+                most = _fitting(lane.successes) if self.gates else BATCH_MAX
                 successes = lane.successes[:most]
                 del lane.successes[:most]
                 room = most - len(successes)
@@ -305,6 +308,16 @@ class Settler:
             self._meter.cancelled += getattr(ending.outcome, "ordered", False)
             if ending.run_us:
                 meter.run.observe(ending.run_us / 1e6)
+
+
+def _fitting(successes: Sequence[Success]) -> int:
+    """How many ends to settle at once where each may let another job through."""
+    size = 0
+    for count, each in enumerate(successes[:GATED_MAX]):
+        size += sum(map(len, each.job.lease.fields))
+        if size > GATED_BYTES_MAX:
+            return count + 1
+    return GATED_MAX
 
 
 def _fail_at(side: str, settlement: Settlement) -> None:

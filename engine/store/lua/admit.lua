@@ -15,12 +15,15 @@
 --           the body, limits
 --
 -- Returns for each question a list: run; parked; full; lost, where the consumer does not hold it;
--- again, where the lane must be noted further first; duplicate and of which job; replaced and by
+-- again, where the lane must be noted further first or enough was read; duplicate and of which job; replaced and by
 -- which; conflict; wait and until when, with the id of a job that this one replaces.
 local stream, group, consumer, name = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local window_ms, line_max, look_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local lane = gates.lane_of(name)
 local is_lane = not string.find(name, ':', 1, true)
+-- What one call reads of entries: copying a MB takes the server some ms.
+local BYTES_MAX = 262144
+local bytes_left = BYTES_MAX
 
 local function place_of(entry)
   return name .. '/' .. entry
@@ -58,33 +61,54 @@ local function set_aside(entry, fields, line, ticket, job)
   gates.forget(place_of(entry))
 end
 
+local function count_bytes(fields)
+  for i = 2, #fields, 2 do
+    bytes_left = bytes_left - #fields[i]
+  end
+end
+
 local function is_usable(key)
   return key and #key > 0 and #key <= 512 and not string.find(key, '[%z\1-\32\127]')
 end
 
--- Keys are noted in the order of the lane, whoever was given the entries, and whoever asks first.
-local function note_keys(last)
-  local from = gates.noted_up_to(lane)
-  local found = redis.call('XRANGE', stream, from and '(' .. from or '-', last, 'COUNT', look_max)
-  for _, row in ipairs(found) do
-    local entry, fields = row[1], row[2]
-    local key, meta = value_of(fields, 'key'), value_of(fields, '_engine')
-    if is_usable(key) and #fields <= 256
-      and not (meta and string.find(meta, '"ticket":"', 1, true)) then
-      local ticket, job = gates.ticket_of(entry), { key = key, unique = '', id = '', limits = '' }
-      if gates.turn(lane, key, ticket) then
-        if not gates.noted(place_of(entry)) then
-          gates.note(place_of(entry), 'r', job, ticket)
-        end
-      elseif gates.parked_count(lane, 'k' .. key) < line_max then
-        set_aside(entry, fields, 'k' .. key, ticket, job)
+local function note_key(entry, fields)
+  local key, meta = value_of(fields, 'key'), value_of(fields, '_engine')
+  if is_usable(key) and #fields <= 256
+    and not (meta and string.find(meta, '"ticket":"', 1, true)) then
+    local ticket, job = gates.ticket_of(entry), { key = key, unique = '', id = '', limits = '' }
+    if gates.turn(lane, key, ticket) then
+      if not gates.noted(place_of(entry)) then
+        gates.note(place_of(entry), 'r', job, ticket)
       end
+    elseif gates.parked_count(lane, 'k' .. key) < line_max then
+      set_aside(entry, fields, 'k' .. key, ticket, job)
     end
   end
-  if #found > 0 then
-    gates.note_up_to(lane, found[#found][1])
+end
+
+-- Keys are noted in the order of the lane, whoever was given the entries, and whoever asks first.
+-- Returns up to where, if there may be more.
+local function note_keys(last)
+  local from, count = gates.noted_up_to(lane), 0
+  local is_more = true
+  while is_more and count < look_max and bytes_left > 0 do
+    -- The first few tell how large the others may be.
+    local fit = count == 0 and 4 or math.floor(bytes_left * count / (BYTES_MAX - bytes_left))
+    local step = math.max(1, math.min(fit, look_max - count))
+    local found = redis.call('XRANGE', stream, from and '(' .. from or '-', last, 'COUNT', step)
+    for _, row in ipairs(found) do
+      from = row[1]
+      count_bytes(row[2])
+      note_key(row[1], row[2])
+    end
+    count = count + #found
+    is_more = #found == step
   end
-  return #found == look_max and gates.ticket_of(found[#found][1])
+  if count > 0 then
+    gates.note_up_to(lane, from)
+  end
+  bytes_left = math.max(bytes_left, 1)
+  return is_more and gates.ticket_of(from)
 end
 
 local function answer(entry, ask, held)
@@ -107,6 +131,7 @@ local function answer(entry, ask, held)
   if not fields then
     return { 'lost' }
   end
+  count_bytes(fields[2])
   if job.key ~= '' and not gates.turn(lane, job.key, ticket) then
     if gates.parked_count(lane, 'k' .. job.key) >= line_max then
       return { 'full' }
@@ -147,7 +172,8 @@ for i, ask in ipairs(asks) do
     answers[i] = { 'lost' }
   elseif held and held.stage == 'a' then
     answers[i] = { 'run' }
-  elseif noted_to and ask[4] ~= '' and ask[3] == '' and gates.ticket_of(entry) > noted_to then
+  elseif bytes_left <= 0
+    or (noted_to and ask[4] ~= '' and ask[3] == '' and gates.ticket_of(entry) > noted_to) then
     answers[i] = { 'again' }
   else
     answers[i] = answer(entry, ask, held)

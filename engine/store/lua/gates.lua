@@ -34,6 +34,9 @@ local gates = {}
 local WEIGHTED = { [0] = 4, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3 }
 gates.FAR = 9e15 -- for limits that no time opens, but the end of a job that holds a place
 local TICKET_CHARS = 26
+local BYTES_MAX = 262144 -- that one script lets through: copying a MB takes the server some ms
+local bytes_moved = 0
+local SHARES_MAX = 64 -- of a limit that are looked at in one script, at some µs each
 
 local clock = redis.call('TIME')
 gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -63,6 +66,9 @@ local function let_through(lane, fields)
   local ready = ready_keys[lane]
   if redis.call('EXISTS', ready) == 0 then
     redis.call('XGROUP', 'CREATE', ready, 'engine', '0', 'MKSTREAM')
+  end
+  for i = 2, #fields, 2 do
+    bytes_moved = bytes_moved + #fields[i]
   end
   local entry = redis.call('XADD', ready, '*', unpack(fields))
   gates.released[lane] = (gates.released[lane] or 0) + 1
@@ -348,43 +354,78 @@ function gates.admit(place, job, ticket)
   gates.note(place, 'a', job, ticket)
 end
 
-local function next_of_lane(lane, limit)
+-- Lines of a limit's shares, with what each has had: a window of them where there are many, which
+-- moves on with each script. Read once in a script, since each line costs two calls.
+local windows = {}
+local function window_of(lane, limit)
+  local name = lane .. limit
+  if not windows[name] then
+    local line, cursor_field = 'l' .. limit, 'c:' .. LANE_NAMES[lane] .. ':' .. limit
+    local cursor = redis.call('HGET', limits_key, cursor_field)
+    local lines, from, wrapped = {}, '[' .. (cursor or line .. '\2'), not cursor
+    while #lines < SHARES_MAX do
+      local to = wrapped and cursor and '(' .. cursor or '(' .. line .. '\3'
+      local member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, to, 'LIMIT', 0, 1)[1]
+      if member then
+        local found = string.match(member, '^([^%z]+)%z')
+        local had = tonumber(redis.call('HGET', limits_key, 'v:' .. string.sub(found, 2)) or '0')
+        lines[#lines + 1] = { line = found, had = had }
+        from = '[' .. found .. '\1'
+      elseif wrapped then
+        break
+      else
+        wrapped, from = true, '[' .. line .. '\2'
+      end
+    end
+    if #lines == SHARES_MAX then
+      redis.call('HSET', limits_key, cursor_field, lines[#lines].line .. '\1')
+    elseif cursor then
+      redis.call('HDEL', limits_key, cursor_field)
+    end
+    windows[name] = lines
+  end
+  return windows[name]
+end
+
+-- The first of a limit's line; or where it shares itself out, of the share that has had the least.
+local function next_of_lane(lane, limit, is_stale)
   local line = 'l' .. limit
   local member, ticket = first_of(lane, line)
   if member then
     return line, member, ticket
   end
-  -- Shares of a limit: the line whose share has had the least comes first.
-  local best, best_line, from = nil, nil, '[' .. line .. '\2'
-  for _ = 1, 200 do
-    member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, '(' .. line .. '\3', 'LIMIT', 0, 1)[1]
-    if not member then
-      break
+  local lines = window_of(lane, limit)
+  while #lines > 0 do
+    local best = 1
+    for i = 2, #lines do
+      if lines[i].had < lines[best].had then
+        best = i
+      end
     end
-    local found = string.match(member, '^([^%z]+)%z')
-    local had = tonumber(redis.call('HGET', limits_key, 'v:' .. string.sub(found, 2)) or '0')
-    if not best or had < best then
-      best, best_line = had, found
+    member, ticket = first_of(lane, lines[best].line)
+    if member then
+      return lines[best].line, member, ticket, lines[best]
     end
-    from = '[' .. found .. '\1'
+    table.remove(lines, best)
+    is_stale = true
   end
-  if best then
-    member, ticket = first_of(lane, best_line)
-    return best_line, member, ticket
+  windows[lane .. limit] = nil
+  if is_stale then
+    return next_of_lane(lane, limit)
   end
 end
 
 local function next_waiting(limit)
   local turn = redis.call('HINCRBY', limits_key, 'turn', 1)
   for _, lane in ipairs({ 1, WEIGHTED[turn % 21], 2, 3, 4 }) do
-    local line, member, ticket = next_of_lane(lane, limit)
+    local line, member, ticket, share = next_of_lane(lane, limit)
     if line then
-      return lane, line, member, ticket
+      return lane, line, member, ticket, share
     end
   end
 end
 
-local function count_share(line)
+local function count_share(line, entry)
   local limit, share = string.match(line, '^l([^\2]+)\2(.+)$')
   if limit then
     local text = redis.call('HGET', control_key, 'limit:' .. limit) or ''
@@ -392,7 +433,8 @@ local function count_share(line)
     local field, all = 'v:' .. limit .. '\2' .. share, 'v:' .. limit
     local now = tonumber(redis.call('HGET', limits_key, all) or '0')
     local had = math.max(now, tonumber(redis.call('HGET', limits_key, field) or '0'))
-    redis.call('HSET', limits_key, all, had, field, had + 1 / math.max(1, weight))
+    entry.had = had + 1 / math.max(1, weight)
+    redis.call('HSET', limits_key, all, had, field, entry.had)
   end
 end
 
@@ -400,7 +442,11 @@ end
 function gates.release(name, most)
   local moved = 0
   for _ = 1, most do
-    local lane, line, member, ticket = next_waiting(name)
+    if bytes_moved > BYTES_MAX then
+      gates.wake(name, gates.now)
+      break
+    end
+    local lane, line, member, ticket, share = next_waiting(name)
     if not lane then
       redis.call('ZREM', due_key, name)
       break
@@ -417,7 +463,7 @@ function gates.release(name, most)
       gates.park(lane, 'l' .. shut, ticket, job, fields)
     else
       gates.admit(let_through(lane, fields), job, ticket)
-      count_share(line)
+      count_share(line, share)
     end
     moved = moved + 1
   end
@@ -425,6 +471,35 @@ function gates.release(name, most)
     gates.wake(name, gates.now)
   end
   return moved
+end
+
+-- Forget what says no more than nothing would: full buckets, shares that time has overtaken, ends of
+-- closings. A queue may have had limits of very many groups.
+function gates.forget_limits(count)
+  local page = redis.call('HSCAN', limits_key, redis.call('HGET', limits_key, 'scan') or '0',
+    'COUNT', count)
+  for i = 1, #page[2], 2 do
+    local field, value = page[2][i], page[2][i + 1]
+    local kind, name = string.match(field, '^(%a):(.+)$')
+    local is_over = false
+    if kind == 't' then
+      local rule = rule_of(name)
+      is_over = not rule or rule.rate == 0 or tokens_of(name, rule) >= rule.burst
+    elseif kind == 'x' then
+      is_over = tonumber(value) <= gates.now
+    elseif kind == 'v' and string.find(name, '\2', 1, true) then
+      local all = redis.call('HGET', limits_key, 'v:' .. name_of(name))
+      is_over = tonumber(value) <= tonumber(all or '0')
+    end
+    if is_over then
+      redis.call('HDEL', limits_key, field)
+    end
+  end
+  if page[1] == '0' then
+    redis.call('HDEL', limits_key, 'scan')
+  else
+    redis.call('HSET', limits_key, 'scan', page[1])
+  end
 end
 
 -- The end of an entry: `how` is free or dead where the job has ended, keep where it comes back and

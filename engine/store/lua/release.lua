@@ -17,6 +17,9 @@ for _, name in ipairs(names) do
   end
 end
 gates.forget_claims(200)
+if ARGV[2] == '1' then
+  gates.forget_limits(200)
+end
 local next = redis.call('ZRANGE', due_limits, 0, 0, 'WITHSCORES')
 if #next == 0 or tonumber(next[2]) >= gates.FAR then
   return { moved, -1 }
