@@ -146,9 +146,11 @@ class Server:
         entries = await self.call("XRANGE", self.keys.events, "-", "+")
         return [msgspec.json.decode(fields[1]) for _, fields in entries]
 
-    async def until(self, holds: Callable[[], Any], what: str = "the condition") -> Any:
+    async def until(
+        self, holds: Callable[[], Any], what: str = "the condition", *, limit_s: float = LIMIT_S
+    ) -> Any:
         """Wait until an awaited condition is true, and return it."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + limit_s
         while not (found := await holds()):
             assert time.monotonic() < deadline, f"waited in vain for {what}"
             await asyncio.sleep(0.01)
