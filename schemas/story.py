@@ -21,8 +21,8 @@ class JobRow(View, frozen=True, kw_only=True):
         lane: Its lane.
         state: Where it is.
         entry: The stream entry that holds it; empty for delayed jobs.
-        at_ms: Unix ms of what the state is about: came into its lane (waiting, held), last sign
-            of life (active), due (delayed), ended (done, dead).
+        at_ms: Unix ms of what the state is about: came into its lane (waiting, parked, held), last
+            sign of life (active), due (delayed), ended (done, dead).
         enqueued_ms: Unix ms of the producer's XADD; 0 where that was not kept.
         attempts: Attempts spent.
         size_bytes: Size of its fields.

@@ -209,6 +209,8 @@ class Explainer:
                 return f"which is dead and blocks it: {_how_to_unblock(job, job.unable())}"
             case "delayed":
                 return f"which {self._delayed(job, stats).partition(';')[0]}"
+            case "waiting-children":
+                return f"which {self._waits_for_children(job, stats).partition(';')[0]}"
             case "held":
                 return f"which was set aside, since its type {job.type} is held"
             case "parked" if turn.limit is not None:

@@ -158,6 +158,7 @@ def retry(frame: Frame, queue: str, ids: tuple[str, ...], **options: Any) -> int
     Bring dead letters back to their lanes, as if they were enqueued now.
 
     Attempts and ttl count anew. Each comes back once, whoever else retries it.
+    One with an ordering key comes before all that wait for that key.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from engine.errors import Malformed
 from engine.store.operator.entry import Found, packed_entry
 from engine.store.operator.link import OperatorLink, entry_ms
 from engine.wire.flows import CHILDREN, FAMILY, child_id, job_of, read_children, read_family
-from engine.wire.keys import QueueKeys
+from engine.wire.keys import QueueKeys, lane_of
 from schemas.flow import SENT
 from schemas.story import ChildRow, ChildState
 
@@ -61,13 +61,14 @@ async def _flows(link: OperatorLink, keys: QueueKeys, names: Sequence[str]) -> l
         if job is None or states is None:
             # It went on between the two reads.
             continue
-        lane, fields = packed_entry(job)
+        stream, fields = packed_entry(job)
         opened = name.rpartition("/")[2].partition("-")[2]
         found.append(
             Found(
                 queue=keys.queue,
                 state="waiting-children",
-                lane=lane,
+                lane=lane_of(stream),
+                stream=stream,
                 entry="",
                 fields=fields,
                 at_ms=entry_ms(opened.encode()),

@@ -248,7 +248,7 @@ class GateReader:
             in_lane = await self._jobs.at(keys.queue, lane, entry_of(ticket))
             if in_lane is not None:
                 return in_lane
-            states = ("delayed", "parked", "waiting", "active", "held")
+            states = ("delayed", "parked", "waiting", "active", "waiting-children", "held")
         types = await self._types(keys) if not is_dead else ()
         for state in states:
             wanted = Wanted(

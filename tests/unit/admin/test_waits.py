@@ -75,6 +75,10 @@ RETRY = Meta(id="x", enqueued_ms=1, why="backoff", attempts=2, ticket=TICKET)
             "behind job x of key K, which waits 38 s for its retry, after 2 attempts, until 01:47",
         ),
         (
+            turn(holder("waiting-children", states="sd")),
+            "behind job x of key K, which waits for 1 of 2 children",
+        ),
+        (
             turn(holder("waiting")),
             "behind job x of key K, which waits in its lane for an engine",
         ),
