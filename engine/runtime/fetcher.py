@@ -233,6 +233,10 @@ class Fetcher:
 
     def _hand_over(self, lane: str, leases: list[Lease]) -> None:
         if leases:
+            if lane not in LANES:
+                # Whatever it is asked for now, it may hold a place under a rule that is gone.
+                for lease in leases:
+                    lease.gated = True
             self._settler.took(lane, len(leases))
             self._workers.put(leases, first=lane_of(lane) == STRICT)
 
@@ -255,6 +259,8 @@ class Fetcher:
             # Our own expired lease may have come back to us: the earlier one counts no more.
             self._workers.lost(lease.batch.lane, {lease.entry})
             self._gatekeeper.lost(lease.batch.lane, {lease.entry})
+            # The engine that had it may have asked for more than this one would.
+            lease.gated = self.streams is not LANES
             self._settler.took(lease.batch.lane, 1)
         self._workers.put(leases)
 

@@ -236,6 +236,25 @@ async def test_rules_change_live(server: Server) -> None:
         await nothing_left(server)
 
 
+async def test_places_come_back_whose_rule_went_while_they_were_held(server: Server) -> None:
+    """
+    Goal: jobs that were let through, or handed back, give their places back without any rule.
+
+    Method: an engine stops while five run; the rule goes; another engine takes them up.
+    """
+    work = Work()
+    await rule(server, "queue", concurrency=5)
+    await server.add_many([fields("x", n, key=None, waits=True) for n in range(20)])
+    async with engines(work, server.url, 1, concurrency=5, grace_s=0.05):
+        await until(lambda: work.running["all"] == 5)
+    await server.call("HDEL", KEYS.control, "limit:queue")
+    for number in range(20):
+        work.open("x", number)
+    async with engines(work, server.url, 1, concurrency=5):
+        await server.until_ended(20)
+        await nothing_left(server)
+
+
 async def test_shares_get_their_weight_and_nothing_is_left_idle(server: Server) -> None:
     """
     Goal: while both wait, the heavier share gets three starts for each of the other; alone, a
