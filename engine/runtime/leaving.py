@@ -48,8 +48,10 @@ def leaves_of(
             # Who cancels a job does not want others to wait for it.
             how = "free"
         fields = job.lease.fields
-        # An entry that could not be read may have been noted by its key all the same.
-        if how and (job.lease.gated or (gates and len(fields) != 4) or b"key" in fields[::2]):
+        # An entry that could not be read may have been noted by its key all the same. Whoever waits
+        # for a limit is put behind it by the settlement that knows of gates.
+        asked = job.lease.gated or isinstance(ending.decision, to.WaitFor)
+        if how and (asked or (gates and len(fields) != 4) or b"key" in fields[::2]):
             leaves.append(_leave(job, how))
     return leaves
 

@@ -55,6 +55,7 @@ class GatesModel(ClaimsModel):
         line_max: int,
     ) -> list[Answer]:
         self._use_gates()
+        self.aside.clear()
         last = b""
         for question in questions:
             if _is_new_and_keyed(stream, question):
@@ -64,7 +65,9 @@ class GatesModel(ClaimsModel):
         for question in questions:
             entry = question.entry
             held = self.admitted.get((stream, entry))
-            if not self._holds(consumer, stream, entry, question.deliveries):
+            if entry in self.aside:
+                answers.append(Answer("parked"))
+            elif not self._holds(consumer, stream, entry, question.deliveries):
                 answers.append(Answer("lost"))
             elif held is not None and held.stage == "a":
                 answers.append(Answer("run"))
@@ -133,6 +136,7 @@ class GatesModel(ClaimsModel):
         self._park(lane_of(stream), line, ticket, head, fields)
         self._group(stream).pending.pop(entry, None)
         self.admitted.pop((stream, entry), None)
+        self.aside.add(entry)
         self.emit(Parked(self.name, stream, entry, line))
 
     def limit(

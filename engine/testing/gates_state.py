@@ -74,6 +74,7 @@ class GatesState(UpkeepModel):
         taken: ``u<value>`` or ``i<id>`` → by whom.
         released: Lane → jobs that the present call has let through.
         freed: Limit → places that the present call has given back.
+        aside: Entries that the present call has taken out of their stream.
     """
 
     def _clear(self) -> None:
@@ -90,6 +91,7 @@ class GatesState(UpkeepModel):
         self.taken: dict[str, Taken] = {}
         self.released: Counter[str] = Counter()
         self.freed: Counter[bytes] = Counter()
+        self.aside: set[bytes] = set()
 
     def gates_ms(self) -> int:
         """The server's Unix ms, as scripts see it."""

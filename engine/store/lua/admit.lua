@@ -21,6 +21,7 @@ local stream, group, consumer, name = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local window_ms, line_max, look_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local lane = gates.lane_of(name)
 local is_lane = not string.find(name, ':', 1, true)
+local aside = {} -- entries that this call has taken out of the stream
 
 local function place_of(entry)
   return name .. '/' .. entry
@@ -56,6 +57,7 @@ local function set_aside(entry, fields, line, ticket, job)
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
   gates.forget(place_of(entry))
+  aside[entry] = true
 end
 
 local function is_usable(key)
@@ -139,7 +141,9 @@ for i, ask in ipairs(asks) do
   local entry = ask[1]
   local row = redis.call('XPENDING', stream, group, entry, entry, 1, consumer)[1]
   local held = gates.noted(place_of(entry))
-  if not row or row[4] ~= tonumber(ask[2]) then
+  if aside[entry] then
+    answers[i] = { 'parked' }
+  elseif not row or row[4] ~= tonumber(ask[2]) then
     answers[i] = { 'lost' }
   elseif held and held.stage == 'a' then
     answers[i] = { 'run' }
