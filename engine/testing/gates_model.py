@@ -151,17 +151,27 @@ class GatesModel(ClaimsModel):
             self.shut[limit] = max(self.shut.get(limit, 0), self.gates_ms() + shut_ms)
             return "shut"
         ticket = question.ticket.encode() or ticket_of(entry).encode()
-        is_open, _ = self._limit_is_open(limit)
-        if not is_open or self._waits_before(lane_of(stream), limit, ticket):
+        fresh = Noted("a", _head_of(question)._replace(limits=b""), ticket)
+        held = self.admitted.get((stream, entry), fresh)
+        if not self._may_use(lane_of(stream), limit, ticket, held):
             return "shut"
-        held = self.admitted.get((stream, entry))
-        head = held.head if held else _head_of(question)._replace(limits=b"")
-        self._take_token(limit)
+        head = held.head
         if limit not in map(name_of, head.limits.split()):
             self.places[limit] += 1
             head = head._replace(limits=b" ".join([*head.limits.split(), limit]))
-        self.admitted[stream, entry] = Noted("a", head, held.ticket if held else ticket)
+        self.admitted[stream, entry] = Noted("a", head, held.ticket, held.used | {limit})
         return "open"
+
+    def _may_use(self, lane: str, limit: bytes, ticket: bytes, held: Noted) -> bool:
+        has_place = limit in map(name_of, held.head.limits.split())
+        if has_place and limit not in held.used:
+            # It was let through by this limit before it started, and uses what it was given.
+            return self._shut_until(limit) is None
+        is_open, _ = self._limit_is_open(limit, has_place=has_place)
+        if is_open and not self._waits_before(lane, limit, ticket):
+            self._take_token(limit)
+            return True
+        return False
 
     def release(self, *, count: int, every: bool) -> Released:
         """See :meth:`engine.store.gates.GateStore.release`."""

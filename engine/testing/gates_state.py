@@ -41,11 +41,13 @@ class Noted(msgspec.Struct, frozen=True):
         stage: ``a`` once the gates let it start; ``r`` where it has its turn.
         head: What it asked for.
         ticket: Its place in the order.
+        used: Limits that its handler has asked for.
     """
 
     stage: Literal["a", "r"]
     head: Head
     ticket: bytes
+    used: frozenset[bytes] = frozenset()
 
 
 class Taken(msgspec.Struct, frozen=True):

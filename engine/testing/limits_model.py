@@ -45,18 +45,26 @@ class LimitsModel(GatesState):
         gained = max(0, self.gates_ms() - at_ms) * rule.rate / rule.per_ms
         return min(rule.burst, tokens + gained)
 
-    def _limit_is_open(self, name: bytes) -> tuple[bool, float | None]:
+    def _shut_until(self, name: bytes) -> int | None:
+        """Until when a limit lets nobody through, if it is so."""
+        if self.shut.get(name, 0) > self.gates_ms():
+            return self.shut[name]
+        self.shut.pop(name, None)
+        return None
+
+    def _limit_is_open(self, name: bytes, *, has_place: bool = False) -> tuple[bool, float | None]:
         """Whether a limit lets a job through; if not, when it may, where time alone can tell."""
         now_ms = self.gates_ms()
-        if self.shut.get(name, 0) > now_ms:
-            return False, self.shut[name]
-        self.shut.pop(name, None)
+        shut_ms = self._shut_until(name)
+        if shut_ms is not None:
+            return False, shut_ms
         rule = self._rule_of(name)
         if rule is not None and rule.rate > 0:
             tokens = self._tokens_of(name, rule)
             if tokens < 1:
                 return False, now_ms + max(1, math.ceil((1 - tokens) * rule.per_ms / rule.rate))
-        return not (rule is not None and 0 < rule.places <= self.places[name]), None
+        is_full = rule is not None and 0 < rule.places <= self.places[name]
+        return has_place or not is_full, None
 
     def _take_token(self, name: bytes) -> None:
         rule = self._rule_of(name)

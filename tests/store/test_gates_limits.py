@@ -34,7 +34,7 @@ async def rule(rig: Rig, name: str, **parts: object) -> None:
 async def jobs(hand: Hand, *names: str, lane: str = "normal", **more: str) -> list[Lease]:
     for name in names:
         await hand.rig.add(lane, fields(id=name, **more))
-    return await hand.take(stream=lane)
+    return await hand.take(stream=lane, count=100)
 
 
 async def places(rig: Rig) -> dict[bytes, bytes]:
@@ -313,6 +313,17 @@ async def test_a_job_that_met_a_limit_waits_for_it(rig: Rig, a: Hand, b: Hand) -
     assert await a.store.limit(QUEUE, "normal:ready", question(again), "sms") == "open"
     await a.end(again)
     assert ids(await b.let_through()) == ["j3"]
+
+
+async def test_a_job_uses_once_what_it_was_let_through_with(rig: Rig, a: Hand) -> None:
+    """Each further use is one more for the rate; its place is its own."""
+    await rule(rig, "sms", rate=0.001, burst=2, concurrency=1)
+    (first,) = await jobs(a, "j1")
+    assert await a.ask(first, limits=("sms",)) == ["run"]
+
+    words = [await a.store.limit(QUEUE, "normal", question(first), "sms") for _ in range(3)]
+
+    assert words == ["open", "open", "shut"]
 
 
 async def test_a_job_behind_a_limit_that_is_open_goes_at_once(rig: Rig, a: Hand) -> None:

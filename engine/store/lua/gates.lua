@@ -189,13 +189,21 @@ local function tokens_of(name, rule)
   return math.min(rule.burst, tonumber(tokens) + gained)
 end
 
--- Whether a limit lets a job through; if not, also when it may, where time alone can tell.
-function gates.limit_is_open(name)
-  local closed = tonumber(redis.call('HGET', limits_key, 'x:' .. name) or '0')
-  if closed > gates.now then
-    return false, closed
-  elseif closed > 0 then
+-- Until when a limit lets nobody through, if it is so.
+function gates.shut_until(name)
+  local shut = tonumber(redis.call('HGET', limits_key, 'x:' .. name) or '0')
+  if shut > gates.now then
+    return shut
+  elseif shut > 0 then
     redis.call('HDEL', limits_key, 'x:' .. name)
+  end
+end
+
+-- Whether a limit lets a job through; if not, also when it may, where time alone can tell.
+function gates.limit_is_open(name, has_place)
+  local shut = gates.shut_until(name)
+  if shut then
+    return false, shut
   end
   local rule = rule_of(name)
   if rule and rule.rate > 0 then
@@ -204,7 +212,7 @@ function gates.limit_is_open(name)
       return false, gates.now + math.max(1, math.ceil((1 - tokens) * rule.per_ms / rule.rate))
     end
   end
-  if rule and rule.places > 0
+  if rule and rule.places > 0 and not has_place
     and tonumber(redis.call('HGET', limits_key, 'u:' .. name) or '0') >= rule.places then
     return false
   end
@@ -295,7 +303,7 @@ end
 
 function gates.note(place, stage, job, ticket)
   redis.call('HSET', admitted, place, gates.pack({ stage, job.key, ticket, job.unique, job.id,
-    job.limits }))
+    job.limits, job.used or '' }))
 end
 
 function gates.noted(place)
@@ -303,7 +311,7 @@ function gates.noted(place)
   if packed then
     local items = cmsgpack.unpack(packed)
     return { stage = items[1], key = items[2], ticket = items[3], unique = items[4],
-      id = items[5], limits = items[6] }
+      id = items[5], limits = items[6], used = items[7] }
   end
 end
 

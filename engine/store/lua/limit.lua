@@ -28,16 +28,26 @@ if shut_ms > 0 then
   return 'shut'
 end
 local ticket = ARGV[8] ~= '' and ARGV[8] or gates.ticket_of(entry)
-if not gates.limit_is_open(limit) or gates.waits_before(lane, limit, ticket) then
-  return 'shut'
-end
 local head = cmsgpack.unpack(ARGV[9])
 local held = gates.noted(place) or { key = head[1], ticket = ticket, unique = head[2],
-  id = head[3], limits = '' }
-gates.take_token(limit)
-if not gates.has_limit(held.limits, limit) then
+  id = head[3], limits = '', used = '' }
+local has_place, has_used = gates.has_limit(held.limits, limit), gates.has_limit(held.used, limit)
+if has_place and not has_used then
+  -- It was let through by this limit before it started, and uses now what it was given.
+  if gates.shut_until(limit) then
+    return 'shut'
+  end
+elseif not gates.limit_is_open(limit, has_place) or gates.waits_before(lane, limit, ticket) then
+  return 'shut'
+else
+  gates.take_token(limit)
+end
+if not has_place then
   gates.take_place(limit)
   held.limits = held.limits == '' and limit or held.limits .. ' ' .. limit
+end
+if not has_used then
+  held.used = held.used == '' and limit or held.used .. ' ' .. limit
 end
 gates.note(place, 'a', held, held.ticket)
 return 'open'
