@@ -185,6 +185,7 @@ class Admission:
         if not (key or limits or claim or own_id):
             return None
         lease.gated = True
+        lease.limits = limits
         return Question(
             entry=lease.entry,
             deliveries=lease.deliveries,

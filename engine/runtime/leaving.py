@@ -7,6 +7,7 @@ from typing import Protocol
 
 from engine.core import decision as to
 from engine.core import outcome as was
+from engine.core.limits import SHARE
 from engine.runtime.jobs import LiveJob
 from engine.store.gates import How, Leave
 from engine.wire.keys import READY
@@ -93,10 +94,13 @@ def comes_back_to(job: LiveJob, decision: to.Decision) -> str:
 
 
 def head_of(job: LiveJob, limit: str) -> list[str]:
-    """What a job asks for that waits for a limit, besides that limit itself."""
+    """What a job asks for that waits for a limit: this one, and those that it began under."""
     envelope = job.envelope
     key, unique = (envelope.key, envelope.unique) if envelope is not None else ("", "")
-    return [key, unique, job.id, limit]
+    limits = job.lease.limits
+    if limit not in (each.partition(SHARE)[0] for each in limits):
+        limits = (*limits, limit)
+    return [key, unique, job.id, " ".join(limits)]
 
 
 def ticket_kept(job: LiveJob, decision: to.Decision) -> str:

@@ -51,6 +51,7 @@ class Lease(msgspec.Struct, gc=False):
         lost: Set once the store said that another engine holds the entry.
         gated: It may hold something that its end must give back.
         admitted: The gates let it through.
+        limits: The limits that it was asked for by, which it goes by again if it comes back.
     """
 
     batch: Batch
@@ -60,6 +61,7 @@ class Lease(msgspec.Struct, gc=False):
     lost: bool = False
     gated: bool = False
     admitted: bool = False
+    limits: tuple[str, ...] = ()
 
 
 class Fetched(msgspec.Struct):
