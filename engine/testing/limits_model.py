@@ -112,6 +112,7 @@ class LimitsModel(GatesState):
     def record_behind(self, settlement: Settlement) -> None:
         """Keep the jobs whose handlers met a limit."""
         for each in settlement.behind:
+            self._use_gates()
             self._put_behind(each)
 
     def _put_behind(self, each: Behind) -> None:

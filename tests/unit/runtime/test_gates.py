@@ -94,7 +94,7 @@ async def test_a_job_that_waits_for_a_named_limit_keeps_its_others() -> None:
 
 @pytest.mark.parametrize("rule", [{"concurrency": 1}, {"rate": 1, "burst": 1}])
 async def test_a_named_limit_lets_all_through_in_the_end(rule: dict[str, float]) -> None:
-    """What a job was let through with serves for its first question; else it would wait for ever."""
+    """What a job was let through with serves for its first question, or it would wait on."""
     journal = Journal()
     registry = app(journal)
     registry.limit(QUEUE, "sms", **rule)  # type: ignore[arg-type]
