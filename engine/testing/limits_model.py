@@ -12,7 +12,7 @@ from engine.store.gates import Behind
 from engine.testing.gates_state import FAR, GatesState, Head, Noted, contents
 from schemas.rules import LANES
 
-WEIGHTED = ("low", *("normal",) * 4, *("high", *("normal",) * 4) * 3)
+WEIGHTED = ("low", *(("high",) * 4 + ("normal",)) * 4)
 SHARES_MAX = 200
 """Lines of one limit that are compared."""
 

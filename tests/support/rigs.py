@@ -175,8 +175,13 @@ class MemoryRig:
         return {f"{stream}/{entry.decode()}" for stream, entry in self.queue.admitted}
 
     async def let_pass(self, milliseconds: int) -> None:
-        """Let time pass for gates."""
+        """Let time pass for gates alone."""
         self.model.advance(milliseconds)
+        for packed in self.queue.delayed:
+            self.queue.delayed[packed] += milliseconds
+        for stream in self.queue.streams.values():
+            for line in stream.group.pending.values() if stream.group else ():
+                line.delivered_ms += milliseconds
 
     async def occupy(self, key: str) -> None:
         self.queue.occupied.add(key)

@@ -38,7 +38,7 @@ local TICKET_CHARS = 26
 local clock = redis.call('TIME')
 gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 gates.released = {}
-gates.freed = {}
+gates.freed = {} -- limits of which places were given back, in that order, and how many of each
 
 -- The packing of engine/wire/packing.py, which both sides read.
 function gates.pack(items)
@@ -429,6 +429,9 @@ function gates.leave(lane, place, how, key, ticket, unique, id)
       for limit in each_limit(held.limits) do
         give_back(name_of(limit))
         local name = name_of(limit)
+        if not gates.freed[name] then
+          gates.freed[#gates.freed + 1] = name
+        end
         gates.freed[name] = (gates.freed[name] or 0) + 1
       end
     end
@@ -443,9 +446,9 @@ end
 
 -- Places were given back: whoever waits for them goes on.
 function gates.release_freed()
-  for name, count in pairs(gates.freed) do
+  for _, name in ipairs(gates.freed) do
     if redis.call('ZSCORE', due_key, name) then
-      gates.release(name, count)
+      gates.release(name, gates.freed[name])
     end
   end
 end
