@@ -47,7 +47,7 @@ def ticket(lease: Lease) -> str:
 def question(lease: Lease, **asks: Any) -> Question:
     """May this job start? It asks for its own key, if nothing else is said."""
     told = meta(lease)
-    given = {
+    given: dict[str, Any] = {
         "entry": lease.entry,
         "deliveries": lease.deliveries,
         "ticket": told.ticket if told else "",
