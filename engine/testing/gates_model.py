@@ -15,7 +15,7 @@ import orjson
 from engine.store.admission import LOOK_MAX, QUESTIONS_MAX
 from engine.store.gates import Answer, Question, Released, ticket_of
 from engine.testing.claims_model import ClaimsModel
-from engine.testing.events import Admitted, Parked
+from engine.testing.events import Parked
 from engine.testing.gates_state import FAR, Head, Noted
 from engine.testing.limits_model import name_of
 from engine.testing.streams import ZERO, parse_id
@@ -74,7 +74,7 @@ class GatesModel(ClaimsModel):
             elif noted_to and question.key and not question.ticket and ticket_of(entry) > noted_to:
                 answers.append(Answer("again"))
             else:
-                answers.append(self._answer(consumer, stream, question, id_window_ms, line_max))
+                answers.append(self._answer(stream, question, id_window_ms, line_max))
         return answers
 
     def _note_keys(self, lane: str, last: bytes, line_max: int) -> str:
@@ -101,9 +101,7 @@ class GatesModel(ClaimsModel):
         elif self._parked_count(lane, b"k" + key) < line_max:
             self._set_aside(lane, entry, b"k" + key, ticket, head)
 
-    def _answer(
-        self, consumer: str, stream: str, question: Question, id_window_ms: int, line_max: int
-    ) -> Answer:
+    def _answer(self, stream: str, question: Question, id_window_ms: int, line_max: int) -> Answer:
         entry, lane = question.entry, lane_of(stream)
         ticket = question.ticket.encode() or ticket_of(entry).encode()
         head = _head_of(question)
@@ -127,7 +125,6 @@ class GatesModel(ClaimsModel):
             self._set_aside(stream, entry, b"l" + shut, ticket, head)
             return Answer("parked")
         self._let_start(stream, entry, head, ticket)
-        self.emit(Admitted(self.name, consumer, stream, entry))
         return Answer("run")
 
     def _set_aside(self, stream: str, entry: bytes, line: bytes, ticket: bytes, head: Head) -> None:

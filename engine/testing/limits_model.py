@@ -9,6 +9,7 @@ from typing import NamedTuple
 from engine.core.limits import LimitRule, read_rule
 from engine.store.base import Settlement
 from engine.store.gates import Behind
+from engine.testing.events import Admitted
 from engine.testing.gates_state import FAR, GatesState, Head, Noted, contents
 from schemas.rules import LANES
 
@@ -42,6 +43,9 @@ class LimitsModel(GatesState):
         if name not in self.tokens:
             return rule.burst
         tokens, at_ms = self.tokens[name]
+        if at_ms > self.gates_ms():
+            # The clock was set back: count from now on.
+            self.tokens[name] = (tokens, self.gates_ms())
         gained = max(0, self.gates_ms() - at_ms) * rule.rate / rule.per_ms
         return min(rule.burst, tokens + gained)
 
@@ -127,6 +131,7 @@ class LimitsModel(GatesState):
             self._take_token(name_of(limit))
             self.places[name_of(limit)] += 1
         self.admitted[stream, entry] = Noted("a", head, ticket)
+        self.emit(Admitted(self.name, stream, entry, head.job_id.decode()))
 
     # Letting through.
 

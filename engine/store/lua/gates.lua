@@ -185,6 +185,10 @@ local function tokens_of(name, rule)
   if not tokens then
     return rule.burst
   end
+  if tonumber(at) > gates.now then
+    -- The clock was set back: count from now on.
+    redis.call('HSET', limits_key, 't:' .. name, tokens .. ' ' .. gates.now)
+  end
   local gained = math.max(0, gates.now - tonumber(at)) * rule.rate / rule.per_ms
   return math.min(rule.burst, tonumber(tokens) + gained)
 end
