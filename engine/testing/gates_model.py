@@ -124,7 +124,9 @@ class GatesModel(ClaimsModel):
         if shut:
             self._set_aside(stream, entry, b"l" + shut, ticket, head)
             return Answer("parked")
-        self._let_start(stream, entry, head, ticket)
+        if head.key or head.limits:
+            # One that takes no turn and no place gives none back, and may ask for them later.
+            self._let_start(stream, entry, head, ticket)
         return Answer("run")
 
     def _set_aside(self, stream: str, entry: bytes, line: bytes, ticket: bytes, head: Head) -> None:

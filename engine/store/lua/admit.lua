@@ -121,7 +121,11 @@ local function answer(entry, ask)
     set_aside(entry, fields[2], 'l' .. shut, ticket, job)
     return { 'parked' }
   end
-  gates.admit(place_of(entry), job, ticket)
+  -- One that takes no turn and no place gives none back, and may ask for them later: a job whose
+  -- time had not come has claimed its values alone.
+  if job.key ~= '' or job.limits ~= '' then
+    gates.admit(place_of(entry), job, ticket)
+  end
   return { 'run' }
 end
 

@@ -10,7 +10,13 @@ import pytest
 
 from engine import Job, Registry
 from engine.errors import Limited
+from engine.runtime.attempt import Admission, Ask
+from engine.runtime.jobs import LiveJob
+from engine.store.base import Batch, Lease
 from engine.testing import EngineHarness
+from engine.testing.clock import START_MS
+from engine.wire.codec import Limits
+from tests.simulation.jobs import bound_type
 from tests.support.engines import NO_WAIT, QUEUE
 
 
@@ -136,3 +142,30 @@ async def test_a_duplicate_is_done_without_running() -> None:
         results = {job.id: job.result for job in engine.done().values()}
         told = b'{"duplicateOf":"j0"}'
         assert results == {"j0": b"", "j1": told, "j2": told}
+
+
+async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
+    """Before its time it claims its value alone; its turn and its limits it asks for later."""
+    now_ms = [START_MS]
+    bound = bound_type()
+    admission = Admission(
+        {"work": bound}, bound, limits=Limits(), reporter=Silent(), now_ms=lambda: now_ms[0]
+    )
+    fields = [b"type", b"work", b"data", b"{}", b"delay", b"10", b"key", b"k", b"unique", b"v"]
+    lease = Lease(Batch(lane="normal", since=0.0), b"%d-0" % START_MS, fields)
+
+    questions = []
+    for _ in range(2):
+        _, _, ask = admission.admit(lease)
+        assert isinstance(ask, Ask)
+        questions.append((ask.question.unique, ask.question.key))
+        lease.admitted = True
+        now_ms[0] += 11
+
+    assert questions == [("v", ""), ("v", "k")]
+    assert admission.admit(lease)[2] is None
+
+
+class Silent:
+    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
+        """Nobody listens."""
