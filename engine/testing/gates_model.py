@@ -124,10 +124,17 @@ class GatesModel(ClaimsModel):
         if shut:
             self._set_aside(stream, entry, b"l" + shut, ticket, head)
             return Answer("parked")
-        if head.key or head.limits:
-            # One that takes no turn and no place gives none back, and may ask for them later.
-            self._let_start(stream, entry, head, ticket)
+        self._let_run(stream, entry, head, ticket)
         return Answer("run")
+
+    def _let_run(self, stream: str, entry: bytes, head: Head, ticket: bytes) -> None:
+        if head.key or head.limits:
+            self._let_start(stream, entry, head, ticket)
+        elif head.unique:
+            # It may ask for a turn and for places later: its time had not come yet.
+            held = self.admitted.get((stream, entry), Noted("r", Head(), ticket))
+            known = held.head._replace(unique=head.unique, job_id=head.job_id)
+            self.admitted[stream, entry] = Noted("r", known, held.ticket)
 
     def _set_aside(self, stream: str, entry: bytes, line: bytes, ticket: bytes, head: Head) -> None:
         """A job leaves its stream, and keeps its id, its age and its place in the order."""

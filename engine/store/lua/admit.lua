@@ -121,10 +121,13 @@ local function answer(entry, ask)
     set_aside(entry, fields[2], 'l' .. shut, ticket, job)
     return { 'parked' }
   end
-  -- One that takes no turn and no place gives none back, and may ask for them later: a job whose
-  -- time had not come has claimed its values alone.
   if job.key ~= '' or job.limits ~= '' then
     gates.admit(place_of(entry), job, ticket)
+  elseif job.unique ~= '' then
+    -- It may ask for a turn and for places later: its time had not come yet.
+    local held = gates.noted(place_of(entry)) or { key = '', ticket = ticket, limits = '' }
+    held.unique, held.id = job.unique, job.id
+    gates.note(place_of(entry), 'r', held, held.ticket)
   end
   return { 'run' }
 end
