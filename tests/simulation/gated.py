@@ -28,7 +28,7 @@ from tests.simulation.world import World
 
 RULES = {
     "tenant=*": make_rule("tenant=*", concurrency=1, by="header:tenant"),
-    "pace=*": make_rule("pace=*", rate=1, burst=2, by="header:pace"),
+    "pace=*": make_rule("pace=*", rate=1, per_s=20, burst=2, by="header:pace"),
     "sms": make_rule("sms", concurrency=2),
 }
 PACE_SLACK = 0.2
@@ -298,7 +298,7 @@ class GatedLedger(Ledger):
         if not plan.paced:
             return
         now_ms = self._steady_ms()
-        self.tokens = min(2.0, self.tokens + (now_ms - self.counted_ms) / 1e3) - 1
+        self.tokens = min(2.0, self.tokens + (now_ms - self.counted_ms) / 2e4) - 1
         self.counted_ms = now_ms
         self.seen["paced"] += 1
         if self.tokens < -PACE_SLACK:
