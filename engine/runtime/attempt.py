@@ -140,8 +140,10 @@ class Admission:
             if cancelled is not None:
                 return job, None, cancelled
             waits = _not_now(job, envelope, self._now_ms())
-            if not lease.admitted and not isinstance(waits, was.Late):
-                early = isinstance(waits, was.Early) or _waits_for_children(envelope)
+            early = isinstance(waits, was.Early) or _waits_for_children(envelope)
+            # Its time may have come since it was asked for, and with it its turn and its limits.
+            unasked = not lease.admitted or (lease.early and not early)
+            if unasked and not isinstance(waits, was.Late):
                 question = self._question(job, envelope, early=early)
                 if question is not None:
                     return job, None, Ask(question)
@@ -187,6 +189,8 @@ class Admission:
         if not (key or limits or claim or own_id):
             return None
         lease.gated = True
+        lease.limits = limits
+        lease.early = early
         return Question(
             entry=lease.entry,
             deliveries=lease.deliveries,

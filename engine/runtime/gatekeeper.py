@@ -215,7 +215,7 @@ class Gatekeeper:
                     lease.lost = True
                     gone += 1
                 case _:
-                    self._settler.end(each.job, _outcome(answer))
+                    self._settler.end(each.job, outcome_of_answer(answer))
         if gone:
             # They have left this engine without an end: they wait elsewhere, or are another's.
             self._settler.gave_up(stream, gone)
@@ -224,7 +224,7 @@ class Gatekeeper:
         self._on_room()
 
 
-def _outcome(answer: Answer) -> was.Outcome:
+def outcome_of_answer(answer: Answer) -> was.Outcome:
     """What becomes of a job that does not run now."""
     match answer.word:
         case "duplicate" | "replaced":

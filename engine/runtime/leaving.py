@@ -51,8 +51,10 @@ def leaves_of(
             # Who cancels a job does not want others to wait for it.
             how = "free"
         fields = job.lease.fields
-        # An entry that could not be read may have been noted by its key all the same.
-        if how and (job.lease.gated or (gates and len(fields) != 4) or b"key" in fields[::2]):
+        # An entry that could not be read may have been noted by its key all the same. Whoever waits
+        # for a limit is put behind it by the settlement that knows of gates.
+        asked = job.lease.gated or isinstance(ending.decision, to.WaitFor)
+        if how and (asked or (gates and len(fields) != 4) or b"key" in fields[::2]):
             leave = _leave(job, how)
             if _stands_back(ending.decision):
                 # Another job of its id may have taken the value.
@@ -105,11 +107,13 @@ def comes_back_to(job: LiveJob, decision: to.Decision) -> str:
 
 
 def head_of(job: LiveJob, limit: str) -> list[str]:
-    """What a job asks for that waits for a limit: that one, and those that it goes by anyway."""
+    """What a job asks for that waits for a limit: this one, and those that it began under."""
     envelope = job.envelope
     key, unique = (envelope.key, envelope.unique) if envelope is not None else ("", "")
-    others = [each for each in job.lease.limits if each.partition(SHARE)[0] != limit]
-    return [key, unique, job.id, " ".join([*others, limit])]
+    limits = job.lease.limits
+    if limit not in (each.partition(SHARE)[0] for each in limits):
+        limits = (*limits, limit)
+    return [key, unique, job.id, " ".join(limits)]
 
 
 def ticket_kept(job: LiveJob, decision: to.Decision) -> str:

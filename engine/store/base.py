@@ -51,7 +51,8 @@ class Lease(msgspec.Struct, gc=False):
         lost: Set once the store said that another engine holds the entry.
         gated: It may hold something that its end must give back.
         admitted: The gates let it through.
-        limits: What its job goes by besides what its handler asks for.
+        limits: The limits that it was asked for by, which it goes by again if it comes back.
+        early: It was asked for before its time had come, and so not for its turn and its limits.
     """
 
     batch: Batch
@@ -62,6 +63,7 @@ class Lease(msgspec.Struct, gc=False):
     gated: bool = False
     admitted: bool = False
     limits: tuple[str, ...] = ()
+    early: bool = False
 
 
 class Fetched(msgspec.Struct):

@@ -25,12 +25,12 @@ class Leased(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """The gates let a job start."""
+    """The gates let a job start, now or once an engine has read it."""
 
     queue: str
-    consumer: str
     lane: str
     entry: bytes
+    job_id: str
 
 
 class Parked(NamedTuple):

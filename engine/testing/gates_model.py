@@ -15,7 +15,7 @@ import orjson
 from engine.store.admission import LOOK_MAX, QUESTIONS_MAX
 from engine.store.gates import Answer, Question, Released, ticket_of
 from engine.testing.claims_model import ClaimsModel
-from engine.testing.events import Admitted, Parked
+from engine.testing.events import Parked
 from engine.testing.gates_state import FAR, Head, Noted
 from engine.testing.limits_model import name_of
 from engine.testing.streams import ZERO, parse_id
@@ -55,6 +55,7 @@ class GatesModel(ClaimsModel):
         line_max: int,
     ) -> list[Answer]:
         self._use_gates()
+        self.aside.clear()
         last = b""
         for question in questions:
             if _is_new_and_keyed(stream, question):
@@ -64,14 +65,16 @@ class GatesModel(ClaimsModel):
         for question in questions:
             entry = question.entry
             held = self.admitted.get((stream, entry))
-            if not self._holds(consumer, stream, entry, question.deliveries):
+            if entry in self.aside:
+                answers.append(Answer("parked"))
+            elif not self._holds(consumer, stream, entry, question.deliveries):
                 answers.append(Answer("lost"))
             elif held is not None and held.stage == "a":
                 answers.append(Answer("run"))
             elif noted_to and question.key and not question.ticket and ticket_of(entry) > noted_to:
                 answers.append(Answer("again"))
             else:
-                answers.append(self._answer(consumer, stream, question, id_window_ms, line_max))
+                answers.append(self._answer(stream, question, id_window_ms, line_max))
         return answers
 
     def _note_keys(self, lane: str, last: bytes, line_max: int) -> str:
@@ -98,14 +101,12 @@ class GatesModel(ClaimsModel):
         elif self._parked_count(lane, b"k" + key) < line_max:
             self._set_aside(lane, entry, b"k" + key, ticket, head)
 
-    def _answer(
-        self, consumer: str, stream: str, question: Question, id_window_ms: int, line_max: int
-    ) -> Answer:
+    def _answer(self, stream: str, question: Question, id_window_ms: int, line_max: int) -> Answer:
         entry, lane = question.entry, lane_of(stream)
         ticket = question.ticket.encode() or ticket_of(entry).encode()
         head = _head_of(question)
         if question.own_id and id_window_ms > 0:
-            word = self._known_id(question, f"{stream}/{entry.decode()}", id_window_ms)
+            word = self._known_id(question, f"{lane}/{ticket.decode()}", id_window_ms)
             if word:
                 return Answer(word, question.own_id)
         if question.unique:
@@ -123,9 +124,17 @@ class GatesModel(ClaimsModel):
         if shut:
             self._set_aside(stream, entry, b"l" + shut, ticket, head)
             return Answer("parked")
-        self._let_start(stream, entry, head, ticket)
-        self.emit(Admitted(self.name, consumer, stream, entry))
+        self._let_run(stream, entry, head, ticket)
         return Answer("run")
+
+    def _let_run(self, stream: str, entry: bytes, head: Head, ticket: bytes) -> None:
+        if head.key or head.limits:
+            self._let_start(stream, entry, head, ticket)
+        elif head.unique:
+            # It may ask for a turn and for places later: its time had not come yet.
+            held = self.admitted.get((stream, entry), Noted("r", Head(), ticket))
+            known = held.head._replace(unique=head.unique, job_id=head.job_id)
+            self.admitted[stream, entry] = Noted("r", known, held.ticket)
 
     def _set_aside(self, stream: str, entry: bytes, line: bytes, ticket: bytes, head: Head) -> None:
         """A job leaves its stream, and keeps its id, its age and its place in the order."""
@@ -133,6 +142,7 @@ class GatesModel(ClaimsModel):
         self._park(lane_of(stream), line, ticket, head, fields)
         self._group(stream).pending.pop(entry, None)
         self.admitted.pop((stream, entry), None)
+        self.aside.add(entry)
         self.emit(Parked(self.name, stream, entry, line))
 
     def limit(
@@ -147,16 +157,25 @@ class GatesModel(ClaimsModel):
             self.shut[limit] = max(self.shut.get(limit, 0), self.gates_ms() + shut_ms)
             return "shut"
         ticket = question.ticket.encode() or ticket_of(entry).encode()
-        is_open, _ = self._limit_is_open(limit)
-        if not is_open or self._waits_before(lane_of(stream), limit, ticket):
-            return "shut"
-        held = self.admitted.get((stream, entry))
-        head = held.head if held else _head_of(question)._replace(limits=b"")
-        self._take_token(limit)
-        if limit not in map(name_of, head.limits.split()):
+        fresh = Noted("a", _head_of(question)._replace(limits=b""), ticket)
+        held = self.admitted.get((stream, entry), fresh)
+        head = held.head
+        paid = held.paid
+        if limit in map(name_of, head.limits.split()):
+            # It has its place. What it asks for beyond what it paid is taken from those to come.
+            if self._shut_until(limit) is not None:
+                return "shut"
+            if limit not in paid:
+                self._take_token(limit)
+            paid -= {limit}
+        else:
+            is_open, _ = self._limit_is_open(limit)
+            if not is_open or self._waits_before(lane_of(stream), limit, ticket):
+                return "shut"
+            self._take_token(limit)
             self.places[limit] += 1
             head = head._replace(limits=b" ".join([*head.limits.split(), limit]))
-        self.admitted[stream, entry] = Noted("a", head, held.ticket if held else ticket)
+        self.admitted[stream, entry] = Noted("a", head, held.ticket, paid)
         return "open"
 
     def release(self, *, count: int, every: bool) -> Released:

@@ -41,11 +41,13 @@ class Noted(msgspec.Struct, frozen=True):
         stage: ``a`` once the gates let it start; ``r`` where it has its turn.
         head: What it asked for.
         ticket: Its place in the order.
+        paid: Limits that it was let through by, and whose tokens its handler has not used.
     """
 
     stage: Literal["a", "r"]
     head: Head
     ticket: bytes
+    paid: frozenset[bytes] = frozenset()
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class GatesState(UpkeepModel):
         taken: ``u<value>`` or ``i<id>`` → by whom.
         released: Lane → jobs that the present call has let through.
         freed: Limit → places that the present call has given back.
+        aside: Entries that the present call has taken out of their stream.
     """
 
     def _clear(self) -> None:
@@ -90,6 +93,7 @@ class GatesState(UpkeepModel):
         self.taken: dict[str, Taken] = {}
         self.released: Counter[str] = Counter()
         self.freed: Counter[bytes] = Counter()
+        self.aside: set[bytes] = set()
 
     def gates_ms(self) -> int:
         """The server's Unix ms, as scripts see it."""

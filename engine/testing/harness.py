@@ -229,7 +229,8 @@ class EngineHarness:
             counts[queue] = (
                 len(model.delayed)
                 + len(model.flow_states)
-                + sum(len(stream.entries) for stream in model.lanes.values())
+                + sum(len(stream.entries) for stream in model.streams.values())
+                + sum(map(len, model.parked.values()))
             )
         return {queue: count for queue, count in counts.items() if count}
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from engine.core.limits import LimitRule, read_rule
 from engine.store.base import Settlement
 from engine.store.gates import Behind
+from engine.testing.events import Admitted
 from engine.testing.gates_state import FAR, GatesState, Head, Noted, contents
 from schemas.rules import LANES
 
-WEIGHTED = ("low", *("normal",) * 4, *("high", *("normal",) * 4) * 3)
+WEIGHTED = ("low", *(("high",) * 4 + ("normal",)) * 4)
 SHARES_MAX = 200
 """Lines of one limit that are compared."""
 
@@ -42,21 +43,32 @@ class LimitsModel(GatesState):
         if name not in self.tokens:
             return rule.burst
         tokens, at_ms = self.tokens[name]
+        if at_ms > self.gates_ms():
+            # The clock was set back: count from now on.
+            self.tokens[name] = (tokens, self.gates_ms())
         gained = max(0, self.gates_ms() - at_ms) * rule.rate / rule.per_ms
         return min(rule.burst, tokens + gained)
+
+    def _shut_until(self, name: bytes) -> int | None:
+        """Until when a limit lets nobody through, if it is so."""
+        if self.shut.get(name, 0) > self.gates_ms():
+            return self.shut[name]
+        self.shut.pop(name, None)
+        return None
 
     def _limit_is_open(self, name: bytes) -> tuple[bool, float | None]:
         """Whether a limit lets a job through; if not, when it may, where time alone can tell."""
         now_ms = self.gates_ms()
-        if self.shut.get(name, 0) > now_ms:
-            return False, self.shut[name]
-        self.shut.pop(name, None)
+        shut_ms = self._shut_until(name)
+        if shut_ms is not None:
+            return False, shut_ms
         rule = self._rule_of(name)
         if rule is not None and rule.rate > 0:
             tokens = self._tokens_of(name, rule)
             if tokens < 1:
                 return False, now_ms + max(1, math.ceil((1 - tokens) * rule.per_ms / rule.rate))
-        return not (rule is not None and 0 < rule.places <= self.places[name]), None
+        is_full = rule is not None and 0 < rule.places <= self.places[name]
+        return not is_full, None
 
     def _take_token(self, name: bytes) -> None:
         rule = self._rule_of(name)
@@ -104,6 +116,7 @@ class LimitsModel(GatesState):
     def record_behind(self, settlement: Settlement) -> None:
         """Keep the jobs whose handlers met a limit."""
         for each in settlement.behind:
+            self._use_gates()
             self._put_behind(each)
 
     def _put_behind(self, each: Behind) -> None:
@@ -117,7 +130,9 @@ class LimitsModel(GatesState):
         for limit in head.limits.split(b" ") if head.limits else []:
             self._take_token(name_of(limit))
             self.places[name_of(limit)] += 1
-        self.admitted[stream, entry] = Noted("a", head, ticket)
+        paid = frozenset(map(name_of, head.limits.split()))
+        self.admitted[stream, entry] = Noted("a", head, ticket, paid)
+        self.emit(Admitted(self.name, stream, entry, head.job_id.decode()))
 
     # Letting through.
 

@@ -98,6 +98,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
     def settle(self, consumer: str, settlement: Settlement) -> list[bytes]:
         """See :meth:`engine.store.base.Store.settle`."""
         place = (consumer, settlement.lane)
+        settlement.handed = []
         if self.settled.get(place, 0) >= settlement.sequence:
             return []
         lost = self._lost(consumer, settlement)

@@ -18,7 +18,7 @@ from engine.core.decide import decide
 from engine.core.lanes import LanePlan
 from engine.core.leases import LeaseTimes, ReclaimGate
 from engine.errors import GroupMissing
-from engine.runtime.attempt import Admission
+from engine.runtime.attempt import Admission, Ask
 from engine.runtime.endings import Ending, Success, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.store.base import Batch, Lease, Settlement
@@ -26,6 +26,7 @@ from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
 from engine.wire.codec import Limits
+from engine.wire.keys import STREAMS
 from schemas.rules import LANES
 from tests.simulation.invariants import Ledger, Place, Violation
 from tests.simulation.jobs import POLICY, bound_type, outcome_of
@@ -112,10 +113,11 @@ class SimEngine:
         self.waiting = dict.fromkeys(LANES, 1)
         self.buffered: dict[Place, Lease] = {}
         self.running: dict[Place, Run] = {}
-        self.out = {lane: LaneOut() for lane in LANES}
+        self.out = {stream: LaneOut() for stream in STREAMS}
         self.stalled_until_ms = 0.0
         self.draining = False
         self.shaken = False
+        self.gates = False
         self.look_at_server()
 
     def make_gate(self) -> ReclaimGate:
@@ -162,15 +164,18 @@ class SimEngine:
 
     def recover(self) -> None:
         """Take up what a lost reply brought."""
-        known: dict[str, set[bytes]] = {lane: set() for lane in LANES}
-        for lane, entry in (*self.buffered, *self.running):
-            known[lane].add(entry)
-        for lane, out in self.out.items():
-            known[lane] |= {lease.entry for lease in out.leases()}
+        known: dict[str, set[bytes]] = {stream: set() for stream in STREAMS}
+        for lease in self.in_hand():
+            known[lease.batch.lane].add(lease.entry)
         self._take(self.queue.recover(self.consumer, known))
         self.shaken = False
         if self.draining:
             self.drain()
+
+    def in_hand(self) -> list[Lease]:
+        """Everything that it knows to hold."""
+        leases = [*self.buffered.values(), *(run.job.lease for run in self.running.values())]
+        return leases + [lease for out in self.out.values() for lease in out.leases()]
 
     def reclaim(self) -> None:
         """Take over from engines that are gone."""
@@ -224,9 +229,20 @@ class SimEngine:
             return
         del self.buffered[place]
         job, _, outcome = self.admission.admit(lease)
+        if isinstance(outcome, Ask):
+            self.ask_for(job, outcome)
+            return
         if outcome is not None and not isinstance(self.end(job, outcome), to.RunAgain):
             return
-        self.ledger.started(job.id, place, (self.consumer, lease.deliveries))
+        self.run(place, job)
+
+    def ask_for(self, job: LiveJob, ask: Ask) -> None:
+        """A gated job; see :mod:`tests.simulation.gated`."""
+        raise AssertionError(f"{job.id} asks for {ask.question}")
+
+    def run(self, place: Place, job: LiveJob) -> None:
+        """Start a handler."""
+        self.ledger.started(job.id, place, (self.consumer, job.lease.deliveries))
         plan = self.ledger.plans[job.id]
         if plan.kind == "poison":
             raise Crash("the job kills whoever runs it")
@@ -240,7 +256,7 @@ class SimEngine:
                 del self.running[place]
                 outcome = outcome_of(self.ledger.plans[run.job.id], run.job)
                 if isinstance(outcome, was.Completed):
-                    self.out[run.job.lane].successes.append(Success(run.job, 1, b""))
+                    self.out[run.job.stream].successes.append(Success(run.job, 1, b""))
                 else:
                     self.end(run.job, outcome)
                 self._may_crash("finished")
@@ -251,7 +267,7 @@ class SimEngine:
         draw = self.chance.random()
         decision = decide(job.facts(), outcome, POLICY, now_ms=self.now_ms(), draw=draw)
         if not isinstance(decision, to.RunAgain):
-            self.out[job.lane].endings.append(Ending(job, outcome, decision, self.now_ms(), 1))
+            self.out[job.stream].endings.append(Ending(job, outcome, decision, self.now_ms(), 1))
         return decision
 
     def settle(self) -> None:
@@ -276,7 +292,9 @@ class SimEngine:
                 lost={},
                 at_ms=self.now_ms(),
                 kept_bytes_max=1_000,
+                gates=self.gates,
             )
+            settlement.room = self.room()
             settlement.tombstones = self.admission.cancels.ended(out.successes, out.endings)
             out.sending = (settlement, out.successes, out.endings)
             out.successes, out.endings = [], []
@@ -287,19 +305,24 @@ class SimEngine:
         gone = set(self.queue.settle(self.consumer, settlement))
         self._may_break("reply")
         out.sending = None
+        self.handed(settlement)
         if gone:
             # Without the lost ones, the rest goes out again under a new number.
             out.successes += [each for each in successes if each.job.lease.entry not in gone]
             out.endings += [each for each in endings if each.job.lease.entry not in gone]
 
+    def room(self) -> int:
+        """Jobs that it would take of those that a settlement lets through."""
+        return 0
+
+    def handed(self, settlement: Settlement) -> None:
+        """Take those."""
+
     def renew(self) -> None:
         """Show that everything in hand is being worked on."""
         now_ms = self.steady_ms()
-        leases = [*self.buffered.values(), *(run.job.lease for run in self.running.values())]
-        for out in self.out.values():
-            leases += out.leases()
-        due = [lease for lease in leases if TIMES.needs_renewal(now_ms - lease.batch.since)]
-        for lane in LANES:
+        due = [lease for lease in self.in_hand() if TIMES.needs_renewal(now_ms - lease.batch.since)]
+        for lane in STREAMS:
             ours = [lease for lease in due if lease.batch.lane == lane]
             if ours:
                 counts = {lease.entry: lease.deliveries for lease in ours}

@@ -167,16 +167,17 @@ class Ledger:
             if entry in settlement.released:
                 self.seen["released"] += 1
                 self.allowed[self.entries[place]] += 1
-        done = [job.id for row in settlement.done for job in decode_done(b"0-0", row)]
+        done = [job for row in settlement.done for job in decode_done(b"0-0", row)]
         dead = [msgspec.json.decode(row.fields[1], type=DeadRecord) for row in settlement.dead]
-        for job_id in done:
-            self._end(job_id, "done")
+        for job in done:
+            self._end(job.id, "duplicate" if b"duplicateOf" in job.result else "done")
         for record in dead:
             self._end(record.id, record.reason)
             self._check_death(record)
         for _, packed in settlement.retries:
             self._put_off(unpack(packed))
         written = len(done) + len(dead) + len(settlement.retries) + len(settlement.aside)
+        written += len(settlement.behind)
         if written != len(settlement.ended):
             raise Violation(f"{len(settlement.ended)} entries ended with {written} records")
 

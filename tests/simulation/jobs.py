@@ -51,6 +51,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         losses_max: Lost deliveries after which it is dead.
         run_ms: How long one run takes.
         turns: Failures, snoozes or retries before it succeeds.
+        key: Its ordering key.
+        unique: Its unique value.
+        tenant: The group whose limit of jobs at a time it goes by.
+        paced: Goes by a limit of starts in time.
+        named: Asks a named limit inside its handler.
     """
 
     kind: str
@@ -60,6 +65,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     losses_max: int = LOSSES_MAX
     run_ms: int = 100
     turns: int = 1
+    key: str = ""
+    unique: str = ""
+    tenant: str = ""
+    paced: bool = False
+    named: bool = False
 
 
 def draw_plan(chance: random.Random) -> Plan:
@@ -82,7 +92,10 @@ def fields_of(job_id: str, plan: Plan, chance: random.Random) -> list[bytes]:
         fields += [b"delay", b"%d" % chance.randint(1, 30_000)]
     if plan.kind == "short-lived":
         fields += [b"ttl", b"%d" % chance.randint(1, 60_000)]
-    return fields
+    for name in ("key", "unique", "tenant"):
+        if getattr(plan, name):
+            fields += [name.encode(), getattr(plan, name).encode()]
+    return [*fields, b"pace", b"fast"] if plan.paced else fields
 
 
 def outcome_of(plan: Plan, job: LiveJob) -> was.Outcome:

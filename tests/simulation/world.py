@@ -13,7 +13,7 @@ from engine.testing.queue_model import QueueModel
 from schemas.rules import LANES
 from tests.simulation.engines import LEASE_MS, Crash, SimEngine
 from tests.simulation.invariants import Ledger, Violation
-from tests.simulation.jobs import draw_plan, fields_of
+from tests.simulation.jobs import Plan, draw_plan, fields_of
 
 QUEUE = "simulated"
 HOUR_MS = 3_600_000
@@ -49,7 +49,7 @@ class World:
         self.queue = self.model.queue(QUEUE)
         self.engine_kind = engine_kind
         self.orders_rate = orders_rate
-        self.ledger = Ledger(lambda: self.steady_ms, lease_ms=LEASE_MS)
+        self.ledger = self.make_ledger()
         self.model.observers.append(self.ledger.note)
         self.healed = False
         self.stepped_ms = -float("inf")
@@ -58,7 +58,11 @@ class World:
         self.jobs_left = jobs
         self.boots = 0
         self.queue.open()
+        self.prepare()
         self.engines = [self.boot() for _ in range(workers)]
+
+    def prepare(self) -> None:
+        """Set the queue up before its first engine."""
 
     @property
     def job_ids(self) -> list[str]:
@@ -135,15 +139,23 @@ class World:
                 self.ledger.seen["drained"] += 1
                 self.engines[number] = self.boot()
 
+    def make_ledger(self) -> Ledger:
+        """The observer."""
+        return Ledger(lambda: self.steady_ms, lease_ms=LEASE_MS)
+
+    def draw_plan(self) -> Plan:
+        """Draw one job's fate."""
+        return draw_plan(self.chance)
+
     def add_job(self) -> None:
         """A producer's XADD, whose reply arrived."""
-        plan = draw_plan(self.chance)
+        plan = self.draw_plan()
         job_id = f"j{len(self.ledger.plans)}"
         fields = fields_of(job_id, plan, self.chance)
         entry = self.queue.add(plan.lane, fields)
         if plan.kind == "malformed":
             # Its id cannot be trusted to be read, but here it can.
-            job_id = fields[-1].decode()
+            job_id = fields[fields.index(b"id") + 1].decode()
         self.ledger.accepted(job_id, plan, (plan.lane, entry))
 
     # What operators do.
@@ -265,7 +277,7 @@ class World:
     def _check_rest(self) -> None:
         if self.jobs_left or self.ledger.unfinished():
             raise Violation(f"never ended: {self.ledger.unfinished()}")
-        left = {lane: list(stream.entries) for lane, stream in self.queue.lanes.items()}
+        left = {lane: list(stream.entries) for lane, stream in self.queue.streams.items()}
         if any(left.values()) or self.queue.delayed:
             raise Violation(f"left behind: {left}, {len(self.queue.delayed)} delayed")
         try:
@@ -274,7 +286,8 @@ class World:
             active = {}
         if any(active.values()):
             raise Violation(f"still leased: {active}")
-        ends = Counter(end == "done" for end in chain(*self.ledger.ends.values()))
-        counted = (self.queue.stats["done:work"], self.queue.stats["dead:work"])
-        if counted != (ends[True], ends[False]):
+        folded = {"done": "done", "duplicate": "duplicate"}
+        ends = Counter(folded.get(end, "dead") for end in chain(*self.ledger.ends.values()))
+        counted = {word: self.queue.stats[f"{word}:work"] for word in ("done", "dead", "duplicate")}
+        if counted != {word: ends[word] for word in counted}:
             raise Violation(f"counters say {counted}, the ledger {ends}")

@@ -94,7 +94,9 @@ class Player:
         )
 
     async def age(self, _name: str) -> Any:
-        lane = self.chance.choice(LANES)
+        return await self.age_in(self.chance.choice(LANES))
+
+    async def age_in(self, lane: str) -> Any:
         pending = list(await self.rig.pending(lane))
         if not pending:
             return None

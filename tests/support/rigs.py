@@ -17,6 +17,7 @@ from engine.store import connection
 from engine.store.base import Store
 from engine.store.redis import RedisStore, StoreSettings
 from engine.testing import ManualClock, MemoryStore, ServerModel
+from engine.testing.gates_state import FAR
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import GroupModel, StreamModel, parse_id
 from engine.wire.keys import ENGINES, GROUP, QueueKeys
@@ -55,6 +56,9 @@ class Rig(Protocol):
     async def set_control(self, field: str, value: str | None) -> None: ...
     async def delay(self, due_ms: int, packed: bytes) -> None: ...
     async def delayed(self) -> dict[bytes, int]: ...
+    async def parked(self, lane: str) -> list[bytes]: ...
+    async def admitted(self) -> set[str]: ...
+    async def let_pass(self, milliseconds: int) -> None: ...
     async def occupy(self, key: str) -> None: ...
     async def drop_groups(self) -> None: ...
     async def flush(self) -> None: ...
@@ -107,13 +111,13 @@ class MemoryRig:
         self.queue.done.add(fields, at_ms)
 
     async def delete(self, lane: str, entry: bytes) -> None:
-        del self.queue.lanes[lane].entries[entry]
+        del self.queue.streams[lane].entries[entry]
 
     async def age(self, lane: str, entry: bytes, idle_ms: int) -> None:
         self._group(lane).pending[entry].delivered_ms = self.model.now_ms() - idle_ms
 
     async def pending(self, lane: str) -> dict[bytes, Line]:
-        group = self.queue.lanes[lane].group
+        group = self.queue.streams[lane].group
         if group is None:
             return {}
         now_ms = self.model.now_ms()
@@ -130,7 +134,7 @@ class MemoryRig:
 
     def _streams(self) -> dict[str, StreamModel]:
         queue = self.queue
-        lanes = {KEYS.lane(lane): stream for lane, stream in queue.lanes.items()}
+        lanes = {KEYS.lane(lane): stream for lane, stream in queue.streams.items()}
         held = {KEYS.held(job_type): stream for job_type, stream in queue.held.items()}
         ours = {KEYS.done: queue.done, KEYS.dead: queue.dead, KEYS.events: queue.events}
         return {**queue.replies, **lanes, **held, **ours}
@@ -141,6 +145,11 @@ class MemoryRig:
             KEYS.stats: queue.stats,
             KEYS.dead_groups: queue.dead_groups,
             KEYS.progress: queue.progress,
+            KEYS.limits: {
+                f"u:{name.decode()}": count for name, count in sorted(queue.places.items())
+            },
+            KEYS.unique: {field: taken.by for field, taken in queue.taken.items()},
+            **{KEYS.busy(lane): _decoded(keys) for lane, keys in queue.busy.items()},
             KEYS.cancelled: queue.cancelled,
             **queue.minutes,
         }
@@ -158,6 +167,22 @@ class MemoryRig:
     async def delayed(self) -> dict[bytes, int]:
         return dict(self.queue.delayed)
 
+    async def parked(self, lane: str) -> list[bytes]:
+        return list(self.queue.parked[lane])
+
+    async def admitted(self) -> set[str]:
+        """Places where jobs hold something of the gates."""
+        return {f"{stream}/{entry.decode()}" for stream, entry in self.queue.admitted}
+
+    async def let_pass(self, milliseconds: int) -> None:
+        """Let time pass for gates alone."""
+        self.model.advance(milliseconds)
+        for packed in self.queue.delayed:
+            self.queue.delayed[packed] += milliseconds
+        for stream in self.queue.streams.values():
+            for line in stream.group.pending.values() if stream.group else ():
+                line.delivered_ms += milliseconds
+
     async def occupy(self, key: str) -> None:
         self.queue.occupied.add(key)
 
@@ -174,7 +199,7 @@ class MemoryRig:
         self.model.engines[name] = (beat(name, beat_ms), beat_ms)
 
     def _group(self, lane: str) -> GroupModel:
-        group = self.queue.lanes[lane].group
+        group = self.queue.streams[lane].group
         assert group is not None
         return group
 
@@ -244,7 +269,13 @@ class ServerRig:
 
     async def hash(self, key: str) -> dict[bytes, bytes]:
         flat = await self.call("HGETALL", key)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        found = dict(zip(flat[::2], flat[1::2], strict=True))
+        if key == KEYS.limits:
+            # Counted places alone: the rest tells of moments.
+            return {name: found[name] for name in sorted(found) if name.startswith(b"u:")}
+        if key == KEYS.unique:
+            return {field: text.split()[0] for field, text in found.items()}
+        return found
 
     async def set_control(self, field: str, value: str | None) -> None:
         if value is None:
@@ -258,6 +289,25 @@ class ServerRig:
     async def delayed(self) -> dict[bytes, int]:
         flat = await self.call("ZRANGE", KEYS.delayed, 0, -1, "WITHSCORES")
         return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+
+    async def parked(self, lane: str) -> list[bytes]:
+        return list(await self.call("ZRANGE", KEYS.parked(lane), 0, -1))
+
+    async def admitted(self) -> set[str]:
+        names = [name.decode() for name in await self.call("HKEYS", KEYS.admitted)]
+        return {name for name in names if not name.startswith("@")}
+
+    async def let_pass(self, milliseconds: int) -> None:
+        """Let everything that gates know of have happened so much earlier."""
+        for key in (KEYS.limits, KEYS.unique):
+            for field, text in list(zip(*[iter(await self.call("HGETALL", key))] * 2, strict=True)):
+                if not field.startswith((b"u:", b"v:", b"turn")):
+                    await self.call("HSET", key, field, _earlier(text, milliseconds))
+        for key in (KEYS.limits_due, KEYS.unique_ends):
+            for name in await self.call("ZRANGE", key, 0, -1):
+                score = float(await self.call("ZSCORE", key, name))
+                if score < FAR:
+                    await self.call("ZADD", key, score - milliseconds, name)
 
     async def occupy(self, key: str) -> None:
         await self.call("SET", key, "something else")
@@ -274,6 +324,20 @@ class ServerRig:
 
     async def add_engine(self, name: str, beat_ms: int) -> None:
         await self.call("HSET", ENGINES, name, beat(name, beat_ms))
+
+
+def _earlier(text: bytes, milliseconds: int) -> bytes:
+    """Move the moments in a field of gates back."""
+    words = text.split(b" ")
+    moved = [
+        b"%d" % (int(word) - milliseconds) if word.isdigit() and len(word) == 13 else word
+        for word in words
+    ]
+    return b" ".join(moved)
+
+
+def _decoded(keys: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    return {key.decode(): ticket for key, ticket in keys.items()}
 
 
 def _as_bytes(value: bytes | str | int) -> bytes:

@@ -15,15 +15,17 @@
 --           the body, limits
 --
 -- Returns for each question a list: run; parked; full; lost, where the consumer does not hold it;
--- again, where the lane must be noted further first or enough was read; duplicate and of which job; replaced and by
--- which; conflict; wait and until when, with the id of a job that this one replaces.
+-- again, where the lane must be noted further first or enough was read; duplicate and of which job;
+-- replaced and by which; conflict; wait and until when, with the id of a job that this one replaces.
 local stream, group, consumer, name = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local window_ms, line_max, look_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local lane = gates.lane_of(name)
+local name_of_lane = string.match(name, '^[^:]+')
 local is_lane = not string.find(name, ':', 1, true)
 -- What one call reads of entries: copying a MB takes the server some ms.
 local BYTES_MAX = 262144
 local bytes_left = BYTES_MAX
+local aside = {} -- entries that this call has taken out of the stream
 
 local function place_of(entry)
   return name .. '/' .. entry
@@ -59,6 +61,7 @@ local function set_aside(entry, fields, line, ticket, job)
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
   gates.forget(place_of(entry))
+  aside[entry] = true
 end
 
 local function count_bytes(fields)
@@ -115,7 +118,7 @@ local function answer(entry, ask, held)
   local ticket = ask[3] ~= '' and ask[3] or gates.ticket_of(entry)
   local job = { key = ask[4], unique = ask[6], id = ask[5], limits = ask[13] }
   if ask[11] ~= '' and window_ms > 0 then
-    local before = gates.known_id(ask[11], ask[12], place_of(entry), window_ms)
+    local before = gates.known_id(ask[11], ask[12], name_of_lane .. '/' .. ticket, window_ms)
     if before then
       return { before, ask[11] }
     end
@@ -144,11 +147,14 @@ local function answer(entry, ask, held)
     set_aside(entry, fields[2], 'l' .. shut, ticket, job)
     return { 'parked' }
   end
-  -- One that asks before its time asks for no turn, yet may have been given it.
-  if held and held.key ~= '' then
-    job.key = held.key
+  if job.key ~= '' or job.limits ~= '' then
+    gates.admit(place_of(entry), job, ticket)
+  elseif job.unique ~= '' then
+    -- It may ask for a turn and for places later: its time had not come yet.
+    local held = gates.noted(place_of(entry)) or { key = '', ticket = ticket, limits = '' }
+    held.unique, held.id = job.unique, job.id
+    gates.note(place_of(entry), 'r', held, held.ticket)
   end
-  gates.admit(place_of(entry), job, ticket)
   return { 'run' }
 end
 
@@ -168,7 +174,9 @@ for i, ask in ipairs(asks) do
   local entry = ask[1]
   local row = redis.call('XPENDING', stream, group, entry, entry, 1, consumer)[1]
   local held = gates.noted(place_of(entry))
-  if not row or row[4] ~= tonumber(ask[2]) then
+  if aside[entry] then
+    answers[i] = { 'parked' }
+  elseif not row or row[4] ~= tonumber(ask[2]) then
     answers[i] = { 'lost' }
   elseif held and held.stage == 'a' then
     answers[i] = { 'run' }

@@ -41,7 +41,7 @@ local SHARES_MAX = 64 -- of a limit that are looked at in one script, at some µ
 local clock = redis.call('TIME')
 gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 gates.released = {}
-gates.freed = {}
+gates.freed = {} -- limits of which places were given back, in that order, and how many of each
 
 -- The packing of engine/wire/packing.py, which both sides read.
 function gates.pack(items)
@@ -190,6 +190,10 @@ local function tokens_of(name, rule)
   local tokens, at = string.match(state or '', '^(%S+) (%d+)$')
   if not tokens then
     return rule.burst
+  end
+  if tonumber(at) > gates.now then
+    -- The clock was set back: count from now on.
+    redis.call('HSET', limits_key, 't:' .. name, tokens .. ' ' .. gates.now)
   end
   local gained = math.max(0, gates.now - tonumber(at)) * rule.rate / rule.per_ms
   return math.min(rule.burst, tonumber(tokens) + gained)
@@ -516,6 +520,9 @@ function gates.leave(lane, place, how, key, ticket, unique, id)
       for limit in each_limit(held.limits) do
         give_back(name_of(limit))
         local name = name_of(limit)
+        if not gates.freed[name] then
+          gates.freed[#gates.freed + 1] = name
+        end
         gates.freed[name] = (gates.freed[name] or 0) + 1
       end
     end
@@ -530,9 +537,9 @@ end
 
 -- Places were given back: whoever waits for them goes on.
 function gates.release_freed()
-  for name, count in pairs(gates.freed) do
+  for _, name in ipairs(gates.freed) do
     if redis.call('ZSCORE', due_key, name) then
-      gates.release(name, count)
+      gates.release(name, gates.freed[name])
     end
   end
 end

@@ -170,7 +170,8 @@ if #rest > 0 then
       undo[#undo + 1] = { 'ZREM', KEYS[2], retries[i] }
     end
   end
-  if gates then
+  if gates and #rest[12] > 0 then
+    gates.use(group)
     gates.put_behind(rest[12])
   end
 end

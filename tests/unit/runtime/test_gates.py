@@ -1,0 +1,171 @@
+"""Order by key, limits and uniqueness, as handlers see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from engine import Job, Registry
+from engine.errors import Limited
+from engine.runtime.attempt import Admission, Ask
+from engine.runtime.jobs import LiveJob
+from engine.store.base import Batch, Lease
+from engine.testing import EngineHarness
+from engine.testing.clock import START_MS
+from engine.wire.codec import Limits
+from tests.simulation.jobs import bound_type
+from tests.support.engines import NO_WAIT, QUEUE
+
+
+class Journal:
+    """What handlers did, and how many ran side by side."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.running: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+
+    async def run(self, job: Job, group: str, *, turns: int = 3) -> None:
+        self.started.append(job.id)
+        self.running[group] += 1
+        self.most[group] = max(self.most[group], self.running[group])
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self.running[group] -= 1
+
+
+def app(journal: Journal, **options: Any) -> Registry:
+    registry = Registry()
+
+    @registry.job("work", queue=QUEUE, **{"retry": NO_WAIT, **options})
+    async def work(job: Job, payload: dict[str, Any]) -> None:
+        if payload.get("limit"):
+            await job.limit(payload["limit"])
+        await journal.run(job, payload.get("group", ""))
+        if job.attempt <= payload.get("fails", 0):
+            raise ValueError("not yet")
+
+    return registry
+
+
+async def test_jobs_of_a_key_run_one_at_a_time_in_order() -> None:
+    """Retries keep the turn; other keys go on meanwhile."""
+    journal = Journal()
+    async with EngineHarness(app(journal)) as engine:
+        for number in range(12):
+            key = f"k{number % 3}"
+            data = {"group": key, "fails": number % 2}
+            engine.add("work", data, id=f"{key}-{number:02}", key=key)
+        await engine.drain()
+
+        assert len(engine.done()) == 12
+    assert set(journal.most.values()) == {1}
+    for key in ("k0", "k1", "k2"):
+        first_starts = dict.fromkeys(each for each in journal.started if each.startswith(key))
+        assert list(first_starts) == sorted(first_starts)
+
+
+async def test_a_limit_holds_back_jobs_of_its_type() -> None:
+    journal = Journal()
+    registry = app(journal)
+    registry.limit(QUEUE, "type:work", concurrency=2)
+    async with EngineHarness(registry) as engine:
+        for number in range(10):
+            engine.add("work", {}, id=f"j{number}")
+        await engine.drain()
+
+        assert len(engine.done()) == 10
+    assert journal.most[""] == 2
+    assert journal.started == [f"j{number}" for number in range(10)]
+
+
+async def test_a_job_that_waits_for_a_named_limit_keeps_its_others() -> None:
+    """Goal: what has met one limit inside its handler does not slip past the limit of its type."""
+    journal = Journal()
+    registry = app(journal)
+    registry.limit(QUEUE, "type:work", concurrency=3)
+    registry.limit(QUEUE, "sms", concurrency=1)
+    async with EngineHarness(registry) as engine:
+        for number in range(12):
+            engine.add("work", {"limit": "sms"} if number % 2 else {}, id=f"j{number}")
+        await engine.drain()
+
+        assert len(engine.done()) == 12
+        assert not engine.model.queue(QUEUE).places
+    assert journal.most[""] <= 3
+
+
+@pytest.mark.parametrize("rule", [{"concurrency": 1}, {"rate": 1, "burst": 1}])
+async def test_a_named_limit_lets_all_through_in_the_end(rule: dict[str, float]) -> None:
+    """What a job was let through with serves for its first question, or it would wait on."""
+    journal = Journal()
+    registry = app(journal)
+    registry.limit(QUEUE, "sms", **rule)  # type: ignore[arg-type]
+    async with EngineHarness(registry) as engine:
+        for number in range(5):
+            engine.add("work", {"limit": "sms", "group": "sms"}, id=f"j{number}")
+        await engine.drain()
+
+        assert len(engine.done()) == 5
+    assert journal.most["sms"] == 1
+    assert journal.started == [f"j{number}" for number in range(5)]
+
+
+async def test_a_job_that_says_limited_by_itself_is_not_lost() -> None:
+    registry, tries = Registry(), []
+
+    @registry.job("work", queue=QUEUE, retry=NO_WAIT)
+    async def work(job: Job, payload: dict[str, Any]) -> None:
+        tries.append(job.id)
+        if len(tries) == 1:
+            raise Limited("sms")
+
+    async with EngineHarness(registry) as engine:
+        job_id = engine.add("work", {})
+        await engine.drain()
+
+        assert list(engine.done()) == [job_id]
+    assert tries == [job_id, job_id]
+
+
+async def test_a_duplicate_is_done_without_running() -> None:
+    journal = Journal()
+    async with EngineHarness(app(journal)) as engine:
+        for number in range(3):
+            engine.add("work", {}, id=f"j{number}", unique="v")
+        await engine.drain()
+
+        assert journal.started == ["j0"]
+        results = {job.id: job.result for job in engine.done().values()}
+        told = b'{"duplicateOf":"j0"}'
+        assert results == {"j0": b"", "j1": told, "j2": told}
+
+
+async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
+    """Before its time it claims its value alone; its turn and its limits it asks for later."""
+    now_ms = [START_MS]
+    bound = bound_type()
+    admission = Admission(
+        {"work": bound}, bound, limits=Limits(), reporter=Silent(), now_ms=lambda: now_ms[0]
+    )
+    fields = [b"type", b"work", b"data", b"{}", b"delay", b"10", b"key", b"k", b"unique", b"v"]
+    lease = Lease(Batch(lane="normal", since=0.0), b"%d-0" % START_MS, fields)
+
+    questions = []
+    for _ in range(2):
+        _, _, ask = admission.admit(lease)
+        assert isinstance(ask, Ask)
+        questions.append((ask.question.unique, ask.question.key))
+        lease.admitted = True
+        now_ms[0] += 11
+
+    assert questions == [("v", ""), ("v", "k")]
+    assert admission.admit(lease)[2] is None
+
+
+class Silent:
+    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
+        """Nobody listens."""
