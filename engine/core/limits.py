@@ -134,6 +134,19 @@ def make_rule(
     )
 
 
+def checked_name(name: str) -> str:
+    """
+    Write a limit's name as the scripts take it; the value of a group may be any text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    group, is_group, value = name.partition("=")
+    if not NAME.fullmatch(group) or (is_group and not value):
+        raise ValueError(f"limit {name[:80]!r} must match {NAME.pattern}, or be <group>=<value>")
+    return f"{group}={quote(value[:VALUE_CHARS_MAX], safe='')}" if is_group else name
+
+
 def read_rule(text: str) -> LimitRule | None:
     """Read a rule; None where a stranger wrote something else."""
     words = text.split()
@@ -152,6 +165,9 @@ def read_rule(text: str) -> LimitRule | None:
         )
     except ValueError:
         return None
+    if rule.rate and not rule.burst:
+        # A rate lets one through at least.
+        rule = msgspec.structs.replace(rule, burst=1)
     if not 0 <= rule.rate < 1e9 or rule.per_ms < 1 or rule.burst < 0 or rule.places < 0:
         return None
     return rule

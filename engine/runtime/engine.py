@@ -339,7 +339,7 @@ class Engine:
 
     async def _until_idle(self, deadline: float) -> None:
         while self._clock.monotonic() < deadline and any(
-            runner.workers.running() for runner in self.runners.values()
+            runner.workers.running() or runner.gatekeeper.count for runner in self.runners.values()
         ):
             await self._clock.sleep(0.01)
 

@@ -278,7 +278,10 @@ class Fetcher:
             await self._outage.wait(error, tries + 1, self._where)
             return tries + 1
         self._waiting = {}
-        return 0
+        if tries:
+            # What was put in order is not what is missing.
+            await self._clock.sleep(min(1.0, 0.05 * tries))
+        return tries + 1
 
     async def _recover_at_last(self) -> None:
         """Before the end, take up what a lost reply brought, so that it is handed back."""

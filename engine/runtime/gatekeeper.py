@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core import outcome as was
+from engine.core.limits import checked_name
 from engine.errors import GroupMissing, Limited, StoreError
 from engine.failpoint import failpoint
 from engine.runtime.jobs import LiveJob
@@ -25,7 +26,7 @@ from engine.store.gates import Answer, Question
 from engine.telemetry import QueueMeter
 from schemas.job import ErrorRecord
 
-ASK_MAX = 50
+ASK_MAX = 25
 """Questions of one call."""
 
 ID_CONFLICT = "an earlier job had this id and another payload"
@@ -126,7 +127,9 @@ class Gatekeeper:
 
         Raises:
             Limited: The job is to wait.
+            ValueError: The name is none.
         """
+        name = checked_name(name)
         job.lease.gated = True
         self._on_first()
         envelope = job.envelope

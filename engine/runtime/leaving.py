@@ -54,7 +54,7 @@ def leaves_of(
         # An entry that could not be read may have been noted by its key all the same. Whoever waits
         # for a limit is put behind it by the settlement that knows of gates.
         asked = job.lease.gated or isinstance(ending.decision, to.WaitFor)
-        if how and (asked or (gates and len(fields) != 4) or b"key" in fields[::2]):
+        if asked or (gates and len(fields) != 4) or b"key" in fields[::2]:
             leave = _leave(job, how)
             if _stands_back(ending.decision):
                 # Another job of its id may have taken the value.
@@ -63,7 +63,7 @@ def leaves_of(
     return leaves
 
 
-def _how(decision: to.Decision) -> How | None:
+def _how(decision: to.Decision) -> How:
     match decision:
         case to.RetryAt(why=why):
             return "early" if why in {"delay", "debounce"} else "keep"
@@ -75,7 +75,7 @@ def _how(decision: to.Decision) -> How | None:
         case to.DeadLetter():
             return "dead"
         case to.HandBack():
-            return None
+            return "back"
     return "free"
 
 

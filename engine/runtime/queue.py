@@ -330,7 +330,7 @@ class QueueRunner:
     def _handed(self, leases: list[Lease]) -> None:
         for lease in leases:
             lease.gated = True
-            lease.admitted = self._admission.passes(lease)
+            lease.admitted = lease.admitted and self._admission.passes(lease)
         self.fetcher.take_handed(leases)
 
     def _doubt(self) -> None:

@@ -32,7 +32,7 @@ from engine.wire.keys import lane_of
 BATCH_MAX = 512
 """Larger batches save nothing more and make the server's scripts long."""
 
-GATED_MAX = 50
+GATED_MAX = 25
 """The same where ends let other jobs through, which costs the server some ten µs each."""
 
 GATED_BYTES_MAX = 262_144

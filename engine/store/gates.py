@@ -20,7 +20,7 @@ from schemas.rules import LANES
 Word = Literal[
     "run", "parked", "full", "lost", "again", "duplicate", "replaced", "conflict", "wait"
 ]
-How = Literal["free", "dead", "keep", "early"]
+How = Literal["free", "dead", "keep", "early", "back"]
 
 
 class Question(msgspec.Struct, kw_only=True, gc=False):
@@ -82,7 +82,8 @@ class Leave(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         entry: The stream entry.
         how: ``free`` or ``dead`` where the job has ended; ``keep`` where it comes back and keeps
-            its turn; ``early`` where it comes back and gives the turn away.
+            its turn; ``early`` where it comes back and gives the turn away; ``back`` where the
+            entry is handed back, and keeps its turn alone.
         key: Its key.
         ticket: Its place in the order.
         unique: Its unique value.

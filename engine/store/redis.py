@@ -150,7 +150,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
                 raise StoreRefused(
                     "wrongtype", f"{name} holds a {actual.decode()} and should be a {kind.decode()}"
                 )
-        await self.control(queue)
+        await self._find_gates(keys, dict(zip(kinds, found, strict=True)))
         lanes = [keys.lane(stream) for stream in self.streams_of(queue)]
         groups = await self._upkeep.call(*((b"XINFO", b"GROUPS", lane) for lane in lanes))
         # Only what is missing: a server that is out of memory refuses to be asked for more.
@@ -159,6 +159,14 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
             create = ((b"XGROUP", b"CREATE", lane, GROUP, b"0", b"MKSTREAM") for lane in missing)
             made = await self._upkeep.call(*create)
             checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
+
+    async def _find_gates(self, keys: QueueKeys, found: Mapping[str, bytes]) -> None:
+        """Learn whether the queue has jobs behind gates, also where the mark of it was deleted."""
+        await self.control(keys.queue)
+        behind = [keys.admitted, *map(keys.parked, LANES), *map(keys.lane, READY.values())]
+        if keys.queue not in self._gated and any(found[key] != b"none" for key in behind):
+            await self._upkeep.one(b"HSET", keys.control, b"gates", b"1")
+            self._gated.add(keys.queue)
 
     async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
         keys, link = self.keys_of(queue), self._link(self._fetching, queue)
@@ -195,7 +203,10 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         since = self._monotonic()
         lost, handed = await link.run(script("settle", gated=True), names, *arguments)
         batch = Batch(lane=READY[lane_of(settlement.lane)], since=since)
-        settlement.handed = [Lease(batch, entry, fields) for entry, fields in handed]
+        settlement.handed = [
+            Lease(batch, entry, fields, admitted=bool(has_turn))
+            for entry, fields, has_turn in handed
+        ]
         return lost
 
     def gate_link(self, queue: str) -> Link:

@@ -78,9 +78,9 @@ class UpkeepVerbs:
             known = tombstones.note(await self._upkeep.one(*tombstones.next(keys.cancelled)))
         found = read_control(flat, known)
         if found.gates:
+            # Never taken back: whoever reads these streams must find their groups, also after all
+            # keys were deleted.
             self._gated.add(queue)
-        else:
-            self._gated.discard(queue)
         return found
 
     async def schedules(self, queue: str) -> dict[bytes, bytes]:

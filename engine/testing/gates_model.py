@@ -13,7 +13,7 @@ from typing import Literal
 import orjson
 
 from engine.store.admission import LOOK_MAX, QUESTIONS_MAX
-from engine.store.gates import Answer, Question, Released, ticket_of
+from engine.store.gates import Answer, Leave, Question, Released, ticket_of
 from engine.testing.claims_model import ClaimsModel
 from engine.testing.events import Parked
 from engine.testing.gates_state import FAR, Head, Noted
@@ -187,8 +187,20 @@ class GatesModel(ClaimsModel):
             if moved < count:
                 moved += self._release(name, count - moved)
         self._forget_claims(200)
+        if every:
+            self._forget_deleted()
         next_ms = min(self.due.values(), default=FAR)
         return Released(moved, None if next_ms >= FAR else max(0, int(next_ms - now_ms)))
+
+    def _forget_deleted(self) -> None:
+        """Take back what jobs hold whose entries somebody deleted."""
+        self.freed.clear()
+        for stream, entry in list(self.admitted):
+            if entry not in self.streams[stream].entries:
+                self._leave(stream, Leave(entry, "free"))
+        for name, places in list(self.freed.items()):
+            if name in self.due:
+                self._release(name, places)
 
     def declare_limits(self, rules: dict[str, str]) -> None:
         """See :meth:`engine.store.gates.GateStore.declare_limits`."""

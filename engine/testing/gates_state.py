@@ -21,8 +21,6 @@ from schemas.rules import LANES
 FAR = 9e15
 """For limits that no time opens, but the end of a job that holds a place."""
 
-TICKET_CHARS = 26
-
 
 class Head(NamedTuple):
     """What a job asks for: its key, unique value, id, and limits joined by spaces."""
@@ -137,7 +135,7 @@ class GatesState(UpkeepModel):
         if at == len(members) or members[at] >= line + b"\1":
             return b"", b""
         start = len(line) + 1
-        return members[at], members[at][start : start + TICKET_CHARS]
+        return members[at], members[at][start:].partition(b"\0")[0]
 
     def _parked_count(self, lane: str, line: bytes) -> int:
         members = self.parked[lane]
@@ -173,6 +171,7 @@ class GatesState(UpkeepModel):
             del self.busy[lane][key]
             return
         head, fields = contents(member, b"k" + key)
+        head = head._replace(key=key)
         self.busy[lane][key] = next_ticket
         self.parked[lane].remove(member)
         self.admitted[self._let_through(lane, fields)] = Noted("r", head, next_ticket)
@@ -200,6 +199,11 @@ class GatesState(UpkeepModel):
             job_id = held.head.job_id.decode() or job_id
             if held.stage == "a":
                 self._give_back(held.head.limits)
+        if leave.how == "back":
+            if held is not None:
+                head = held.head._replace(limits=b"")
+                self.admitted[stream, leave.entry] = Noted("r", head, held.ticket)
+            return
         if key and ticket and leave.how != "keep":
             self._pass_on(lane_of(stream), key, ticket, is_dead=leave.how == "dead")
         if unique and leave.how in {"free", "dead"}:
@@ -217,8 +221,12 @@ class GatesState(UpkeepModel):
 
 def contents(member: bytes, line: bytes) -> tuple[Head, list[bytes]]:
     """Read what a parked job asks for, and its fields."""
-    items = unpack(member[len(line) + TICKET_CHARS + 2 :])
-    return Head(*items[0].split(b"\0")), items[1:]
+    try:
+        items = unpack(member[len(line) + 1 :].partition(b"\0")[2])
+        return Head(*items[0].split(b"\0")), items[1:]
+    except (Malformed, IndexError, TypeError):
+        # Nobody of ours wrote it: it is let through as it is, to be buried.
+        return Head(), [b"packed", member]
 
 
 def stream_and_fields(packed: bytes) -> tuple[str, list[bytes]]:

@@ -120,7 +120,16 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         most = min(settlement.room, self.released[lane])
         taken = self.read(consumer, READY[lane], most) if most > 0 else []
         batch = Batch(lane=READY[lane], since=0.0)
-        return [Lease(batch, got.entry, got.fields, got.deliveries) for got in taken]
+        return [
+            Lease(
+                batch,
+                got.entry,
+                got.fields,
+                got.deliveries,
+                admitted=(READY[lane], got.entry) in self.admitted,
+            )
+            for got in taken
+        ]
 
     def _lost(self, consumer: str, settlement: Settlement) -> list[bytes]:
         """The fencing check: owner and delivery count of every entry, none of them named twice."""

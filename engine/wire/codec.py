@@ -40,6 +40,7 @@ _KNOWN = frozenset(
 _FAMILY_FIELDS = frozenset({flows.CHILDREN, flows.RESULTS, flows.FAMILY})
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TICKET = re.compile(r"[0-9]{15,20}-[0-9]{10,20}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _PATH = re.compile(r"`(\$[^`]*)`$")
 _META_BYTES_MAX = 524_288
@@ -283,6 +284,8 @@ def _meta(raw: bytes | None) -> Meta | None:
         raise _not_ours("a number is out of range")
     if not _is_name(meta.id):
         raise _not_ours("the id is not one")
+    if meta.ticket and not _TICKET.fullmatch(meta.ticket):
+        raise _not_ours("the ticket is not one")
     return meta
 
 

@@ -131,7 +131,7 @@ class Hand:
         """Hand a job back, as a stopping engine does."""
         self.sequences[lease.batch.lane] += 1
         parts = {"lane": lease.batch.lane, "sequence": self.sequences[lease.batch.lane]}
-        asked = settlement((), released=[lease], **parts)
+        asked = settlement((), released=[lease], leaves=[leave(lease, "back")], **parts)
         assert await self.store.settle(QUEUE, asked) == []
 
 

@@ -33,10 +33,10 @@ local gates = {}
 -- Lanes below the strict one, by the default weights 16:4:1.
 local WEIGHTED = { [0] = 4, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 3 }
 gates.FAR = 9e15 -- for limits that no time opens, but the end of a job that holds a place
-local TICKET_CHARS = 26
 local BYTES_MAX = 262144 -- that one script lets through: copying a MB takes the server some ms
 local bytes_moved = 0
 local SHARES_MAX = 64 -- of a limit that are looked at in one script, at some µs each
+local shares_max = SHARES_MAX
 
 local clock = redis.call('TIME')
 gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -81,16 +81,20 @@ local function first_of(lane, line)
   local from, to = '[' .. line .. '\0', '(' .. line .. '\1'
   local member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, to, 'LIMIT', 0, 1)[1]
   if member then
-    local at = #line + 1
-    return member, string.sub(member, at + 1, at + TICKET_CHARS)
+    return member, string.match(member, '^[^%z]*', #line + 2)
   end
 end
 
-local function contents(member, line)
-  local items = cmsgpack.unpack(string.sub(member, #line + TICKET_CHARS + 3))
-  local key, unique, id, limits = string.match(items[1], '^(.-)%z(.-)%z(.-)%z(.*)$')
-  local job = { key = key, unique = unique, id = id, limits = limits }
-  return job, { unpack(items, 2) }
+-- What a member holds. One that nobody of ours wrote is let through as it is, to be buried.
+local function contents(member, line, ticket)
+  local good, items = pcall(cmsgpack.unpack, string.sub(member, #line + #ticket + 3))
+  if good and type(items) == 'table' and #items > 2 and #items % 2 == 1 then
+    local key, unique, id, limits = string.match(items[1], '^(.-)%z(.-)%z(.-)%z(.*)$')
+    if key then
+      return { key = key, unique = unique, id = id, limits = limits }, { unpack(items, 2) }
+    end
+  end
+  return { key = '', unique = '', id = '', limits = '' }, { 'packed', member }
 end
 
 function gates.head(job)
@@ -160,7 +164,8 @@ function gates.pass_on(lane, key, ticket, is_dead)
   end
   -- What this job is limited by is asked for when an engine has it: see `admit`. Whatever is wrong
   -- with it, and whoever trims it, its end passes the turn on.
-  local job, fields = contents(member, line)
+  local job, fields = contents(member, line, next_ticket)
+  job.key = key
   redis.call('HSET', busy_keys[lane], key, next_ticket)
   redis.call('ZREM', parked_keys[lane], member)
   gates.note(let_through(lane, fields), 'r', job, next_ticket)
@@ -175,10 +180,12 @@ local function rule_of(name)
     local text = redis.call('HGET', control_key, 'limit:' .. name)
       or redis.call('HGET', control_key, 'limit:' .. string.gsub(name, '=.*', '=*'))
     local rate, per_ms, burst, places = string.match(text or '', '^(%S+) (%d+) (%d+) (%d+)')
-    rules[name] = rate and {
-      rate = tonumber(rate),
-      per_ms = tonumber(per_ms),
-      burst = tonumber(burst),
+    rate, per_ms = tonumber(rate or ''), tonumber(per_ms or '')
+    -- What makes no sense bounds nothing, as engines read it too.
+    rules[name] = rate and rate >= 0 and rate < 1e9 and per_ms > 0 and {
+      rate = rate,
+      per_ms = per_ms,
+      burst = math.max(1, tonumber(burst)),
       places = tonumber(places),
     } or false
   end
@@ -340,6 +347,24 @@ function gates.forget(place)
   redis.call('HDEL', admitted, place)
 end
 
+-- Some of the entries that something is noted of, others with each call.
+function gates.some_noted(count)
+  local from = redis.call('HGET', limits_key, 'noted') or '0'
+  local page = redis.call('HSCAN', admitted, from, 'COUNT', count)
+  if page[1] == '0' then
+    redis.call('HDEL', limits_key, 'noted')
+  else
+    redis.call('HSET', limits_key, 'noted', page[1])
+  end
+  local places = {}
+  for i = 1, #page[2], 2 do
+    if string.sub(page[2][i], 1, 1) ~= '@' then
+      places[#places + 1] = page[2][i]
+    end
+  end
+  return places
+end
+
 -- The last entry of a lane whose key was noted.
 function gates.noted_up_to(lane)
   return redis.call('HGET', admitted, '@' .. LANE_NAMES[lane])
@@ -367,7 +392,7 @@ local function window_of(lane, limit)
     local line, cursor_field = 'l' .. limit, 'c:' .. LANE_NAMES[lane] .. ':' .. limit
     local cursor = redis.call('HGET', limits_key, cursor_field)
     local lines, from, wrapped = {}, '[' .. (cursor or line .. '\2'), not cursor
-    while #lines < SHARES_MAX do
+    while #lines < shares_max do
       local to = wrapped and cursor and '(' .. cursor or '(' .. line .. '\3'
       local member = redis.call('ZRANGEBYLEX', parked_keys[lane], from, to, 'LIMIT', 0, 1)[1]
       if member then
@@ -381,7 +406,7 @@ local function window_of(lane, limit)
         wrapped, from = true, '[' .. line .. '\2'
       end
     end
-    if #lines == SHARES_MAX then
+    if #lines == shares_max then
       redis.call('HSET', limits_key, cursor_field, lines[#lines].line .. '\1')
     elseif cursor then
       redis.call('HDEL', limits_key, cursor_field)
@@ -445,6 +470,8 @@ end
 -- Let jobs of one limit through while it is open; returns how many were moved, at most `most`.
 function gates.release(name, most)
   local moved = 0
+  -- Who lets a few through compares a few.
+  shares_max = math.min(SHARES_MAX, 16 + 2 * most)
   for _ = 1, most do
     if bytes_moved > BYTES_MAX then
       gates.wake(name, gates.now)
@@ -460,7 +487,7 @@ function gates.release(name, most)
       redis.call('ZADD', due_key, at_ms or gates.FAR, name)
       break
     end
-    local job, fields = contents(member, line)
+    local job, fields = contents(member, line, ticket)
     local shut = gates.shut_limit(lane, ticket, job.limits, string.sub(line, 2))
     redis.call('ZREM', parked_keys[lane], member)
     if shut then
@@ -507,7 +534,8 @@ function gates.forget_limits(count)
 end
 
 -- The end of an entry: `how` is free or dead where the job has ended, keep where it comes back and
--- keeps its turn, early where it gives its turn away and comes back later.
+-- keeps its turn, early where it gives its turn away and comes back later, back where the entry stays
+-- for another engine: then the turn stays, and the places are asked for again.
 function gates.leave(lane, place, how, key, ticket, unique, id)
   local held = gates.noted(place)
   if held then
@@ -526,6 +554,13 @@ function gates.leave(lane, place, how, key, ticket, unique, id)
         gates.freed[name] = (gates.freed[name] or 0) + 1
       end
     end
+  end
+  if how == 'back' then
+    if held then
+      held.limits, held.paid = '', ''
+      gates.note(place, 'r', held, held.ticket)
+    end
+    return
   end
   if key ~= '' and ticket ~= '' and how ~= 'keep' then
     gates.pass_on(lane, key, ticket, how == 'dead')
@@ -554,7 +589,8 @@ function gates.use(group)
   end
 end
 
--- Hand jobs of a lane that were let through just now to the engine that made room for them.
+-- Hand jobs of a lane that were let through just now to the engine that made room for them: id,
+-- fields, and 1 for each that has its turn. Others may have come before these.
 function gates.deliver(lane, group, consumer, count)
   local most = math.min(count, gates.released[lane] or 0)
   if most <= 0 then
@@ -562,5 +598,9 @@ function gates.deliver(lane, group, consumer, count)
   end
   local found = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', most, 'STREAMS',
     ready_keys[lane], '>')
-  return type(found) == 'table' and found[1] and found[1][2] or {}
+  local rows = type(found) == 'table' and found[1] and found[1][2] or {}
+  for _, row in ipairs(rows) do
+    row[3] = gates.noted(LANE_NAMES[lane] .. ':ready/' .. row[1]) and 1 or 0
+  end
+  return rows
 end

@@ -2,9 +2,11 @@
 --
 -- needs: gates, claims
 --
--- KEYS[…]   the 18 keys of `gates`
--- ARGV[1]   most   most jobs to let through per limit
--- ARGV[2]   all    1 to look at every limit that somebody waits for, whenever it is due
+-- KEYS[1-4]  lanes  critical, high, normal, low
+-- KEYS[5…]   the 18 keys of `gates`
+-- ARGV[1]    most   most jobs to let through per limit
+-- ARGV[2]    all    1 to look at every limit that somebody waits for, whenever it is due, and after
+--                   what jobs hold whose entries somebody deleted
 --
 -- Returns how many jobs were moved, and the ms until a limit is due next (-1 without one).
 local due_limits = KEYS[#KEYS - 3]
@@ -19,6 +21,16 @@ end
 gates.forget_claims(200)
 if ARGV[2] == '1' then
   gates.forget_limits(200)
+  -- Such an entry is in no pending list, so nobody would ever end it.
+  for _, place in ipairs(gates.some_noted(50)) do
+    local number, entry = gates.lane_of(string.match(place, '^%a+')), string.match(place, '/(.+)$')
+    local stream = string.find(place, ':ready/', 1, true) and KEYS[#KEYS - 10 + number]
+      or KEYS[number]
+    if #redis.call('XRANGE', stream, entry, entry) == 0 then
+      gates.leave(number, place, 'free', '', '', '', '')
+    end
+  end
+  gates.release_freed()
 end
 local next = redis.call('ZRANGE', due_limits, 0, 0, 'WITHSCORES')
 if #next == 0 or tonumber(next[2]) >= gates.FAR then

@@ -192,7 +192,8 @@ if gates then
   local left, name = rest[11], rest[8][5]
   local number = gates.lane_of(name)
   for i = 1, #left, 6 do
-    gates.leave(number, name .. '/' .. left[i], unpack(left, i + 1, i + 5))
+    -- Nothing is taken back from here on: what one entry left behind must not stop the others.
+    pcall(gates.leave, number, name .. '/' .. left[i], unpack(left, i + 1, i + 5))
   end
   gates.release_freed()
 end
