@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.store.base import Lease, Store
-from engine.store.gates import Answer
+from engine.store.gates import Answer, ticket_of
 from tests.support.gates import Hand, ids
 from tests.support.jobs import dead, fields, packed
 from tests.support.rigs import KEYS, QUEUE, Rig
