@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from engine.embedded import unused_port
 from engine.store.gates import behind, ticket_of
 from engine.store.schedule_base import ScheduleChange
 from engine.store.scripts import script
@@ -156,7 +157,8 @@ async def test_a_recording_sees_what_was_not_declared(redis_url: str) -> None:
 @pytest.mark.servers
 async def test_a_queue_lives_on_a_cluster_node(start_redis: StartRedis) -> None:
     """A cluster refuses every command and script whose keys lie in more than one slot."""
-    server = start_redis(config={"cluster-enabled": "yes"})
+    bus = {"cluster-port": str(unused_port())}
+    server = start_redis(config={"cluster-enabled": "yes", **bus})
     server.call("CLUSTER", "ADDSLOTS", *range(16_384))
     await asyncio.to_thread(wait_until_ready, server)
     rig = ServerRig("valkey", server.url)
