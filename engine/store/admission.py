@@ -30,6 +30,7 @@ class GateVerbs:
 
     consumer: str
     _upkeep: Link
+    _gated: set[str]
 
     def keys_of(self, queue: str) -> QueueKeys:
         """The keys of one queue."""
@@ -65,6 +66,7 @@ class GateVerbs:
                 *asked,
             )
             found += [Answer(*(part.decode() for part in row)) for row in rows]
+        self._gated.add(queue)
         return found
 
     async def limit(
@@ -85,6 +87,7 @@ class GateVerbs:
             question.ticket,
             pack(head),
         )
+        self._gated.add(queue)
         return _WORDS[reply]
 
     async def release(self, queue: str, *, count: int, every: bool = False) -> Released:

@@ -312,3 +312,30 @@ SIGNS = {"admit": b":busy", "settle": b":dead:groups"}
 @pytest.fixture
 def redis_port(redis_url: str) -> int:
     return int(redis_url.rpartition(":")[2].partition("/")[0])
+
+
+async def test_a_flushed_queue_is_served_again(server: Server) -> None:
+    """Goal: engines that read what gates let through find these streams again, or none."""
+    work = Work(0)
+    async with engines(work, server.url, 1):
+        await server.add(*fields("a", 1, key="a"))
+        await server.until_ended(1)
+        await server.call("FLUSHALL")
+
+        await server.add(*fields("plain", 1, key=None))
+        await server.add(*fields("a", 1, key="a"))
+        await server.until_ended(2)
+
+
+async def test_parked_jobs_run_though_the_mark_of_gates_was_deleted(server: Server) -> None:
+    work = Work(0)
+    async with engines(work, server.url, 1):
+        await server.call("HSET", KEYS.control, "paused", "1")
+    await server.add_many([fields("a", number, key="a") for number in (1, 2, 3)])
+    async with engines(work, server.url, 1, concurrency=1):
+        await server.call("HDEL", KEYS.control, "paused")
+        await server.until_ended(1)
+    await server.call("DEL", KEYS.control)
+
+    async with engines(work, server.url, 1):
+        await server.until_ended(3)
