@@ -158,6 +158,8 @@ local function answer(entry, ask, held)
   return { 'run' }
 end
 
+-- A server that is out of memory lets a script go on once it has written: jobs must end then too.
+redis.call('XACK', stream, group, '0-0')
 gates.use(group)
 local asks, last_keyed, last_ticket = {}, nil, ''
 for i = 7, #ARGV do

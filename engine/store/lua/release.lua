@@ -9,6 +9,8 @@
 --                   what jobs hold whose entries somebody deleted
 --
 -- Returns how many jobs were moved, and the ms until a limit is due next (-1 without one).
+-- A server that is out of memory lets a script go on once it has written: jobs must end then too.
+gates.forget('-')
 local due_limits = KEYS[#KEYS - 3]
 local most, moved = tonumber(ARGV[1]), 0
 local upto = ARGV[2] == '1' and '+inf' or gates.now
