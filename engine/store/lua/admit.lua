@@ -158,6 +158,9 @@ local function answer(entry, ask, held)
   return { 'run' }
 end
 
+-- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
+-- once it has written: its backlog must be worked off then too.
+redis.call('XACK', stream, group, '0-0')
 gates.use(group)
 local asks, last_keyed, last_ticket = {}, nil, ''
 for i = 7, #ARGV do
