@@ -143,7 +143,7 @@ def _add_options(
     envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
 ) -> None:
     """Judge what stands beside a type and a payload."""
-    if envelope.meta is None or _is_unjudged(envelope.meta):
+    if envelope.meta is None or is_unjudged(envelope.meta):
         envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
     envelope.id = _name(found, b"id")
@@ -183,7 +183,7 @@ def _add_family(
     )
 
 
-def _is_unjudged(meta: Meta) -> bool:
+def is_unjudged(meta: Meta) -> bool:
     """Tell whether an entry came to wait behind its key before anybody looked at it."""
     return bool(meta.ticket) and not (meta.why or meta.redrives)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import Job, Registry
+from engine import Exponential, Job, Registry
 from engine.errors import Limited
 from engine.runtime.attempt import Admission, Ask
 from engine.runtime.jobs import LiveJob
@@ -142,6 +142,23 @@ async def test_a_duplicate_is_done_without_running() -> None:
         results = {job.id: job.result for job in engine.done().values()}
         told = b'{"duplicateOf":"j0"}'
         assert results == {"j0": b"", "j1": told, "j2": told}
+
+
+async def test_a_throttled_job_that_is_tried_again_past_its_span_runs() -> None:
+    """The value is another's by then, but it was let through before that one."""
+    journal = Journal()
+    registry = app(journal, retry=Exponential(attempts=3, base_s=60, jitter=0))
+    async with EngineHarness(registry) as engine:
+        engine.add("work", {"fails": 1}, id="first", unique="v", throttle=10_000)
+        await engine.until(engine.delayed)
+        await engine.advance(11)
+        engine.add("work", {}, id="second", unique="v", throttle=600_000)
+        engine.add("work", {}, id="third", unique="v", throttle=600_000)
+        await engine.until_ended("second", "third")
+        await engine.drain()
+
+        assert journal.started == ["first", "second", "first"]
+        assert engine.done()["third"].result == b'{"duplicateOf":"second"}'
 
 
 async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
