@@ -122,6 +122,17 @@ async def test_a_throttle_lets_one_through_in_its_span(rig: Rig, a: Hand) -> Non
     assert await claim(a, await job(a, "j3"), **asks) == Answer("run")
 
 
+async def test_a_throttled_job_whose_engine_died_runs_past_its_span(rig: Rig, a: Hand) -> None:
+    asks = {"mode": "throttle", "ms": WINDOW_MS}
+    first = await job(a, "j1")
+    await claim(a, first, **asks)
+    await rig.let_pass(WINDOW_MS + 1)
+    assert await claim(a, await job(a, "j2"), **asks) == Answer("run")
+
+    assert await claim(a, first, **asks) == Answer("run")
+    assert await claim(a, await job(a, "j3"), **asks) == Answer("duplicate", "j2")
+
+
 async def test_the_last_of_a_burst_runs(rig: Rig, a: Hand) -> None:
     """Goal: each one puts the burst's end off; whoever wakes and is not the last is replaced."""
     asks = {"mode": "debounce", "ms": 10_000}
