@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.admin.verbs import Admin
+from engine.core.limits import make_rule
 from engine.store.schedules import new_schedule
 
-__all__ = ["Admin", "new_schedule"]
+__all__ = ["Admin", "make_rule", "new_schedule"]

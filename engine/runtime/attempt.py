@@ -23,7 +23,7 @@ from engine.runtime.cancels import Cancels
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.store.gates import Question
-from engine.wire.codec import Envelope, Limits, parse, salvage
+from engine.wire.codec import Envelope, Limits, is_unjudged, parse, salvage
 from engine.wire.keys import slot_tag
 from schemas.flow import ChildFailure
 from schemas.job import ErrorRecord, Tombstone
@@ -175,12 +175,13 @@ class Admission:
         One whose time has not come claims its id and its unique value, and nothing else.
         """
         meta, bound, lease = envelope.meta, job.bound, job.lease
-        is_new = meta is None or (bool(meta.ticket) and not meta.why and not meta.redrives)
+        is_new = meta is None or is_unjudged(meta)
         own_id = envelope.id if self._id_window_ms and is_new else ""
         claim = envelope.claim
-        if claim is not None and claim.mode == "debounce" and meta is not None:
-            # Once it has run, or is run again, it stands for the burst no more.
-            claim = claim if is_new or meta.why == "debounce" else None
+        if claim is not None and claim.mode in {"debounce", "throttle"} and not is_new:
+            # Once it has run, or is run again, it stands for the burst no more; and whoever was let
+            # through once need not ask again when the span is over.
+            claim = claim if meta is not None and meta.why == "debounce" else None
         key = "" if early else envelope.key
         limits: tuple[str, ...] = ()
         if bound.limited and not early:

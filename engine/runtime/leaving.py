@@ -14,6 +14,9 @@ from engine.runtime.jobs import LiveJob
 from engine.store.gates import How, Leave
 from engine.wire.keys import READY
 
+_GATED = frozenset({b"key", b"unique"})
+"""Fields for which something may be held before any engine asks: a client has taken a value."""
+
 
 class Ended(Protocol):
     """The end of an attempt."""
@@ -50,17 +53,25 @@ def leaves_of(
         if isinstance(ending.outcome, was.Cancelled) and ending.outcome.ordered:
             # Who cancels a job does not want others to wait for it.
             how = "free"
+        elif how == "dead" and (isinstance(ending.outcome, was.Trimmed) or not _key_of(job)):
+            # Nobody could bring it back, or tell the key that it would keep.
+            how = "free"
         fields = job.lease.fields
         # An entry that could not be read may have been noted by its key all the same. Whoever waits
         # for a limit is put behind it by the settlement that knows of gates.
         asked = job.lease.gated or isinstance(ending.decision, to.WaitFor)
-        if asked or (gates and len(fields) != 4) or b"key" in fields[::2]:
+        told = gates and len(fields) != 4
+        if asked or told or not _GATED.isdisjoint(fields[::2]):
             leave = _leave(job, how)
             if _stands_back(ending.decision):
                 # Another job of its id may have taken the value.
                 leave = msgspec.structs.replace(leave, unique="")
             leaves.append(leave)
     return leaves
+
+
+def _key_of(job: LiveJob) -> str:
+    return job.envelope.key if job.envelope is not None else ""
 
 
 def _how(decision: to.Decision) -> How:

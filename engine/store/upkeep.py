@@ -25,7 +25,7 @@ from engine.store.link import Argument, Link, checked
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.store.scripts import script
 from engine.store.tombstones import TombstonePages
-from engine.wire.keys import ENGINES, GROUP, RELEASED, STREAMS, QueueKeys, lane_of
+from engine.wire.keys import ENGINES, GROUP, READY, RELEASED, STREAMS, QueueKeys, lane_of
 from schemas.rules import LANES
 
 
@@ -62,7 +62,7 @@ class UpkeepVerbs:
 
     async def promote(self, queue: str, *, count: int) -> Promoted:
         keys = self.keys_of(queue)
-        names = [keys.delayed, *keys.streams.values()]
+        names = [keys.delayed, *keys.streams.values(), keys.control]
         moved, next_ms = await self._upkeep.run(script("promote"), names, count, *keys.streams)
         return Promoted(moved, None if next_ms < 0 else next_ms)
 
@@ -104,7 +104,9 @@ class UpkeepVerbs:
 
     async def unhold(self, queue: str, types: Sequence[str], *, count: int) -> int:
         keys = self.keys_of(queue)
-        names = [keys.control, *keys.streams.values(), *(keys.held(name) for name in types)]
+        held = [keys.held(name) for name in types]
+        ready = [keys.lane(READY[lane]) for lane in LANES]
+        names = [*keys.lanes.values(), *held, *ready, keys.control]
         moved: int = await self._upkeep.run(script("unhold"), names, count, *keys.streams, *types)
         return moved
 

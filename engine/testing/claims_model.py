@@ -70,10 +70,12 @@ class ClaimsModel(LimitsModel):
     def _disclaim(self, value: str, job_id: str) -> None:
         """A job has ended: its value is free, or taken until its window is over."""
         before = self._taken("u" + value)
-        if before is None or before.by != job_id or not before.more.isdigit():
+        if before is None or before.by != job_id or before.more in {"", "ran"}:
             return
-        till_ms = before.since_ms + int(before.more)
-        if till_ms > self.gates_ms():
+        # The last of a burst may end before its time: nobody stands for that burst any more.
+        window_ms = 0 if before.more == "waits" else int(before.more)
+        till_ms = before.since_ms + window_ms
+        if window_ms and till_ms > self.gates_ms():
             self.taken["u" + value] = Taken(job_id, till_ms, before.since_ms, "0")
         else:
             del self.taken["u" + value]

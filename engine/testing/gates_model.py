@@ -109,7 +109,10 @@ class GatesModel(ClaimsModel):
             word = self._known_id(question, f"{lane}/{ticket.decode()}", id_window_ms)
             if word:
                 return Answer(word, question.own_id)
-        if question.unique:
+        held = self.admitted.get((stream, entry))
+        # A throttled job that was let through before its engine died has taken its span already.
+        has_claimed = held is not None and held.head.unique == head.unique
+        if question.unique and not (has_claimed and question.mode == "throttle"):
             claimed = self._claim(question)
             if claimed is not None:
                 return claimed

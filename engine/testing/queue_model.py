@@ -339,4 +339,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         except Malformed:
             # Not ours: the lane's reader will bury it with its bytes, by the rules of the wire.
             lane, fields = "high", [b"packed", packed]
+        if lane in READY.values():
+            # It may have its place in an order before any engine has asked for it.
+            self._use_gates()
         self.add(lane, fields)

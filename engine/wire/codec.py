@@ -143,7 +143,7 @@ def _add_options(
     envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
 ) -> None:
     """Judge what stands beside a type and a payload."""
-    if envelope.meta is None or _is_unjudged(envelope.meta):
+    if envelope.meta is None or is_unjudged(envelope.meta):
         envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
     envelope.id = _name(found, b"id")
@@ -183,31 +183,34 @@ def _add_family(
     )
 
 
-def _is_unjudged(meta: Meta) -> bool:
+def is_unjudged(meta: Meta) -> bool:
     """Tell whether an entry came to wait behind its key before anybody looked at it."""
     return bool(meta.ticket) and not (meta.why or meta.redrives)
 
 
 def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:
     """
-    Read what a malformed entry says of itself: its id, and who waits for its end.
+    Read what a malformed entry says of itself: its id, who waits for its end, what it gives back.
 
     Returns:
-        An envelope with just these, or None where neither can be read. Never raises.
+        An envelope with just these, or None where none can be read. Never raises.
     """
     found = dict(zip(fields[:FIELDS_SALVAGED:2], fields[1:FIELDS_SALVAGED:2], strict=False))
     told = Envelope(type="", data=b"")
-    try:
+    with contextlib.suppress(Malformed):
+        told.meta = _meta(found.get(META))
+    with contextlib.suppress(Malformed):
         told.id = _name(found, b"id")
-    except Malformed:
-        told.id = ""
-    try:
+    with contextlib.suppress(Malformed):
+        told.key = _name(found, b"key")
+    with contextlib.suppress(Malformed):
+        told.unique = _name(found, b"unique")
+    with contextlib.suppress(Malformed):
         told.reply = _reply(found[b"reply"], limits) if b"reply" in found else ""
-    except Malformed:
-        told.reply = ""
     with contextlib.suppress(Malformed):
         told.parent = flows.read_parent(found[flows.PARENT]) if flows.PARENT in found else None
-    return told if told.id or told.reply or told.parent else None
+    found_any = told.id or told.key or told.unique or told.reply or told.meta or told.parent
+    return told if found_any else None
 
 
 def encode_meta(meta: Meta) -> bytes:

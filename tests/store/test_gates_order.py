@@ -350,6 +350,23 @@ async def test_streams_of_gates_are_read_once_gates_are_used(rig: Rig, a: Hand) 
     assert "normal:ready" in after.waiting
 
 
+@pytest.mark.parametrize("held", [True, False])
+async def test_what_comes_back_with_its_turn_is_read_by_all(rig: Rig, a: Hand, held: bool) -> None:
+    """Nobody has asked for anything in this queue, as far as its control says."""
+    await add(rig, "j1")
+    (lease,) = await a.take()
+    member = packed("normal:ready", lease.fields)
+    if held:
+        await a.end(lease, how="keep", aside=[("work", member)])
+        assert await a.store.unhold(QUEUE, ["work"], count=10) == 1
+    else:
+        await a.end(lease, how="keep", retries=[(await rig.now_ms() - 1, member)])
+        assert (await a.store.promote(QUEUE, count=10)).moved == 1
+
+    assert (await a.store.control(QUEUE)).gates
+    assert ids(await a.let_through()) == ["j1"]
+
+
 async def test_leases_of_jobs_that_were_let_through_are_renewed(rig: Rig, a: Hand) -> None:
     await a.end(await started(a, "j1", "j2"))
     (second,) = await a.let_through()

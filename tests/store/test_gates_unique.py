@@ -8,7 +8,7 @@ import pytest
 
 from engine.store.base import Lease, Store
 from engine.store.gates import Answer, ticket_of
-from tests.support.gates import Hand, ids
+from tests.support.gates import Hand, ids, leave
 from tests.support.jobs import dead, fields, packed
 from tests.support.rigs import KEYS, QUEUE, Rig
 
@@ -122,6 +122,17 @@ async def test_a_throttle_lets_one_through_in_its_span(rig: Rig, a: Hand) -> Non
     assert await claim(a, await job(a, "j3"), **asks) == Answer("run")
 
 
+async def test_a_throttled_job_whose_engine_died_runs_past_its_span(rig: Rig, a: Hand) -> None:
+    asks = {"mode": "throttle", "ms": WINDOW_MS}
+    first = await job(a, "j1")
+    await claim(a, first, **asks)
+    await rig.let_pass(WINDOW_MS + 1)
+    assert await claim(a, await job(a, "j2"), **asks) == Answer("run")
+
+    assert await claim(a, first, **asks) == Answer("run")
+    assert await claim(a, await job(a, "j3"), **asks) == Answer("duplicate", "j2")
+
+
 async def test_the_last_of_a_burst_runs(rig: Rig, a: Hand) -> None:
     """Goal: each one puts the burst's end off; whoever wakes and is not the last is replaced."""
     asks = {"mode": "debounce", "ms": 10_000}
@@ -161,6 +172,22 @@ async def test_a_job_that_waits_for_its_burst_keeps_its_value(rig: Rig, a: Hand)
     await a.end(first, how="early", retries=[(due_ms, packed(body=first.fields))])
 
     assert (await rig.hash(KEYS.unique))[b"uv"] == b"j1"
+
+
+@pytest.mark.parametrize("last", [True, False])
+async def test_a_job_that_ends_before_its_burst_does_frees_the_value(
+    rig: Rig, a: Hand, last: bool
+) -> None:
+    asks = {"mode": "debounce", "ms": 10_000}
+    jobs = [await job(a, "j1"), await job(a, "j2")]
+    for each in jobs:
+        await claim(a, each, **asks)
+    ended = jobs[-1 if last else 0]
+
+    await a.end(ended, leaves=[leave(ended, "free", unique="v")])
+
+    expected = Answer("run") if last else Answer("duplicate", "j2")
+    assert await claim(a, await job(a, "j3")) == expected
 
 
 async def test_an_id_that_was_seen_is_a_duplicate(rig: Rig, a: Hand) -> None:

@@ -123,7 +123,9 @@ local function answer(entry, ask, held)
       return { before, ask[11] }
     end
   end
-  if job.unique ~= '' then
+  -- A throttled job that was let through before its engine died has taken its span already.
+  local has_claimed = held and held.unique == job.unique and ask[7] == 'throttle'
+  if job.unique ~= '' and not has_claimed then
     local word, detail, other = gates.claim(job.unique, job.id, ask[7], tonumber(ask[8]),
       tonumber(ask[9]), ask[10] == '1')
     if word then
@@ -158,7 +160,8 @@ local function answer(entry, ask, held)
   return { 'run' }
 end
 
--- A server that is out of memory lets a script go on once it has written: jobs must end then too.
+-- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
+-- once it has written: its backlog must be worked off then too.
 redis.call('XACK', stream, group, '0-0')
 gates.use(group)
 local asks, last_keyed, last_ticket = {}, nil, ''

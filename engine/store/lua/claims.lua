@@ -95,9 +95,10 @@ end
 function gates.disclaim(value, id)
   local field = 'u' .. value
   local before = taken(field)
-  local window_ms = before and before.by == id and tonumber(before.more)
+  -- The last of a burst may end before its time: nobody stands for that burst any more.
+  local window_ms = before and before.by == id and (before.more == 'waits' and 0 or tonumber(before.more))
   if window_ms then
-    if before.since + window_ms > gates.now then
+    if window_ms > 0 and before.since + window_ms > gates.now then
       set_taken(field, id, before.since + window_ms, before.since, '0')
     else
       redis.call('HDEL', unique_key, field)

@@ -22,7 +22,7 @@ local row = redis.call('XPENDING', stream, group, entry, entry, 1, consumer)[1]
 if not row or row[4] ~= tonumber(ARGV[5]) then
   return 'lost'
 end
--- A server that is out of memory lets a script go on once it has written: jobs must end then too.
+-- A server that is out of memory lets a script go on once it has written.
 redis.call('XACK', stream, group, '0-0')
 gates.use(group)
 if shut_ms > 0 then

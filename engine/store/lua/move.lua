@@ -54,7 +54,11 @@ if to == 'delayed' then
 elseif to == 'held' then
   redis.call('XADD', target, '*', 'job', ARGV[5])
 else
-  redis.call('XADD', target, '*', unpack(cmsgpack.unpack(ARGV[5]), 2))
+  local job = cmsgpack.unpack(ARGV[5])
+  if string.find(job[1], ':', 1, true) then
+    gates.use(ARGV[6])
+  end
+  redis.call('XADD', target, '*', unpack(job, 2))
 end
 
 if is_sorted then

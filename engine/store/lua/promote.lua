@@ -1,9 +1,13 @@
 -- promote: move due jobs from the delayed set to their lanes.
 --
--- KEYS[1]   delayed  zset: packed lane and fields, by due time (Unix ms)
--- KEYS[2…]  streams  the lanes' streams, and those of what gates let through
--- ARGV[1]   count    most jobs to move
--- ARGV[2…]  names of the streams, in the order of their keys
+-- needs: ready
+--
+-- KEYS[1]    delayed  zset: packed lane and fields, by due time (Unix ms)
+-- KEYS[2-5]  lanes    critical, high, normal, low
+-- KEYS[6-9]  ready    their streams of jobs that gates let through
+-- KEYS[10]   control  hash: told that one of these is in use
+-- ARGV[1]    count    most jobs to move
+-- ARGV[2-9]  names of the streams, in the order of their keys
 --
 -- Returns how many were moved, and the ms until the next one is due (-1 without one). A job whose
 -- lane takes nothing (its last id is the highest there is, or it holds another type) stays delayed.
@@ -24,6 +28,9 @@ if #due > 0 then
     local read, fields = pcall(cmsgpack.unpack, member)
     local stream = read and type(fields) == 'table' and streams[fields[1]]
     if stream and #fields % 2 == 1 and #fields > 1 then
+      if string.find(fields[1], ':', 1, true) then
+        use_ready()
+      end
       added = redis.pcall('XADD', stream, '*', unpack(fields, 2))
     else
       -- Not ours: the lane's reader will bury it with its bytes, by the rules of the wire.

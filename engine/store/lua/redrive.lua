@@ -1,10 +1,13 @@
 -- redrive: bring dead jobs back to their lanes, each at most once.
 --
+-- needs: ready
+--
 -- KEYS[1]    dead         stream of dead jobs: _dead and its record, then the job's own fields
 -- KEYS[2]    dead groups  hash: <fingerprint>:n, :first, :last, :sample
 -- KEYS[3-6]  lanes        critical, high, normal, low
 -- KEYS[7-10] ready        likewise: their streams of jobs that gates let through, for jobs that
 --                         have a place in the order of their key
+-- KEYS[11]   control      hash: told that one of these is in use
 -- ARGV[…]    for each job: entry id, index of its stream (1 to 8), fingerprint, the engine's own
 --            field `_engine`, 1 to drop the field `expires`
 --
@@ -47,6 +50,9 @@ for i = 1, #ARGV, 5 do
     local fields = own_fields(entry[2], ARGV[i + 3], ARGV[i + 4] == '1')
     -- XDEL comes first: a server that is out of memory lets a script go on once it has written.
     redis.call('XDEL', KEYS[1], id)
+    if tonumber(ARGV[i + 1]) > 4 then
+      use_ready()
+    end
     local added = redis.pcall('XADD', KEYS[2 + tonumber(ARGV[i + 1])], '*', unpack(fields))
     if type(added) == 'table' and added.err then
       -- Not a stream, or its last id is the highest there is: the job must not get lost.

@@ -13,6 +13,8 @@
 gates.forget('-')
 local due_limits = KEYS[#KEYS - 3]
 local most, moved = tonumber(ARGV[1]), 0
+-- A server that is out of memory lets a script go on once it has written.
+redis.call('ZREM', due_limits, '')
 local upto = ARGV[2] == '1' and '+inf' or gates.now
 local names = redis.call('ZRANGEBYSCORE', due_limits, '-inf', upto, 'LIMIT', 0, 100)
 for _, name in ipairs(names) do

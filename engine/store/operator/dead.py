@@ -151,7 +151,7 @@ class DeadLetters:
             ]
         lanes = [keys.lane(stream) for stream in _REDRIVEN]
         moved, refused = await self._link.script(
-            "redrive", [keys.dead, keys.dead_groups, *lanes], *arguments
+            "redrive", [keys.dead, keys.dead_groups, *lanes, keys.control], *arguments
         )
         return Redriven(moved, [entry.decode() for entry in refused])
 

@@ -9,6 +9,7 @@ import pytest
 from engine.admin import Admin
 from engine.core.limits import make_rule
 from engine.errors import EngineError, NotFound
+from engine.store.gates import ticket_of
 from engine.store.operator import Query
 from engine.store.redis import RedisStore
 from engine.wire.packing import pack
@@ -144,6 +145,17 @@ async def test_a_redriven_job_takes_its_place_at_the_head(
         ran = []
 
     assert order == (["a", "b", "c"] if mode == "block" else ["b", "a", "c"])
+
+
+async def test_a_job_that_died_before_gates_were_used_comes_back(
+    admin: Admin, queue: QueueWriter, engine: GatedEngine
+) -> None:
+    """It has a place in the order of its key, though no engine ever asked for its turn."""
+    queue.bury("a", job_fields(id="a", key="K"), ticket=ticket_of(b"1-0"))
+
+    assert (await admin.retry_dead(QUEUE, DeadFilter(ids=("a",)))).changed == 1
+
+    assert await engine.take() == ["a"]
 
 
 async def test_discarding_a_dead_job_lets_the_next_of_its_key_go(

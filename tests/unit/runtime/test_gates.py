@@ -8,14 +8,21 @@ from typing import Any
 
 import pytest
 
-from engine import Job, Registry
+from engine import Exponential, Job, Registry
+from engine.core import outcome as was
+from engine.core.decide import decide
 from engine.errors import Limited
 from engine.runtime.attempt import Admission, Ask
+from engine.runtime.endings import Ending
 from engine.runtime.jobs import LiveJob
+from engine.runtime.leaving import leaves_of
 from engine.store.base import Batch, Lease
+from engine.store.gates import ticket_of
 from engine.testing import EngineHarness
 from engine.testing.clock import START_MS
+from engine.testing.gates_state import Head, Noted, Taken
 from engine.wire.codec import Limits
+from schemas.job import ErrorRecord
 from tests.simulation.jobs import bound_type
 from tests.support.engines import NO_WAIT, QUEUE
 
@@ -142,6 +149,71 @@ async def test_a_duplicate_is_done_without_running() -> None:
         results = {job.id: job.result for job in engine.done().values()}
         told = b'{"duplicateOf":"j0"}'
         assert results == {"j0": b"", "j1": told, "j2": told}
+
+
+async def test_a_throttled_job_that_is_tried_again_past_its_span_runs() -> None:
+    """The value is another's by then, but it was let through before that one."""
+    journal = Journal()
+    registry = app(journal, retry=Exponential(attempts=3, base_s=60, jitter=0))
+    async with EngineHarness(registry) as engine:
+        engine.add("work", {"fails": 1}, id="first", unique="v", throttle=10_000)
+        await engine.until(engine.delayed)
+        await engine.advance(11)
+        engine.add("work", {}, id="second", unique="v", throttle=600_000)
+        engine.add("work", {}, id="third", unique="v", throttle=600_000)
+        await engine.until_ended("second", "third")
+        await engine.drain()
+
+        assert journal.started == ["first", "second", "first"]
+        assert engine.done()["third"].result == b'{"duplicateOf":"second"}'
+
+
+@pytest.mark.parametrize("fields", [{"ttl": "soon"}, {"debounce": "x"}])
+async def test_a_malformed_job_gives_back_the_value_that_its_client_took(
+    fields: dict[str, str],
+) -> None:
+    journal = Journal()
+    async with EngineHarness(app(journal)) as engine:
+        week_ms = START_MS + 604_800_000
+        engine.model.queue(QUEUE).taken["uv"] = Taken("odd", week_ms, START_MS, "0")
+        engine.add("work", {}, id="odd", unique="v", **fields)
+        await engine.until_ended("odd")
+        engine.add("work", {}, id="next", unique="v")
+        await engine.drain()
+
+    assert journal.started == ["next"]
+
+
+async def test_a_malformed_job_keeps_its_key_where_deaths_do() -> None:
+    journal = Journal()
+    async with EngineHarness(app(journal)) as engine:
+        model = engine.model.queue(QUEUE)
+        model.control_hash["on_dead"] = "block"
+        # As if another engine had asked for a later job of the key.
+        ticket = ticket_of(b"%d-0" % START_MS).encode()
+        model.busy["normal"][b"k"] = ticket
+        model.admitted["normal", b"%d-0" % START_MS] = Noted("r", Head(key=b"k"), ticket)
+        engine.add("work", {}, id="odd", key="k", ttl="soon")
+        await engine.until_ended("odd")
+
+        # By this place, `dead discard` and `dead retry` find what the death keeps.
+        assert model.busy["normal"] == {b"k": b"!" + ticket}
+        assert engine.dead()["odd"].ticket == ticket.decode()
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [was.Trimmed(), was.Broken(rule="key-name", path="", error=ErrorRecord(kind="key-name"))],
+)
+def test_a_death_that_tells_no_key_keeps_none(ended: was.Outcome) -> None:
+    """Goal: nobody could bring the job back or discard it, so those behind it must not wait."""
+    lease = Lease(Batch(lane="normal", since=0.0), b"%d-0" % START_MS, [])
+    job = LiveJob(lease, bound_type(), 1, 1, Silent())
+    decision = decide(job.facts(), ended, job.bound.policy, now_ms=START_MS, draw=0.5)
+
+    (left,) = leaves_of([], [Ending(job, ended, decision, START_MS, 0)], gates=True)
+
+    assert (left.how, left.key) == ("free", "")
 
 
 async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
