@@ -64,11 +64,10 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lost: Deliveries lost with their engines before the present stream entry.
         snoozes: How often it was put off without spending an attempt.
         redrives: How often an operator brought it back from the dead.
-        why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``
-            or ``reschedule``.
         ticket: Its place in the order of its lane, once it waited behind a gate or had its turn.
         why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``,
-            ``limit`` or ``debounce``.
+            ``limit``, ``debounce`` or ``reschedule``; ``moved`` if an operator moved it before any
+            engine had judged it.
         history: The last attempts, oldest first, at most ten.
         cancelled: The tombstone in hexadecimal digits, of a job that is in its lane just to end: no
             engine must start it, not even one that has not heard of the order yet.

@@ -175,7 +175,7 @@ class Admission:
         One whose time has not come claims its id and its unique value, and nothing else.
         """
         meta, bound, lease = envelope.meta, job.bound, job.lease
-        is_new = meta is None or is_unjudged(meta)
+        is_new = is_unjudged(meta)
         own_id = envelope.id if self._id_window_ms and is_new else ""
         claim = envelope.claim
         if claim is not None and claim.mode in {"debounce", "throttle"} and not is_new:

@@ -30,6 +30,9 @@ META = b"_engine"
 DEAD = b"_dead"
 """The first field of an entry in the dead stream."""
 
+MOVED = "moved"
+"""Why the engine's own field stands in an entry that an operator moved and no engine judged yet."""
+
 FIELDS_SALVAGED = 4 * rules.FIELDS_MAX
 """Names and values of a malformed entry in which its id is looked for."""
 
@@ -143,7 +146,7 @@ def _add_options(
     envelope: Envelope, found: dict[bytes, bytes], enqueued_ms: int, limits: Limits
 ) -> None:
     """Judge what stands beside a type and a payload."""
-    if envelope.meta is None or is_unjudged(envelope.meta):
+    if is_unjudged(envelope.meta):
         envelope.due_ms = _moment(found, b"delay", b"at", enqueued_ms)
     envelope.expires_ms = _moment(found, b"ttl", b"expires", enqueued_ms)
     envelope.id = _name(found, b"id")
@@ -183,8 +186,10 @@ def _add_family(
     )
 
 
-def is_unjudged(meta: Meta) -> bool:
-    """Tell whether an entry came to wait behind its key before anybody looked at it."""
+def is_unjudged(meta: Meta | None) -> bool:
+    """Tell whether no engine has looked at a job yet: it was parked by its key or moved before."""
+    if meta is None or meta.why == MOVED:
+        return True
     return bool(meta.ticket) and not (meta.why or meta.redrives)
 
 

@@ -54,6 +54,15 @@ function gates.known_id(id, hash, place, window_ms)
   end
 end
 
+-- A job goes to another place before it has run: it asks for its id there anew.
+function gates.forget_id(id, place)
+  local before = taken('i' .. id)
+  if before and before.by == place then
+    redis.call('HDEL', unique_key, 'i' .. id)
+    redis.call('ZREM', ends_key, 'i' .. id)
+  end
+end
+
 -- Claim a unique value: returns an answer and its detail, or nothing where the job may go on.
 -- `mode` is unique, throttle or debounce; `wakes` is set when a debounced job's time has come.
 function gates.claim(value, id, mode, ms, ms_max, wakes)

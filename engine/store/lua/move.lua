@@ -17,6 +17,7 @@
 -- ARGV[10] early      1 if it gives away what it holds of the gates: its key's turn, places
 -- ARGV[11] key
 -- ARGV[12] ticket     its place in the order
+-- ARGV[13] own_id     its producer's id if no engine has started it yet, else an empty string
 --
 -- Returns moved; gone if it is not there any more; active if an engine has it.
 local source, target, from, place, to = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
@@ -76,5 +77,8 @@ if ARGV[10] == '1' then
   local entry = ARGV[9] .. '/' .. place
   gates.leave(gates.lane_of(ARGV[9]), entry, 'early', ARGV[11], ARGV[12], '', '')
   gates.release_freed()
+end
+if ARGV[13] ~= '' then
+  gates.forget_id(ARGV[13], string.match(ARGV[9], '^[^:]+') .. '/' .. ARGV[12])
 end
 return 'moved'

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.store.operator.entry import Found
 from engine.store.operator.link import OperatorLink, entry_ms
-from engine.wire.codec import with_meta
+from engine.wire.codec import MOVED, is_unjudged, with_meta
 from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys
 from engine.wire.packing import pack
 from engine.wire.tombstones import TOMBSTONES_MAX, mark, read_tombstone
@@ -95,12 +95,14 @@ class Orders:
             meta = msgspec.structs.replace(meta, cancelled=mark(tombstone))
         if early:
             meta = msgspec.structs.replace(meta, ticket="")
+        # Where it comes to, it is judged like a new one: its delay, its id, its unique value.
+        own_id = found.field(b"id") if meta.why == MOVED else None
         packed = pack([lane.encode(), *with_meta(found.fields, meta)])
         moved: bytes = await self._link.script(
             "move",
             [key, target, *keys.gates()],
             *(source, place, to, due_ms, packed, GROUP, RELEASED, lost),
-            *(_source(found), int(early), found.key, found.ticket),
+            *(_source(found), int(early), found.key, found.ticket, own_id or b""),
         )
         return {b"moved": "moved", b"active": "active"}.get(moved, "gone")  # type: ignore[return-value]
 
@@ -130,5 +132,7 @@ def lane_of(found: Found) -> str:
 
 def _meta(found: Found, *, lost: int, why: str) -> Meta:
     """Build the engine's own field, so that the job stays the same one in its new place."""
-    meta = found.meta() or Meta(id=found.id, enqueued_ms=entry_ms(found.entry.encode() or b"0"))
-    return msgspec.structs.replace(meta, lost=meta.lost + lost, why=why or meta.why)
+    before = found.meta()
+    meta = before or Meta(id=found.id, enqueued_ms=entry_ms(found.entry.encode() or b"0"))
+    why = why or (MOVED if is_unjudged(before) else meta.why)
+    return msgspec.structs.replace(meta, lost=meta.lost + lost, why=why)

@@ -11,6 +11,7 @@ import pytest
 
 from engine.admin import Admin
 from engine.errors import EngineError, NotFound, WrongState
+from engine.store.gates import ticket_of
 from engine.store.operator import OperatorStore
 from engine.wire.codec import META
 from engine.wire.packing import pack, unpack
@@ -378,6 +379,23 @@ async def test_a_job_goes_to_another_lane_wherever_it_waits(
     assert not (await ahead(admin, "j1")).changed
     with pytest.raises(EngineError, match="no lane"):
         await admin.change_priority("j1", "urgent", queue=QUEUE)
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+async def test_a_job_that_is_moved_before_it_was_judged_is_judged_where_it_comes(
+    admin: Admin, queue: QueueWriter, by: str
+) -> None:
+    """Goal: its own id does not make it a duplicate there, should an engine have handed it back."""
+    entry = queue.enqueue(job_fields(id="j1", delay="60000"))
+    ticket = ticket_of(entry.encode() if by == "itself" else b"1-0")
+    seen = f"normal/{ticket} {queue.now_ms() + HOUR_MS} 1 body"
+    queue.call("HSET", queue.keys.unique, "ij1", seen)
+
+    await ahead(admin, "j1")
+
+    ((_, fields),) = queue.lane("critical")
+    assert meta_of(fields).why == "moved"
+    assert queue.call("HEXISTS", queue.keys.unique, "ij1") == (by == "another")
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from engine.store.gates import ticket_of
 from engine.testing import EngineHarness
 from engine.testing.clock import START_MS
 from engine.testing.gates_state import Head, Noted, Taken
-from engine.wire.codec import Limits
-from schemas.job import ErrorRecord
+from engine.wire.codec import Limits, encode_meta
+from schemas.job import ErrorRecord, Meta
 from tests.simulation.jobs import bound_type
 from tests.support.engines import NO_WAIT, QUEUE
 
@@ -214,6 +214,23 @@ def test_a_death_that_tells_no_key_keeps_none(ended: was.Outcome) -> None:
     (left,) = leaves_of([], [Ending(job, ended, decision, START_MS, 0)], gates=True)
 
     assert (left.how, left.key) == ("free", "")
+
+
+async def test_a_moved_job_is_judged_like_a_new_one() -> None:
+    journal = Journal()
+    moved = encode_meta(Meta(id="moved", enqueued_ms=START_MS, why="moved")).decode()
+    async with EngineHarness(app(journal), id_window_ms=600_000) as engine:
+        engine.add("work", {}, id="first", unique="v", debounce=5_000)
+        await engine.until(engine.delayed)
+        await engine.advance(1)
+        engine.add("work", {}, id="moved", unique="v", debounce=5_000, _engine=moved)
+        engine.add("work", {}, id="moved", _engine=moved)
+        engine.add("work", {}, id="later", delay=9_000, _engine=moved.replace("moved", "later", 1))
+        await engine.until(lambda: len(engine.delayed()) == 3)
+        await engine.drain()
+
+        assert journal.started == ["moved", "later"]
+        assert engine.dead() == {}
 
 
 async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
