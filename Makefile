@@ -18,6 +18,10 @@ DEV_STAMP := .venv/.dev-$(HASH)
 # More arguments for the command, such as `make test ARGS="-k backoff"`.
 ARGS ?=
 
+# Processes that share the tests; 0 runs them one after the other, as a debugger wants.
+WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist worksteal
+
 MAKEFLAGS += --no-print-directory
 .PHONY: help run test test-full check lint format clean install install-run
 .DEFAULT_GOAL := help
@@ -33,15 +37,16 @@ help:
 	@echo
 	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
 	@echo "ARGS=...        more arguments for the command, as in make test ARGS='-k backoff'"
+	@echo "WORKERS=...     processes that share the tests, 2 unless said otherwise"
 
 run: install-run
 	@exec $(BIN)/python -m engine dev $(ARGS)
 
 test: install
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 test-full: install
-	@$(BIN)/python -m pytest -m "" $(ARGS)
+	@$(BIN)/python -m pytest -m "" $(SHARED) $(ARGS)
 
 check: lint
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation tests/tidy) $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import uvloop
 
+from engine.embedded import process as embedded_process
 from engine.embedded import unused_port as find_unused_port
 from tests.support.servers import (
     NotInstalled,
@@ -29,6 +31,13 @@ hypothesis.settings.register_profile("dev", print_blob=True, deadline=None)
 hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+# Workers that share the tests take their ports from ranges of their own: the port of a server that
+# a test has killed and starts again stays free for it.
+_worker = os.environ.get("PYTEST_XDIST_WORKER")
+if _worker is not None:
+    _first = os.getppid() * 37 + int(_worker.removeprefix("gw")) * 2_500
+    embedded_process._next_port = itertools.count(_first)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, type[asyncio.AbstractEventLoop]]:
