@@ -21,6 +21,8 @@ local states = redis.call('HGET', flow, 'states')
 if not states then
   return { '', {} }
 end
+-- A server that is out of memory lets a script go on once it has written: flows must end then too.
+redis.call('ZREM', KEYS[3], '')
 local clock = redis.call('TIME')
 local sending = tonumber(redis.call('ZSCORE', KEYS[3], name) or 0)
   > clock[1] * 1000 + math.floor(clock[2] / 1000)

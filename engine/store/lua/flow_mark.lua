@@ -14,6 +14,8 @@ if not states or (ARGV[2] == '1' and closed ~= '') then
   redis.call('UNLINK', KEYS[1])
   return closed
 end
+-- A server that is out of memory lets a script go on once it has written.
+redis.call('ZREM', KEYS[2], '')
 -- The string is put together once, since it may be long.
 local places = {}
 for i = 3, #ARGV do

