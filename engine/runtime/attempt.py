@@ -215,9 +215,21 @@ class Admission:
                 return self._by_bytes.get(value, self.unknown)
         return self.unknown
 
-    def stand_in(self, lease: Lease) -> LiveJob:
-        """Stand in for a job that nobody looks at: it is handed back, or its entry is gone."""
-        return LiveJob(lease, self.unknown, 1, 1, self._reporter)
+    def stand_in(self, lease: Lease, fields: Sequence[bytes] = ()) -> LiveJob:
+        """
+        Stand in for a job that nobody looks at: it is handed back, or its entry is gone.
+
+        Args:
+            lease: Its lease.
+            fields: What stood in an entry that is gone, where somebody knows.
+        """
+        job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
+        if fields:
+            job.bound = self._named(fields)
+            job.envelope = salvage(fields, self._limits)
+            with contextlib.suppress(Malformed):
+                self._check_reply(job)
+        return job
 
     def _bound(self, envelope: Envelope) -> BoundType:
         bound = self.types.get(envelope.type)

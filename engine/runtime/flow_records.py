@@ -103,6 +103,13 @@ def marker(queue: str, flow: str, number: int) -> str:
     return f"{queue}/{flow}/{number}"
 
 
+def read_marker(name: str) -> tuple[str, str, int]:
+    """Undo :func:`marker`."""
+    queue, _, rest = name.partition("/")
+    flow, _, number = rest.rpartition("/")
+    return queue, flow, int(number)
+
+
 class Child(msgspec.Struct, frozen=True):
     """
     One child of a flow that has something to do.

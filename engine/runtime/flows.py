@@ -10,19 +10,30 @@ child's, and either is dropped there only after it has arrived where it goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from engine.clock import Clock
 from engine.errors import Malformed, StoreError, StoreRefused
 from engine.failpoint import failpoint
 from engine.logs import get_logger
-from engine.runtime.flow_records import Child, children_of, chunks, marker, note_of, parent_of
+from engine.runtime.flow_records import (
+    Child,
+    children_of,
+    chunks,
+    marker,
+    note_of,
+    parent_of,
+    read_marker,
+)
 from engine.runtime.outage import Outage
 from engine.store.base import Control, Store
 from engine.store.flow_base import FLOW_WHO, ChildNote, FlowTask
 from engine.telemetry import QueueMeter
 from engine.wire import flows
-from schemas.flow import FAILED, PENDING, SENT, ChildEnd
+from schemas.flow import FAILED, PENDING, SENT, ChildEnd, ParentRecord
 from schemas.job import Tombstone
 
 log = get_logger("flows")
@@ -205,6 +216,28 @@ class FlowKeeper:
         await self._store.flow_mark(self._queue, task.flow, (), over=True)
 
     # Children of this queue.
+
+    async def fields_of(
+        self, places: Sequence[tuple[str, bytes]]
+    ) -> dict[tuple[str, bytes], list[bytes]]:
+        """Tell what stood in entries that are gone, where children of flows were sent in them."""
+        if not self._in_use or not places:
+            return {}
+        found = await self._store.flow_children(self._queue, places)
+        return {place: await self._sent_as(*read_marker(name)) for place, name in found.items()}
+
+    async def _sent_as(self, queue: str, flow: str, number: int) -> list[bytes]:
+        parent_id = flows.job_of(flow)
+        for task in await self._store.flows_of(queue, [parent_id]):
+            if task.flow == flow:
+                alone = msgspec.structs.replace(task, states=PENDING * number + SENT)
+                with contextlib.suppress(Malformed):
+                    for child in children_of(queue, alone, SENT, now_ms=0):
+                        return child.job.fields
+        # Its parent waits no more; its end has to be told all the same, or it is never forgotten.
+        parent = ParentRecord(queue=queue, flow=flow, number=number)
+        told = flows.encode_parent(parent)
+        return [b"id", flows.child_id(parent_id, number).encode(), flows.PARENT, told]
 
     async def _relay(self) -> bool:
         """Tell parents of children that ended in this queue."""

@@ -110,6 +110,8 @@ class Upkeep:
         self._due = asyncio.Event()
         self._next_due_ms = float("inf")
         self._holding: set[str] = set()
+        # What is to be recorded as trimmed; it stays so while the server cannot be asked.
+        self._trimmed: list[tuple[str, bytes]] = []
         self._sweeper = Sweeper(store, queue, list(admission.types), clock)
         self._releaser = Releaser(store, queue, clock, outage)
 
@@ -260,6 +262,7 @@ class Upkeep:
         # Idle times lie after a restart and after a step of the clock: look before believing them.
         await self._look_at_server()
         idle_ms_min = self._gate.idle_ms_min(self._clock.monotonic() * 1e3)
+        await self._bury()
         while (room := self._fetcher.room_for_lost()) > 0:
             async with self._fetcher.taking:
                 try:
@@ -272,6 +275,7 @@ class Upkeep:
                 if found.leases:
                     failpoint("K9")
                 self._take_over(found)
+            await self._bury()
             if len(found.leases) < room:
                 return
 
@@ -279,14 +283,19 @@ class Upkeep:
         fresh = [lease for lease in found.leases if lease.deliveries > 1]
         self._meter.reclaimed += len(fresh)
         self._fetcher.take_over(found.leases)
-        for lane, entry in found.trimmed:
-            self._bury(lane, entry)
+        self._trimmed += found.trimmed
 
-    def _bury(self, lane: str, entry: bytes) -> None:
-        """Record the end of a job whose entry somebody deleted while it was leased."""
-        lease = Lease(Batch(lane=lane, since=self._clock.monotonic()), entry, [])
-        self._settler.took(lane, 1)
-        self._settler.end(self._admission.stand_in(lease), was.Trimmed())
+    async def _bury(self) -> None:
+        """Record the ends of jobs whose entries somebody deleted while they were leased."""
+        known = await self._flows.fields_of(self._trimmed)
+        jobs = [worker.job for worker in self._workers.running() if worker.job is not None]
+        known |= {(job.stream, job.lease.entry): job.lease.fields for job in jobs}
+        trimmed, self._trimmed = self._trimmed, []
+        for lane, entry in trimmed:
+            lease = Lease(Batch(lane=lane, since=self._clock.monotonic()), entry, [])
+            self._settler.took(lane, 1)
+            job = self._admission.stand_in(lease, known.get((lane, entry), ()))
+            self._settler.end(job, was.Trimmed())
 
     async def _measure(self) -> None:
         types: Sequence[str] = list(self._admission.types)

@@ -123,6 +123,11 @@ class FlowStore(Protocol):
     async def flows_of(self, queue: str, job_ids: Sequence[str]) -> list[FlowTask]:
         """Look at the flows whose parents have these ids and wait."""
 
+    async def flow_children(
+        self, queue: str, places: Sequence[tuple[str, bytes]]
+    ) -> dict[tuple[str, bytes], str]:
+        """Find the markers of children by the lanes and entries in which they were sent."""
+
     async def flow_mark(
         self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
     ) -> str:

@@ -81,6 +81,25 @@ class FlowVerbs(UpkeepVerbs):
         named = [flow for flow in flows if job_of(flow) in job_ids]
         return [task for task in await self._tasks(queue, named, 0) if task.job]
 
+    async def flow_children(
+        self, queue: str, places: Sequence[tuple[str, bytes]]
+    ) -> dict[tuple[str, bytes], str]:
+        key = self.keys_of(queue).flow_sent
+        wanted = {
+            b"%d/%s" % (LANES.index(lane) + 1, entry): (lane, entry)
+            for lane, entry in places
+            if lane in LANES
+        }
+        found: dict[tuple[str, bytes], str] = {}
+        cursor = b"0" if wanted else b""
+        while cursor and len(found) < len(wanted):
+            cursor, flat = await self._upkeep.one(b"HSCAN", key, cursor, b"COUNT", 1_000)
+            for name, place in zip(flat[::2], flat[1::2], strict=True):
+                if place in wanted:
+                    found[wanted[place]] = name.decode()
+            cursor = b"" if cursor == b"0" else cursor
+        return found
+
     async def flow_mark(
         self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
     ) -> str:

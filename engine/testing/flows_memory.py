@@ -47,6 +47,13 @@ class FlowMemory:
         """Look at the flows of these parents."""
         return await self._apply("flows_of", lambda: self._queue(queue).flows_of(job_ids))
 
+    async def flow_children(
+        self, queue: str, places: Sequence[tuple[str, bytes]]
+    ) -> dict[tuple[str, bytes], str]:
+        """Find children by the entries in which they were sent."""
+        model = self._queue(queue)
+        return await self._apply("flow_children", lambda: model.flow_children(places))
+
     async def flow_mark(
         self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
     ) -> str:

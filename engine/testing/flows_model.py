@@ -87,6 +87,12 @@ class FlowsModel(UpkeepModel):
         named = sorted(flow for flow in self.flows if job_of(flow) in job_ids)
         return [self._look(flow, 0) for flow in named]
 
+    def flow_children(self, places: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], str]:
+        """See :meth:`engine.store.flow_base.FlowStore.flow_children`."""
+        wanted = {f"{lane}/{entry.decode()}": (lane, entry) for lane, entry in places}
+        sent = self.flow_sent.items()
+        return {wanted[place]: marker for marker, place in sent if place in wanted}
+
     def flow_mark(self, flow: str, sent: Sequence[int], *, over: bool) -> str:
         """See :meth:`engine.store.flow_base.FlowStore.flow_mark`."""
         state = self.flow_states.get(flow)

@@ -111,6 +111,19 @@ async def test_a_child_is_sent_once_until_its_end_is_known(rig: Rig, store: Stor
     assert [found for _, found in await rig.stream(KEYS.lane("high"))] == [fields(id="c")]
 
 
+async def test_a_child_is_found_by_the_entry_in_which_it_was_sent(rig: Rig, store: Store) -> None:
+    jobs = [
+        ChildJob(f"{QUEUE}/{FLOW}/{n}", lane, fields()) for n, lane in enumerate(("low", "high"))
+    ]
+    until_ms = await rig.now_ms() + LEASE_MS
+    await store.flow_send(QUEUE, jobs, until_ms=until_ms)
+    ((low, _),) = await rig.stream(KEYS.lane("low"))
+
+    places = [("low", low), ("high", b"1-1"), ("normal", low), ("low:ready", low)]
+    assert await store.flow_children(QUEUE, places) == {("low", low): jobs[0].marker}
+    assert await store.flow_children(QUEUE, []) == {}
+
+
 async def test_nothing_is_sent_once_another_engine_may_send(rig: Rig, store: Store) -> None:
     child = ChildJob("q/p/n-1-0/0", "high", fields(id="c"))
 

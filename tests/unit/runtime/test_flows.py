@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from engine import Cancel, Exponential, Job, Registry
 from engine.testing import EngineHarness
@@ -20,6 +22,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.order: list[str] = []
+        self.let_go = asyncio.Event()
         self.children: dict[str, Any] = {}
         self.registry = Registry()
         for queue in ("near", "far"):
@@ -30,6 +33,8 @@ class Seen:
         async def work(job: Job, payload: dict[str, Any]) -> Any:
             self.order.append(job.id)
             self.children[job.id] = job.children
+            if payload.get("hangs") and job.attempt > 1:
+                await self.let_go.wait()
             if payload.get("fail"):
                 raise RuntimeError("no such user")
             if payload.get("cancel"):
@@ -156,6 +161,36 @@ async def test_a_parent_without_children_just_runs() -> None:
 
     assert seen.order == ["p"]
     assert seen.children["p"].total == 0
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_child_whose_entry_is_deleted_while_it_is_leased_tells_its_parent(
+    waits: bool,
+) -> None:
+    """By the entry in which it was sent; by what stood in it where the engine has it in hand."""
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        far = engine.model.queue("far")
+        far.control_hash["paused"] = "1"
+        await engine.advance(1)
+        children = [child("far", data={"fail": True, "hangs": True}, onFailure="ignore")]
+        add(engine, children, id="p")
+        await engine.advance(3)
+        if waits:
+            far.read("another", "normal", 1)
+            del far.control_hash["paused"]
+        else:
+            del far.control_hash["paused"]
+            await engine.advance(3)
+            assert seen.order == ["p.0", "p.0"]
+        far.streams["normal"].entries.clear()
+        await engine.advance(60)
+
+        assert engine.dead("far")["p.0"].reason == "trimmed"
+        assert engine.dead("far")["p.0"].type == "far-work"
+        assert seen.children["p"].ignored == 1
+        assert far.flow_sent == {}
+        seen.let_go.set()
 
 
 async def test_retries_of_a_parent_do_not_send_its_children_again() -> None:
