@@ -25,6 +25,9 @@ SEARCH_MAX = 100_000
 TRIES = 5
 """How often a job is looked for again that slipped away between the look and the move."""
 
+COMES = frozenset({"delayed", "held", "parked"})
+"""States of jobs that wait beside their lane: the order to cancel brings them to it."""
+
 
 class Place(NamedTuple):
     """A job, and the queue that it was found in."""
@@ -96,10 +99,10 @@ class OrderVerbs(AdminBase):
         await self._record(job.queue, "cancel", {"id": job.id, "state": job.state}, reason)
         comes = "its handler is being ended"
         if job.state != "active":
-            comes = _until_it_ends(stats)
+            comes = _until_it_ends(job, stats)
         # Should this not come about, engines do the same within seconds.
         failpoint("C1")
-        if job.state in {"delayed", "held", "parked"}:
+        if job.state in COMES:
             await self._store.orders.to_end(job, tombstone)
         return place.order("cancel", f"is cancelled; {comes}")
 
@@ -265,11 +268,13 @@ def _refuse(job: Found, states: set[str], what: str) -> None:
     raise WrongState(f"job {job.id} is {job.state}: it cannot be {what}; {instead[job.state]}")
 
 
-def _until_it_ends(stats: QueueStats) -> str:
+def _until_it_ends(job: Found, stats: QueueStats) -> str:
     if stats.paused:
         return "it ends once the queue is resumed"
     if not stats.engines:
         return "it ends once an engine serves the queue, and none does now"
+    if job.state in COMES:
+        return "it comes to its lane at once, and ends there"
     return "it ends when its turn comes"
 
 

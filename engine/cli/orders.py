@@ -52,8 +52,8 @@ def cancel(
     End a job for good, wherever it is: dead, with the reason `cancelled`.
 
     A running handler is cancelled within a second; a waiting job ends when its
-    turn comes; a delayed or held one at once. Jobs that are done or dead
-    already stay as they are.
+    turn comes; a delayed, held or parked one comes to its lane at once, and ends
+    there. Jobs that are done or dead already stay as they are.
 
     \b
     Examples:
