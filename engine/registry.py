@@ -82,8 +82,12 @@ class Job(Protocol):
         """Report how far this attempt is: 0 to 100, and a line for people."""
 
     async def limit(self, name: str, *, retry_after_ms: int = 0) -> None:
-        """Take part in a named limit; see ``engine/FLOW.md``. Lets nobody through for a while
-        where ``retry_after_ms`` is given.
+        """
+        Ask a named limit whether this job may go on; with ``retry_after_ms``, shut it for everybody.
+
+        A job that must wait leaves the handler by ``Limited``, which a handler lets pass. What it
+        was let through by is paid: the first question after that is free, further ones are taken
+        from those to come.
         """
 
 

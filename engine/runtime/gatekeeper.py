@@ -170,7 +170,7 @@ class Gatekeeper:
                 self._asked = batch
                 self._todo = [each for each in self._todo if id(each) not in taken]
                 answers = await self._answers(stream, batch)
-                failpoint("K12")
+                failpoint("K13")
                 self._asked = []
                 self._on_first()
                 self._follow(stream, batch, answers)

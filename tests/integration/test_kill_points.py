@@ -17,9 +17,10 @@ K9       lost jobs claimed                           one more
 K10      due jobs promoted                           none
 K11      to be handed back, while stopping           one
 K12a, b  before and after a schedule's tick          none
+K13      gates have answered                         one
 =======  ==========================================  =====================
 
-K12 is tried in ``test_schedules.py``.
+K12 is tried in ``test_schedules.py``, K13 in ``test_order_over_deaths.py``.
 """
 
 from __future__ import annotations

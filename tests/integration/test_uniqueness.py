@@ -204,7 +204,7 @@ async def test_a_repeated_id_is_a_duplicate_and_another_body_a_conflict(server: 
     "place",
     [
         "K5@1",
-        *(pytest.param(f"{place}@1", marks=pytest.mark.full) for place in ("K3", "K12")),
+        *(pytest.param(f"{place}@1", marks=pytest.mark.full) for place in ("K3", "K13")),
     ],
 )
 async def test_the_value_of_a_killed_engines_job_is_free_once_the_job_has_ended(
