@@ -20,7 +20,7 @@ ARGS ?=
 
 # Processes that share the tests; 0 runs them one after the other, as a debugger wants.
 WORKERS ?= 2
-SHARED := -n $(WORKERS) --dist worksteal
+SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
 .PHONY: help run test test-full check lint format clean install install-run

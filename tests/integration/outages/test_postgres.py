@@ -106,7 +106,9 @@ async def test_a_restart_of_postgresql_costs_no_job_and_no_attempt(
     chat.send()
     await eventually(lambda: chat.written() > MESSAGES // 20, "messages flow")
 
-    await asyncio.to_thread(postgres_server.restart, immediate=True)
+    restarting = asyncio.to_thread(postgres_server.restart, immediate=True)
+    # Some come while it is away, should all the others have been written by now.
+    await asyncio.gather(restarting, asyncio.to_thread(chat.send, 500))
 
     await eventually(chat.ledger.is_empty, "all ended")
     chat.check()
