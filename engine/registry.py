@@ -83,7 +83,7 @@ class Job(Protocol):
 
     async def limit(self, name: str, *, retry_after_ms: int = 0) -> None:
         """
-        Ask a named limit whether this job may go on; with ``retry_after_ms``, shut it for everybody.
+        Ask a named limit whether this job may go on; with ``retry_after_ms``, shut it for all.
 
         A job that must wait leaves the handler by ``Limited``, which a handler lets pass. What it
         was let through by is paid: the first question after that is free, further ones are taken
