@@ -208,6 +208,7 @@ class Gatekeeper:
             match answer.word:
                 case "run":
                     lease.admitted = True
+                    lease.gated = _may_hold(each)
                     free.append(lease)
                 case "again":
                     free.append(lease)
@@ -225,6 +226,13 @@ class Gatekeeper:
         if free and self.workers is not None:
             self.workers.put(free, first=True)
         self._on_room()
+
+
+def _may_hold(each: Gated) -> bool:
+    """Tell whether a job's end has something to give back; a new id alone is nothing."""
+    envelope = each.job.envelope
+    has_asked = envelope is None or envelope.key or envelope.unique
+    return bool(has_asked or each.question.limits or each.job.bound.limited)
 
 
 def outcome_of_answer(answer: Answer) -> was.Outcome:

@@ -72,7 +72,7 @@ async def test_a_settlement_whose_reply_is_lost_counts_once(
     accepted = {send(redis_server, "slow", f"s{n}", gate=str(opened)): 0 for n in range(3)}
     await eventually(lambda: len(ledger.lines(event="start")) == 4, "jobs run")
 
-    proxy.rst_on_reply(request=script("settle", gated=True).sha)
+    proxy.rst_on_reply(request=script("settle").sha)
     opened.touch()
     await proxy.was_reset.wait()
 
