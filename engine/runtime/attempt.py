@@ -189,7 +189,8 @@ class Admission:
             lease.limits = limits
         if not (key or limits or claim or own_id):
             return None
-        lease.gated = True
+        # A new id alone leaves nothing to give back. What an earlier look or engine took stands.
+        lease.gated = lease.gated or bool(envelope.key or envelope.unique or bound.limited)
         lease.limits = limits
         lease.early = early
         return Question(

@@ -107,6 +107,9 @@ class Fetcher:
     def note_ended(self, count: int) -> None:
         """Count ended jobs, from which the size of the buffer follows."""
         self._ended += count
+        if self._recovered and not self._settler.unsettled:
+            # No reply is under way that could tell of them.
+            self._recovered.clear()
         now = self._clock.monotonic()
         if now - self._rated_at >= 0.2:
             rate = self._ended / (now - self._rated_at)

@@ -60,7 +60,7 @@ class Gatekeeper:
         line_max: Most jobs that may wait behind one key.
         id_window_ms: How long a producer's id is remembered.
         on_room: Called when jobs have left.
-        on_first: Called before each question: from the first one on there are further streams.
+        on_use: Called with each question: from the first one on there are further streams.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Gatekeeper:
         line_max: int,
         id_window_ms: int,
         on_room: Callable[[], None],
-        on_first: Callable[[], None],
+        on_use: Callable[[], None],
     ) -> None:
         self._store = store
         self._queue = queue
@@ -90,7 +90,7 @@ class Gatekeeper:
         self._asked: list[Gated] = []
         self._busy = False
         self._on_room = on_room
-        self._on_first = on_first
+        self._on_use = on_use
         # Set by the queue: workers take jobs from here and give them to here.
         self.workers: Workforce | None = None
 
@@ -131,7 +131,7 @@ class Gatekeeper:
         """
         name = checked_name(name)
         job.lease.gated = True
-        self._on_first()
+        self._on_use()
         envelope = job.envelope
         question = Question(
             entry=job.lease.entry,
@@ -172,7 +172,7 @@ class Gatekeeper:
                 answers = await self._answers(stream, batch)
                 failpoint("K13")
                 self._asked = []
-                self._on_first()
+                self._on_use()
                 self._follow(stream, batch, answers)
         finally:
             self._busy = False
@@ -208,7 +208,6 @@ class Gatekeeper:
             match answer.word:
                 case "run":
                     lease.admitted = True
-                    lease.gated = _may_hold(each)
                     free.append(lease)
                 case "again":
                     free.append(lease)
@@ -226,13 +225,6 @@ class Gatekeeper:
         if free and self.workers is not None:
             self.workers.put(free, first=True)
         self._on_room()
-
-
-def _may_hold(each: Gated) -> bool:
-    """Tell whether a job's end has something to give back; a new id alone is nothing."""
-    envelope = each.job.envelope
-    has_asked = envelope is None or envelope.key or envelope.unique
-    return bool(has_asked or each.question.limits or each.job.bound.limited)
 
 
 def outcome_of_answer(answer: Answer) -> was.Outcome:

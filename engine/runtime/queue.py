@@ -188,7 +188,7 @@ class QueueRunner:
             line_max=shared.settings.line_jobs_max,
             id_window_ms=shared.settings.id_window_ms,
             on_room=self._room,
-            on_first=self._gates_used,
+            on_use=self._gates_used,
         )
         for bound in self._admission.types.values():
             bound.limiter = gatekeeper.limit

@@ -11,8 +11,9 @@
 -- With these before it, for batches with unique values, the 18 keys of `gates` follow the others.
 --
 -- Returns the entry ids in the order of the jobs; with unique values also `=` and the id of the job
--- that one duplicates, and behind an entry id `>` and the id of the job that it replaces. A batch that is older than the memory is an
--- error: its producer has gone on without it. On any error nothing is left behind.
+-- that one duplicates, and behind an entry id `>` and the id of the job that it replaces. A batch
+-- that is older than the memory is an error: its producer has gone on without it. On any error
+-- nothing is left behind.
 local number = tonumber(ARGV[1])
 local memory = redis.call('GET', KEYS[1])
 if memory then

@@ -13,10 +13,10 @@
 --
 -- With these before it, for batches with unique values, the 18 keys of `gates` follow the others.
 --
--- Returns one word for each job: its entry id as `enqueue` tells it, or `full` or `shed` where it was not appended; and
--- then one word with what the queue holds now: jobs, jobs_max, bytes and bytes_max, parted by
--- slashes. A batch that is older than the memory is an error, as in `enqueue`. On any error nothing
--- is left behind.
+-- Returns one word for each job: its entry id as `enqueue` tells it, or `full` or `shed` where it
+-- was not appended; and then one word with what the queue holds now: jobs, jobs_max, bytes and
+-- bytes_max, parted by slashes. A batch that is older than the memory is an error, as in `enqueue`.
+-- On any error nothing is left behind.
 local number = tonumber(ARGV[1])
 local memory = redis.call('GET', KEYS[1])
 if memory then

@@ -258,3 +258,39 @@ async def test_a_job_whose_time_comes_while_it_asks_asks_for_the_rest() -> None:
 class Silent:
     def progressed(self, job: LiveJob, percent: float, message: str) -> None:
         """Nobody listens."""
+
+
+@pytest.mark.parametrize("how", ["by a rule that is gone", "by an engine before"])
+async def test_a_job_that_asks_for_its_id_alone_gives_back_what_was_taken_for_it(how: str) -> None:
+    """
+    Goal: a place is not kept for ever by a job that asks for nothing but its id when it starts.
+
+    Method: it is let through by a limit whose rule goes meanwhile, or another engine had noted it.
+    """
+    journal = Journal()
+    engine = EngineHarness(app(journal))
+    queue = engine.model.queue(QUEUE)
+    queue.open()
+    consumer = "before"
+    entry = queue.add("normal", [b"type", b"work", b"data", b"{}", b"id", b"j1"])
+    if how == "by an engine before":
+        queue.read(consumer, "normal", 1)
+        queue.streams["normal"].group.pending[entry].delivered_ms -= 10**12  # type: ignore[union-attr]
+        place = ("normal", entry)
+    else:
+        fields = queue.streams["normal"].entries.pop(entry)
+        queue._use_gates()
+        meta = Meta(id="j1", enqueued_ms=START_MS, ticket=ticket_of(entry))
+        fields = [*fields, b"_engine", encode_meta(meta)]
+        place = ("normal:ready", queue.add("normal:ready", fields))
+    queue._use_gates()
+    queue.places[b"sms"] = 1
+    head = Head(job_id=b"j1", limits=b"sms")
+    queue.admitted[place] = Noted("a", head, ticket_of(entry).encode())
+
+    async with engine:
+        # Far enough for a look at lost jobs.
+        await engine.advance(5)
+        await engine.until_ended("j1")
+
+    assert (dict(queue.places), queue.admitted) == ({}, {})
