@@ -15,15 +15,21 @@ from engine.client import (
     chain,
     fan_in,
 )
+from engine.clock import Clock, SystemClock
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, Hold, Retry, SettingsError, Snooze
 from engine.registry import App, Ended, Job, Registry
+from engine.settings import Described
+from engine.settings import describe as describe_settings
+from engine.settings import load as load_settings
 from engine.version import __version__
 
 __all__ = [
     "App",
     "Cancel",
     "Client",
+    "Clock",
+    "Described",
     "Ended",
     "EngineError",
     "EnqueueReport",
@@ -44,7 +50,10 @@ __all__ = [
     "Shed",
     "Snooze",
     "SyncClient",
+    "SystemClock",
     "__version__",
     "chain",
+    "describe_settings",
     "fan_in",
+    "load_settings",
 ]

@@ -222,12 +222,13 @@ def load(
     prefix: str,
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    see: str = "python -m engine settings",
 ) -> tuple[Settings, dict[str, str]]:
     """
     Build a settings struct from a TOML file, the environment and overrides, the last ones winning.
 
-    Lists are written ``a,b`` and tables ``a=1,b=2`` in the environment. Returns the settings and
-    the source of each that is not a default.
+    Lists are written ``a,b``, tables ``a=1,b=2``; ``see`` is the command that lists settings.
+    Returns the settings and the source of each that is not a default.
 
     Raises:
         SettingsError: Something is unknown, cannot be read, or fails its check.
@@ -242,7 +243,7 @@ def load(
     ):
         for name, value in found.items():
             if name not in fields:
-                raise SettingsError(_unknown(name, source, fields, prefix))
+                raise SettingsError(_unknown(name, source, fields, prefix, see))
             values[name] = _folded(value, fields[name])
             sources[name] = source
     try:
@@ -325,9 +326,8 @@ def _from_environ(
 
 def _is_link(name: str, text: str) -> bool:
     """Tell whether Kubernetes set a variable; a port's own value is a URL, unlike a mistake's."""
-    if LINK_PORT.fullmatch(name) and LINK_URL.match(text):
-        return True
-    return bool(LINKS.fullmatch(name))
+    port = LINK_PORT.fullmatch(name) and LINK_URL.match(text)
+    return bool(port or LINKS.fullmatch(name))
 
 
 def _secret_file(variable: str, path: str) -> str:
@@ -349,11 +349,11 @@ def _parse(variable: str, text: str, annotation: Any) -> Any:
     return text
 
 
-def _unknown(name: str, source: str, fields: Mapping[str, Any], prefix: str) -> str:
+def _unknown(name: str, source: str, fields: Mapping[str, Any], prefix: str, see: str) -> str:
     shown = prefix + name.upper() if source == "environment" else name
     close = difflib.get_close_matches(name, fields, 1)
     nearest = (prefix + close[0].upper() if source == "environment" else close[0]) if close else ""
-    hint = f"; did you mean {nearest}?" if nearest else "; see `python -m engine settings`"
+    hint = f"; did you mean {nearest}?" if nearest else f"; see `{see}`"
     return f"unknown setting {shown} ({source}){hint}"
 
 

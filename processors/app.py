@@ -57,10 +57,7 @@ def build(engine_settings: EngineSettings) -> App:
     Raises:
         ConfigurationError: A ``PROCESSORS_*`` variable is at fault.
     """
-    try:
-        own = settings.from_env(os.environ)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
+    own = settings.from_env(os.environ)
 
     async def migrate() -> list[str]:
         return await migrations.migrate(postgres_url(engine_settings))

@@ -5,6 +5,7 @@ The errors of the processors, as one tree.
     ├── ConfigurationError       a setting is missing, out of range or contradicts another
     ├── MigrationError           the migrations on disk do not fit those in the database
     ├── Refused                  a job asks for what the rules of messaging do not allow
+    ├── ServiceUnavailable       another system that a job needs cannot serve now
     └── DatabaseError
         ├── DatabaseUnavailable      PostgreSQL cannot be reached, or no connection is free
         └── StatementTimeout         a statement did not end within the client's limit
@@ -40,6 +41,21 @@ class Refused(ProcessorError):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+class ServiceUnavailable(ProcessorError):
+    """
+    Another system that a job needs cannot serve now; the job is put off and spends no attempt.
+
+    Attributes:
+        service: Which one, a short, bounded name such as ``key-provider`` or ``object-store``.
+        retry_after_ms: How long it asked to be left alone; 0 where it did not say.
+    """
+
+    def __init__(self, service: str, detail: str, *, retry_after_ms: int = 0) -> None:
+        super().__init__(f"{service}: {detail}")
+        self.service = service
+        self.retry_after_ms = retry_after_ms
 
 
 class DatabaseError(ProcessorError):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from processors.database import statements
 from processors.database.pool import Database
+from processors.database.statements import inbox as statements
 
 if TYPE_CHECKING:
     from processors.database.pool import Connection
@@ -44,10 +44,10 @@ async def once(
     """
     async with database.transaction() as connection:
         # Waits here while another run of this job is at work, and sees its end.
-        if await connection.fetchrow(statements.INBOX_CLAIM, handler, job_id) is None:
-            stored = await connection.fetchrow(statements.INBOX_RESULT, handler, job_id)
+        if await connection.fetchrow(statements.CLAIM, handler, job_id) is None:
+            stored = await connection.fetchrow(statements.RESULT, handler, job_id)
             assert stored is not None
             return msgspec.convert(stored["result"], result_type)
         result = await effects(connection)
-        await connection.execute(statements.INBOX_RECORD, handler, job_id, result)
+        await connection.execute(statements.RECORD, handler, job_id, result)
         return result

@@ -18,6 +18,7 @@ from processors.errors import (
     DatabaseError,
     DatabaseUnavailable,
     Refused,
+    ServiceUnavailable,
     StatementTimeout,
 )
 from processors.rules.pauses import jittered_ms
@@ -49,6 +50,8 @@ def verdict(error: Exception, *, snooze_ms: int, draw: float) -> Exception | Non
             return Cancel(str(error))
         case ConfigurationError():
             return Hold(str(error))
+        case ServiceUnavailable(retry_after_ms=asked_ms):
+            return Snooze(max(asked_ms, jittered_ms(snooze_ms, draw)), reason=str(error))
         case DatabaseUnavailable():
             return Snooze(
                 jittered_ms(snooze_ms, draw), reason=f"PostgreSQL is unavailable: {error.kind}"
@@ -103,7 +106,7 @@ def database_errors(
     async def translate(job: Job, payload: Any, call_next: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ARG001
         try:
             return await call_next()
-        except (Refused, *Translated) as error:
+        except (Refused, ServiceUnavailable, *Translated) as error:
             signal = verdict(error, snooze_ms=snooze_ms, draw=draw())
             if signal is error:
                 raise

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from processors.database import statements
 from processors.database.pool import Database
+from processors.database.statements import outbox as statements
 
 if TYPE_CHECKING:
     from processors.database.pool import Connection
@@ -44,22 +44,22 @@ def channel(topic: str, key: str) -> str:
 
 async def claim(database: Database, *, events_max: int, claim_ms: int) -> list[Event]:
     """Take the oldest free events for a while; they are the caller's to delete or release."""
-    rows = await database.fetch(statements.OUTBOX_CLAIM, list(CHANNELS), events_max, claim_ms)
+    rows = await database.fetch(statements.CLAIM, list(CHANNELS), events_max, claim_ms)
     events = [Event(row["id"], channel(row["topic"], row["key"]), row["payload"]) for row in rows]
     return sorted(events)
 
 
 async def delete(database: Database, ids: Sequence[int]) -> None:
     """Remove events that were published."""
-    await database.execute(statements.OUTBOX_DELETE, ids)
+    await database.execute(statements.DELETE, ids)
 
 
 async def release(database: Database, ids: Sequence[int]) -> None:
     """Give events back that could not be published, so that any relay may take them at once."""
-    await database.execute(statements.OUTBOX_RELEASE, ids)
+    await database.execute(statements.RELEASE, ids)
 
 
 async def insert(connection: Connection, topic: str, key: str, payload: Any) -> None:
     """Add an event to the transaction of its cause."""
     assert topic in CHANNELS
-    await connection.execute(statements.OUTBOX_INSERT, topic, key, payload)
+    await connection.execute(statements.INSERT, topic, key, payload)

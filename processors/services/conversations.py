@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from processors.database import statements
 from processors.database.pool import Database
+from processors.database.statements import conversations as statements
 from processors.errors import Refused
 
 if TYPE_CHECKING:

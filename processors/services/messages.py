@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from engine import Retry
-from processors.database import statements
 from processors.database.inbox import once
 from processors.database.pool import Database
+from processors.database.statements import conversations, messages, receipts
 from processors.errors import Refused
 from processors.rules.content import body_hash, client_id_fault, content_fault
 from processors.rules.receipts import DELIVERED, READ, Claim, fold, instant, rank
@@ -61,7 +61,7 @@ class EnhancedMessageService:
         Raises:
             Refused: There is none.
         """
-        row = await self._database.fetchrow(statements.USER, user_id)
+        row = await self._database.fetchrow(conversations.USER, user_id)
         if row is None:
             raise Refused("unknown-user", f"there is no user {user_id}")
         if row["is_disabled"]:
@@ -92,7 +92,7 @@ class EnhancedMessageService:
         kind = message.kind.value
         fingerprint = body_hash(kind, message.content)
         row = await self._database.fetchrow(
-            statements.SEND,
+            messages.SEND,
             message.conversation_id,
             message.sender_id,
             message.client_message_id,
@@ -111,7 +111,7 @@ class EnhancedMessageService:
     async def _sent_before(self, message: SendMessage, fingerprint: bytes) -> SendResult:
         """Return the result of the same message sent earlier, or say why it cannot be sent."""
         row = await self._database.fetchrow(
-            statements.FIND_SENT,
+            messages.FIND_SENT,
             message.conversation_id,
             message.sender_id,
             message.client_message_id,
@@ -203,7 +203,7 @@ class EnhancedMessageService:
             found = ROWS_AT_ONCE if up_to > 0 else 0
             while found == ROWS_AT_ONCE:
                 row = await self._database.fetchrow(
-                    statements.ADVANCE_UP_TO,
+                    receipts.ADVANCE_UP_TO,
                     confirmation.user_id,
                     confirmation.conversation_id,
                     min(up_to, last_seq),
@@ -224,7 +224,7 @@ class EnhancedMessageService:
         found = advanced = 0
         if claims:
             row = await connection.fetchrow(
-                statements.ACKNOWLEDGE,
+                receipts.ACKNOWLEDGE,
                 confirmation.user_id,
                 [claim.message_id for claim in claims],
                 [claim.rank for claim in claims],

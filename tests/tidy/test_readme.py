@@ -22,6 +22,7 @@ from tests.tidy.sources import ROOT
 
 README = (ROOT / "README.md").read_text()
 FLOW = (ROOT / "engine" / "FLOW.md").read_text()
+PROCESSORS_README = (ROOT / "processors" / "README.md").read_text()
 ENGINE_README = (ROOT / "engine" / "README.md").read_text()
 DOCUMENTS = [
     ROOT / "README.md",
@@ -30,6 +31,7 @@ DOCUMENTS = [
     ROOT / "engine" / "README.md",
     ROOT / "engine" / "FLOW.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "processors" / "README.md",
 ]
 
 ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
@@ -55,18 +57,21 @@ def settings_table() -> str:
 
 
 def processor_table() -> str:
-    kind = processor_settings.ProcessorSettings
-    rows = describe(msgspec.convert({}, kind), {}, processor_settings.PREFIX)
+    rows = processor_settings.described({})
     lines = [f"| `{row.variable}` | {row.meaning} |" for row in rows]
     return "\n".join(["| variable | meaning |", "|---|---|", *lines]) + "\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "table"),
-    [("settings", settings_table()), ("processor settings", processor_table())],
+    ("document", "name", "table"),
+    [
+        (README, "settings", settings_table()),
+        (PROCESSORS_README, "processor settings", processor_table()),
+    ],
+    ids=["engine", "processors"],
 )
-def test_the_readme_lists_every_setting(name: str, table: str) -> None:
-    assert between(README, name) == table, f"put this between the marks:\n{table}"
+def test_the_document_lists_every_setting(document: str, name: str, table: str) -> None:
+    assert between(document, name) == table, f"put this between the marks:\n{table}"
 
 
 def test_the_readme_names_no_setting_that_is_not_there() -> None:

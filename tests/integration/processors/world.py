@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from processors.database.pool import Database
+from processors.database.pool import Database, open_database
 from processors.services.conversations import ConversationService
 from processors.services.messages import EnhancedMessageService
-from processors.settings import ProcessorSettings
+from processors.settings import ProcessorSettings, from_env
 from schemas.messages import SendMessage
 
 
@@ -70,3 +73,14 @@ class World:
     async def values(self, statement: str, *arguments: Any) -> list[Any]:
         """Return the first column of all rows."""
         return [row[0] for row in await self.database.fetch(statement, *arguments)]
+
+
+@asynccontextmanager
+async def open_world() -> AsyncIterator[World]:
+    """Open services in a process of their own, on the database that the environment names."""
+    settings = from_env({})
+    database = await open_database(os.environ["ENGINE_POSTGRES_URL"], settings)
+    try:
+        yield World(database, settings)
+    finally:
+        await database.close()

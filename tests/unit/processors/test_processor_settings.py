@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from processors.settings import ProcessorSettings, from_env
+from processors.errors import ConfigurationError
+from processors.settings import ProcessorSettings, from_env, sections
 
 
 def test_defaults_hold_without_variables() -> None:
@@ -20,18 +21,19 @@ def test_variables_set_fields() -> None:
     [
         ({"PROCESSORS_POOL_CONNECTIONS_MAX": "0"}, "PROCESSORS_POOL_CONNECTIONS_MAX"),
         ({"PROCESSORS_POOL_WAIT_MS": "5s"}, "PROCESSORS_POOL_WAIT_MS"),
-        ({"PROCESSORS_POOL_WAIT": "5"}, "PROCESSORS_POOL_WAIT is no setting"),
+        ({"PROCESSORS_POOL_WAIT": "5"}, "unknown setting PROCESSORS_POOL_WAIT"),
         ({"PROCESSORS_LOCK_WAIT_MS_MAX": "20000"}, "at most statement_ms_max"),
         ({"PROCESSORS_OUTBOX_CLAIM_MS": "1000"}, "at least twice statement_ms_max"),
     ],
 )
 def test_faults_are_named(variables: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ConfigurationError, match=said):
         from_env(variables)
 
 
-def test_every_setting_is_described_with_its_default() -> None:
-    documented = ProcessorSettings.__doc__ or ""
+@pytest.mark.parametrize("kind", [ProcessorSettings, *sections().values()])
+def test_every_setting_is_described(kind: type) -> None:
+    documented = kind.__doc__ or ""
 
-    for field in ProcessorSettings.__struct_fields__:
+    for field in kind.__struct_fields__:
         assert f"        {field}: " in documented

@@ -1,0 +1,5 @@
+"""``python -m processors``."""
+
+from processors.cli.root import run
+
+run()

@@ -1,0 +1,1 @@
+"""``python -m processors``: the commands that belong to messaging alone."""

@@ -1,0 +1,45 @@
+"""The group of commands, and what they have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from engine import EngineError
+from processors.cli.settings import settings
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EngineError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+def main() -> None:
+    """
+    Run and look at what belongs to messaging alone.
+
+    The engine's own commands are in `python -m engine`. PostgreSQL and Redis
+    are found as there: ENGINE_POSTGRES_URL and ENGINE_REDIS_URL.
+    """
+
+
+main.add_command(settings)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    main(args=arguments, prog_name="python -m processors", standalone_mode=True, obj=os.environ)

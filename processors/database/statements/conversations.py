@@ -1,0 +1,54 @@
+"""Users, conversations and members."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STANDING: Final = """
+SELECT c.id IS NOT NULL AS is_known, c.deleted_at IS NULL AS is_open, c.last_seq,
+  m.user_id IS NOT NULL AS is_member, m.left_at IS NOT NULL AS has_left,
+  m.last_delivered_seq, m.last_read_seq
+FROM (SELECT $1::uuid AS conversation_id, $2::uuid AS user_id) q
+LEFT JOIN conversations c ON c.id = q.conversation_id
+LEFT JOIN conversation_members m USING (conversation_id, user_id)
+"""
+"""How a user stands to a conversation, whether or not either exists. Always one row."""
+
+USER: Final = "SELECT disabled_at IS NOT NULL AS is_disabled FROM users WHERE id = $1"
+
+MOVE_WATERMARKS: Final = """
+WITH g AS (
+  SELECT id, least($3::bigint, last_seq) AS delivered, least($4::bigint, last_seq) AS read
+  FROM conversations WHERE id = $1 AND deleted_at IS NULL
+), w AS (
+  UPDATE conversation_members m
+  SET last_delivered_seq = greatest(m.last_delivered_seq, g.delivered, g.read),
+    last_read_at = CASE WHEN m.last_read_seq < g.read
+      THEN greatest(m.joined_at, least(coalesce($5::timestamptz, now()), now()))
+      ELSE m.last_read_at END,
+    last_read_seq = greatest(m.last_read_seq, g.read)
+  FROM g
+  WHERE m.conversation_id = g.id AND m.user_id = $2 AND m.left_at IS NULL
+    AND (m.last_read_seq < g.read OR m.last_delivered_seq < greatest(g.delivered, g.read))
+  RETURNING m.conversation_id, m.last_delivered_seq, m.last_read_seq
+), o AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'conversation', w.conversation_id::text, jsonb_build_object(
+    'type', 'watermark.advanced', 'conversationId', w.conversation_id, 'userId', $2::uuid,
+    'deliveredUpToSeq', w.last_delivered_seq, 'readUpToSeq', w.last_read_seq)
+  FROM w
+)
+SELECT last_delivered_seq, last_read_seq FROM w
+"""
+"""Conversation, user, delivered up to, read up to (0: not named), time. No row: nothing moved."""
+
+ADD_USER: Final = """
+INSERT INTO users (id, display_name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING
+"""
+ADD_CONVERSATION: Final = """
+INSERT INTO conversations (id, title) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING
+"""
+ADD_MEMBERS: Final = """
+INSERT INTO conversation_members (conversation_id, user_id)
+SELECT $1, unnest($2::uuid[]) ON CONFLICT (conversation_id, user_id) DO NOTHING
+"""

@@ -1,0 +1,58 @@
+"""``send-message``."""
+
+from __future__ import annotations
+
+import enum
+from uuid import UUID
+
+import msgspec
+
+from schemas.messages.common import ClientMessageId, Content
+
+
+class MessageKind(enum.Enum):
+    """What a client makes of the content; the back end treats all kinds alike."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    NOTICE = "notice"
+
+
+class SendMessage(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """
+    Payload of ``send-message``: put one message into a conversation.
+
+    Attributes:
+        conversation_id: The conversation, which must exist and be open.
+        sender_id: The author, an active member of it.
+        content: The text, at most 16 KiB of UTF-8, with something to see in it.
+        client_message_id: The sender's own id of 1 to 128 characters. The same id again with the
+            same content returns the first result; with other content it is refused.
+        kind: What clients make of the content.
+    """
+
+    conversation_id: UUID
+    sender_id: UUID
+    content: Content
+    client_message_id: ClientMessageId
+    kind: MessageKind = MessageKind.TEXT
+
+
+class SendResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """
+    Result of ``send-message``.
+
+    Attributes:
+        message_id: The message's id.
+        seq: Its place in the conversation: 1, 2, 3 … without gaps.
+        duplicate: True where this client message id had been sent before.
+        recipients: How many delivery rows it has; null in a conversation so large that it keeps
+            watermarks alone.
+    """
+
+    message_id: UUID
+    seq: int
+    duplicate: bool
+    recipients: int | None

@@ -1,0 +1,28 @@
+-- Messages to many recipients, and how far each of them is.
+
+CREATE TABLE message_batches (
+  id            uuid PRIMARY KEY,
+  created_by    uuid NOT NULL,
+  spec          jsonb NOT NULL,
+  total         integer NOT NULL CHECK (total >= 0),
+  created_at    timestamptz NOT NULL DEFAULT now(),
+  cancelled_at  timestamptz,
+  finished_at   timestamptz,
+  summary       jsonb
+);
+
+-- state: 0 waiting, 1 claimed until lease_until, 2 queued, 3 sent, 4 failed, 5 cancelled
+CREATE TABLE batch_recipients (
+  batch_id     uuid NOT NULL REFERENCES message_batches ON DELETE CASCADE,
+  ordinal      integer NOT NULL,
+  user_id      uuid NOT NULL,
+  state        smallint NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 5),
+  child_id     uuid NOT NULL,
+  lease_until  timestamptz,
+  error_code   text,
+  PRIMARY KEY (batch_id, ordinal),
+  UNIQUE (batch_id, user_id)
+);
+
+CREATE INDEX batch_recipients_open ON batch_recipients (batch_id, ordinal) WHERE state < 2;
+CREATE INDEX batch_recipients_child ON batch_recipients (child_id);

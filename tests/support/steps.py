@@ -1,0 +1,197 @@
+"""
+Kill a process before and after each step that it takes outside itself, and run it again.
+
+A step is a statement to PostgreSQL, a command to Redis, an HTTP request, an enqueue, or whatever
+calls :func:`step`. For n = 1, 2, 3 … a fresh process prepares a scene and runs the job in it until
+its n-th step, where SIGKILL ends it; another process then runs the same job to its end, as an
+engine does that takes over, and observes what is there. The last run comes to its end unkilled.
+What is observed must be the same each time.
+
+A scenario is a class with a constructor without arguments::
+
+    class SendsOnce:
+        async def prepare(self) -> dict[str, Any]: ...      # fresh rows; JSON that names them
+        async def run(self, scene: dict[str, Any]) -> None: ...      # one delivery of the job
+        async def observe(self, scene: dict[str, Any]) -> Any: ...   # JSON without ids or times
+
+Processes are forked from one that has imported everything, so a step costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+STEPS_MAX = 400
+
+
+class _Counter:
+    """Steps so far, and the one that ends the process; 0 for none."""
+
+    passed = 0
+    fatal = 0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """
+    What came of a scenario.
+
+    Attributes:
+        killed: What was observed after each run that was killed, by the number of the step.
+        unkilled: What was observed after the run that was not.
+    """
+
+    killed: dict[int, Any]
+    unkilled: Any
+
+    def differing(self) -> dict[int, Any]:
+        """Return the observations that differ from the unkilled one."""
+        return {step: seen for step, seen in self.killed.items() if seen != self.unkilled}
+
+
+def kill_at_each_step(
+    scenario: str, environ: Mapping[str, str], *, timeout_s: float = 110
+) -> Steps:
+    """
+    Run a scenario, named ``module:Class``, with a kill at each of its steps.
+
+    Args:
+        scenario: The scenario.
+        environ: Variables for it, such as the servers' URLs.
+        timeout_s: Time limit of it all.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.steps", scenario],
+        env={**os.environ, **environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines, done.stderr
+    return Steps({line["step"]: line["seen"] for line in lines[:-1]}, lines[-1]["seen"])
+
+
+def step() -> None:
+    """Pass a step; the fatal one ends the process."""
+    _Counter.passed += 1
+    if _Counter.passed == _Counter.fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _around(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def stepped(*args: Any, **kwargs: Any) -> Any:
+        step()
+        result = await function(*args, **kwargs)
+        step()
+        return result
+
+    return stepped
+
+
+def _instrument() -> None:
+    """Count what leaves the process; a call that passes two of these counts twice, harmlessly."""
+    import aiohttp
+    import asyncpg
+    import asyncpg.pool
+    import redis.asyncio
+    import redis.asyncio.client
+
+    from engine import Client
+
+    for owner, names in (
+        (asyncpg.Connection, ("_execute", "_executemany", "execute")),
+        (asyncpg.pool.PoolConnectionProxy, ("execute",)),
+        (redis.asyncio.Redis, ("execute_command",)),
+        (redis.asyncio.client.Pipeline, ("execute",)),
+        (aiohttp.ClientSession, ("_request",)),
+        (Client, ("enqueue", "enqueue_many")),
+    ):
+        for name in names:
+            setattr(owner, name, _around(getattr(owner, name)))
+
+
+def _forked(work: Callable[[], Any]) -> tuple[int, list[Any]]:
+    """Run work in a fork; returns how the fork ended and the JSON values that it sent."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        status = 1
+        try:
+            with os.fdopen(writing, "w") as pipe:
+                asyncio.run(work()(lambda value: print(json.dumps(value), file=pipe, flush=True)))
+            status = 0
+        except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        values = [json.loads(line) for line in pipe]
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), values
+
+
+def _run(scenario: Any, fatal: int) -> dict[str, Any]:
+    """Kill the scenario at one step, run it again, and tell what is there."""
+
+    async def first(send: Callable[[Any], None]) -> None:
+        scene = await scenario.prepare()
+        send(scene)
+        _Counter.passed, _Counter.fatal = 0, fatal
+        await scenario.run(scene)
+        _Counter.fatal = 0
+        send(await scenario.observe(scene))
+
+    ended, values = _forked(lambda: first)
+    if ended == 0:
+        return {"step": 0, "seen": values[1]}
+    if ended != -signal.SIGKILL:
+        raise SystemExit(f"the scenario failed by itself, with {ended}")
+
+    async def again(send: Callable[[Any], None]) -> None:
+        await scenario.run(values[0])
+        send(await scenario.observe(values[0]))
+
+    ended, seen = _forked(lambda: again)
+    if ended != 0:
+        raise SystemExit(f"the run after the kill at step {fatal} failed, with {ended}")
+    return {"step": fatal, "seen": seen[0]}
+
+
+def main() -> None:
+    """Run the scenario named on the command line; one JSON line per step."""
+    module, _, name = sys.argv[1].partition(":")
+    scenario = getattr(importlib.import_module(module), name)()
+    _instrument()
+    for fatal in range(1, STEPS_MAX):
+        result = _run(scenario, fatal)
+        print(json.dumps(result), flush=True)
+        if result["step"] == 0:
+            return
+    raise SystemExit(f"the scenario did not end within {STEPS_MAX} steps")
+
+
+if __name__ == "__main__":
+    # Under its own name, so that scenarios which import `step` count here.
+    from tests.support import steps
+
+    steps.main()
