@@ -2,65 +2,32 @@
 What a provider is asked, and what its answer means; the same for every channel.
 
 A sender makes one request and reports how it went. It never sleeps, retries or decides about the
-job: an :class:`Answer` says what happened in the terms of the one who asked, and
-``NotificationService`` chooses. The one repetition that a sender makes by itself is after renewing
-a credential.
+job: an :class:`Answer`, which tables in ``rules`` make, says what happened in the terms of the one
+who asked, and ``NotificationService`` chooses. The one repetition that a sender makes by itself is
+after renewing a credential.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
 
+from processors.rules.answers import Answer, Kind
 
-class Kind(enum.Enum):
-    """How one request to a provider ended."""
-
-    SENT = "sent"
-    """The provider took it."""
-
-    TARGET_GONE = "target_gone"
-    """The token, address or number is no longer one: disable or suppress it; nothing to repeat."""
-
-    REFUSED = "refused"
-    """This message fails for ever, another one to the same target may not."""
-
-    LATER = "later"
-    """The provider or the way to it is in trouble; the same request may succeed later."""
-
-    LIMITED = "limited"
-    """Too many requests: wait for ``retry_after_ms``. Spends no attempt."""
-
-    MISCONFIGURED = "misconfigured"
-    """Credentials or set-up are at fault: every request would fail, the messages are fine."""
-
-    UNKNOWN = "unknown"
-    """Nobody knows whether it was sent, and sending again would be seen or paid for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """
-    How one request ended.
-
-    Attributes:
-        kind: What it means.
-        code: The provider's own name for it, short and bounded, such as ``Unregistered``.
-        retry_after_ms: What the provider asked for, for LATER and LIMITED; 0 where it did not say.
-        scope: Whom a limit concerns: this target alone, or everything sent through the provider.
-        provider_id: The provider's id of the message, where it gave one.
-        gone_since_ms: Unix ms since when the target is gone, where told: a target registered
-            after that is another one and stays.
-    """
-
-    kind: Kind
-    code: str = ""
-    retry_after_ms: int = 0
-    scope: Literal["target", "provider"] = "target"
-    provider_id: str = ""
-    gone_since_ms: int = 0
+__all__ = [
+    "Answer",
+    "Channel",
+    "EmailSender",
+    "Kind",
+    "Mail",
+    "Provider",
+    "Push",
+    "PushSender",
+    "PushTarget",
+    "Sms",
+    "SmsSender",
+]
 
 
 Provider = Literal["fcm", "apns", "webpush"]
@@ -169,11 +136,17 @@ class Sms:
         delivery_id: Our id of this delivery.
         to: The number in E.164 form.
         text: The text, of as many segments as it needs, up to the setting.
+        tried_from_ms: Unix ms before which nothing was tried for this delivery; 0 where this is the
+            first attempt. An earlier one may have reached the provider: with this the provider is
+            asked, and the text is sent only where it certainly has not got it.
+        tried_until_ms: Unix ms of the last earlier attempt; 0 for none.
     """
 
     delivery_id: UUID
     to: str = field(repr=False)
     text: str = field(repr=False)
+    tried_from_ms: int = 0
+    tried_until_ms: int = 0
 
 
 class SmsSender(Protocol):
@@ -183,6 +156,7 @@ class SmsSender(Protocol):
         """
         Ask the provider once; trouble is an answer, never an exception.
 
-        Where no answer came, the answer is UNKNOWN unless the provider says, when asked, that it
-        has or has not the message.
+        Where no answer came, the provider is asked whether it has the message: SENT where it has.
+        Else the answer is UNKNOWN; with ``retry_after_ms`` a call after that time, told of the
+        earlier ones, can end it. Without ``retry_after_ms`` nothing more can be learned.
         """
