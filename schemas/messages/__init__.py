@@ -6,16 +6,50 @@ or newer field never vanishes unnoticed.
 """
 
 from schemas.messages.common import CONTENT_BYTES_MAX, RECEIPTS_MAX
+from schemas.messages.notification import (
+    NOTIFIED_MAX,
+    BadgeResult,
+    Channel,
+    DeliverNotification,
+    DeliveryResult,
+    DigestResult,
+    FlushDigest,
+    Notification,
+    NotificationResult,
+    NotifyEvent,
+    NotifyMessages,
+    NotifyResult,
+    Outward,
+    RecordStatus,
+    StatusResult,
+    UpdateBadge,
+)
 from schemas.messages.receipts import ConfirmationResult, DeliveryConfirmation, Receipt
 from schemas.messages.sending import MessageKind, SendMessage, SendResult
 
 __all__ = [
     "CONTENT_BYTES_MAX",
+    "NOTIFIED_MAX",
     "RECEIPTS_MAX",
+    "BadgeResult",
+    "Channel",
     "ConfirmationResult",
+    "DeliverNotification",
     "DeliveryConfirmation",
+    "DeliveryResult",
+    "DigestResult",
+    "FlushDigest",
     "MessageKind",
+    "Notification",
+    "NotificationResult",
+    "NotifyEvent",
+    "NotifyMessages",
+    "NotifyResult",
+    "Outward",
     "Receipt",
+    "RecordStatus",
     "SendMessage",
     "SendResult",
+    "StatusResult",
+    "UpdateBadge",
 ]
