@@ -7,7 +7,7 @@
 CREATE TABLE attachments (
   id              uuid PRIMARY KEY DEFAULT uuid_v7(),
   owner_id        uuid NOT NULL REFERENCES users,
-  object_key      text NOT NULL UNIQUE, -- never used again
+  object_key      text COLLATE "C" NOT NULL UNIQUE, -- random, never used again; found by prefix
   thumbnail_keys  text[] NOT NULL DEFAULT '{}',
   state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'ready', 'attached')),
   media_type      text NOT NULL DEFAULT 'application/octet-stream',
@@ -29,7 +29,7 @@ CREATE TABLE message_attachments (
 CREATE INDEX message_attachments_attachment ON message_attachments (attachment_id);
 
 CREATE TABLE object_deletions (
-  key          text PRIMARY KEY,
+  key          text COLLATE "C" PRIMARY KEY,
   not_before   timestamptz NOT NULL DEFAULT now(),
   lease_until  timestamptz,
   attempts     integer NOT NULL DEFAULT 0,
