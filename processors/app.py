@@ -10,7 +10,7 @@ from typing import Protocol
 
 import asyncpg
 
-from engine import App, Exponential, Registry
+from engine import App, Exponential, Registry, SystemClock
 from processors import demo, settings
 from processors.database import migrations
 from processors.database.middleware import database_errors
@@ -21,10 +21,16 @@ from processors.send_message import send_message
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
 from processors.services.messages import EnhancedMessageService
+from processors.services.presence import PresenceService
+from processors.services.pubsub import Publisher
 from processors.services.relay import OutboxRelay, connect
+from processors.services.sessions import RevocationService
+from processors.services.tickets import TicketService
+from processors.services.websockets import WebSocketService
 from processors.settings import ProcessorSettings
 
 QUEUE = "message-delivery"
+HOUR_MS = 3_600_000
 
 _draw: Callable[[], float] = random.SystemRandom().random
 
@@ -78,7 +84,18 @@ def build(engine_settings: EngineSettings) -> App:
                 rows_max=own.delivery_rows_max,
                 committed=relay.wake,
             )
-            yield Services(database, conversations, messages, relay)
+            presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
+            revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
+            websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
+            yield Services(
+                database=database,
+                conversations=conversations,
+                messages=messages,
+                relay=relay,
+                presence=presence,
+                tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
+                websockets=websockets,
+            )
 
     return App(
         registry(own),

@@ -28,7 +28,7 @@ async def seed(conversations: ConversationService) -> list[str]:
     people = ", ".join(f"{name} {user_id}" for user_id, name in PEOPLE)
     return [
         f"demo conversation {CONVERSATION}: {people}",
-        f"listen: SUBSCRIBE conv:{{{CONVERSATION}}}",
+        f"listen: SSUBSCRIBE conv:{{{CONVERSATION}}} (before Redis 7: SUBSCRIBE)",
         f"ada writes: {_xadd('send-message', message)}",
         f"bob reads: {_xadd('delivery-confirmation', reading)}",
     ]

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from processors.database.pool import Database
 from processors.services.conversations import ConversationService
 from processors.services.messages import EnhancedMessageService
+from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
+from processors.services.tickets import TicketService
+from processors.services.websockets import WebSocketService
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +23,15 @@ class Services:
         conversations: Conversations and members.
         messages: Sending and receipts.
         relay: Publishes the outbox.
+        presence: Who is connected, and what is in front there.
+        tickets: Lets clients open sockets.
+        websockets: Tells connected clients.
     """
 
     database: Database
     conversations: ConversationService
     messages: EnhancedMessageService
     relay: OutboxRelay
+    presence: PresenceService
+    tickets: TicketService
+    websockets: WebSocketService

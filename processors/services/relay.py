@@ -1,10 +1,10 @@
 """
 Publishes the outbox to Redis pub/sub.
 
-Each event goes to ``conv:{<conversation id>}`` or ``user:{<user id>}`` as JSON. PUBLISH is used,
-which every server and a cluster of any size understands: a cluster passes it on to all its nodes.
-Pub/sub reaches who listens at that moment, so events carry their conversation and sequence number,
-by which a client notices a gap and fetches it from the database.
+Each event goes to ``conv:{<conversation id>}`` or ``user:{<user id>}`` as JSON, over the pub/sub
+that the server has (:mod:`processors.services.pubsub`). It reaches who listens at that moment, so
+events carry their conversation and sequence number, by which a client notices a gap and fetches it
+from the database.
 
 Events are published at least once: a relay that dies between publishing and deleting leaves
 its claim to run out. Order is that of the rows within one relay; across relays the sequence
@@ -30,6 +30,7 @@ from processors.database.outbox import Event
 from processors.database.pool import Database
 from processors.errors import DatabaseError
 from processors.rules.pauses import LogGate, reconnect_delay_s
+from processors.services.pubsub import Publisher
 from processors.settings import ProcessorSettings
 
 log = structlog.get_logger("processors.relay")
@@ -80,7 +81,7 @@ class OutboxRelay:
         draw: Callable[[], float],
     ) -> None:
         self._database = database
-        self._client = client
+        self._publisher = Publisher(client, settings.pubsub)
         self._settings = settings
         self._draw = draw
         self._bell = asyncio.Event()
@@ -129,10 +130,7 @@ class OutboxRelay:
         return len(events)
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        async with asyncio.timeout(SOCKET_S_MAX), self._client.pipeline(transaction=False) as pipe:
-            for event in events:
-                pipe.publish(event.channel, event.payload)
-            await pipe.execute()
+        await self._publisher.publish([(event.channel, event.payload) for event in events])
 
     async def _give_back(self, events: Sequence[Event]) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -46,6 +46,8 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             Default 2 s.
         outbox_claim_ms: How long a relay holds events before others may publish them.
             Default 30 s.
+        pubsub: Which pub/sub events travel over: auto asks the server and takes the sharded one
+            where it has it (Redis 7, Valkey); plain and sharded do not ask.
         batch: Batches to many recipients.
         email: Email.
         encryption: Keys, and what may be done with them.
@@ -67,6 +69,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     outbox_batch_max: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 500
     outbox_poll_ms: Millis = 2_000
     outbox_claim_ms: Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)] = 30_000
+    pubsub: Literal["auto", "plain", "sharded"] = "auto"
     batch: BatchSettings = BatchSettings()
     email: EmailSettings = EmailSettings()
     encryption: EncryptionSettings = EncryptionSettings()

@@ -25,16 +25,20 @@ pytestmark = pytest.mark.servers
 
 
 class Listener:
-    """Hears every event on conversation and user channels."""
+    """Hears every event on one channel."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, channel: str, *, sharded: bool) -> None:
         self._pubsub = client.pubsub()
+        self._channel = channel
+        self._sharded = sharded
 
     async def open(self) -> None:
         """Subscribe, and wait until the server says so."""
-        await self._pubsub.psubscribe("conv:*", "user:*")
-        for _ in range(2):
-            assert (await self._next())["type"] == "psubscribe"
+        if self._sharded:
+            await self._pubsub.ssubscribe(self._channel)
+        else:
+            await self._pubsub.subscribe(self._channel)
+        assert (await self._next())["type"].endswith("subscribe")
 
     async def hear(self) -> tuple[str, dict[str, Any]]:
         """Wait for the next event: its channel and content."""
@@ -53,9 +57,11 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Listener]:
+async def listening(
+    url: str, channel: str = "user:{u}", *, sharded: bool = True
+) -> AsyncIterator[Listener]:
     async with connect(url) as client:
-        listener = Listener(client)
+        listener = Listener(client, channel, sharded=sharded)
         await listener.open()
         yield listener
         await listener.close()
@@ -116,14 +122,15 @@ async def test_committed_message_is_heard_without_waiting_for_the_poll(
 ) -> None:
     """Goal: the bell, not the poll of one hour, gets the event out."""
     conversation_id, (ada, _) = await world.conversation(2)
-    async with connect(redis_url) as client, listening(redis_url) as listener:
+    channel = f"conv:{{{conversation_id}}}"
+    async with connect(redis_url) as client, listening(redis_url, channel) as listener:
         relay = relay_of(world, client, OUTBOX_POLL_MS="3600000")
         world.messages._committed = relay.wake
         async with running(relay):
             for seq in (1, 2):
                 sent = await world.send(conversation_id, ada)
-                channel, event = await listener.hear()
-                assert channel == f"conv:{{{conversation_id}}}"
+                heard_on, event = await listener.hear()
+                assert heard_on == channel
                 assert (event["type"], event["seq"]) == ("message.created", seq)
                 assert UUID(event["messageId"]) == sent.message_id
 
@@ -204,7 +211,8 @@ async def test_relay_outlives_postgresql(
     database = await open_database(url, from_env({"PROCESSORS_POOL_WAIT_MS": "1000"}))
     world = World(database, from_env({}))
     conversation_id, (ada, _) = await world.conversation(2)
-    async with connect(redis_url) as client, listening(redis_url) as listener:
+    channel = f"conv:{{{conversation_id}}}"
+    async with connect(redis_url) as client, listening(redis_url, channel) as listener:
         relay = relay_of(world, client, OUTBOX_POLL_MS="20")
         async with running(relay):
             await world.send(conversation_id, ada)
