@@ -17,7 +17,7 @@ from engine.client import (
 )
 from engine.clock import Clock, SystemClock
 from engine.core.policy import Exponential, RetryPolicy
-from engine.errors import Cancel, EngineError, Hold, Retry, SettingsError, Snooze
+from engine.errors import Cancel, EngineError, EnqueueError, Hold, Retry, SettingsError, Snooze
 from engine.registry import App, Ended, Job, Registry
 from engine.settings import Described
 from engine.settings import describe as describe_settings
@@ -32,6 +32,7 @@ __all__ = [
     "Described",
     "Ended",
     "EngineError",
+    "EnqueueError",
     "EnqueueReport",
     "EnqueueStopped",
     "EnqueueUnsure",

@@ -7,10 +7,11 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
+from uuid import uuid4
 
 import asyncpg
 
-from engine import App, Exponential, Registry, SystemClock
+from engine import App, Client, Exponential, Registry, SystemClock
 from processors import demo, settings
 from processors.database import migrations
 from processors.database.middleware import database_errors
@@ -20,6 +21,7 @@ from processors.errors import ConfigurationError, ProcessorError
 from processors.send_message import send_message
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
+from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.pubsub import Publisher
@@ -31,6 +33,8 @@ from processors.settings import ProcessorSettings
 
 QUEUE = "message-delivery"
 HOUR_MS = 3_600_000
+RELAY_GIVE_UP_S = 3.0
+"""How long the relay of jobs waits for a silent server before it gives its queues back."""
 
 _draw: Callable[[], float] = random.SystemRandom().random
 
@@ -75,14 +79,25 @@ def build(engine_settings: EngineSettings) -> App:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Services]:
         url = postgres_url(engine_settings)
-        async with _database(url, own) as database, connect(engine_settings.redis_url) as client:
+        redis_url = engine_settings.redis_url
+        async with (
+            _database(url, own) as database,
+            connect(redis_url) as client,
+            Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
+        ):
             relay = OutboxRelay(database, client, own, draw=_draw)
+            job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
+
+            def committed() -> None:
+                relay.wake()
+                job_relay.wake()
+
             conversations = ConversationService(database)
             messages = EnhancedMessageService(
                 database,
                 conversations,
                 rows_max=own.delivery_rows_max,
-                committed=relay.wake,
+                committed=committed,
             )
             presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
             revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
@@ -92,6 +107,7 @@ def build(engine_settings: EngineSettings) -> App:
                 conversations=conversations,
                 messages=messages,
                 relay=relay,
+                job_relay=job_relay,
                 presence=presence,
                 tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
                 websockets=websockets,
@@ -102,7 +118,7 @@ def build(engine_settings: EngineSettings) -> App:
         lifespan=lifespan,
         migrate=migrate,
         seed=seed,
-        background=[publish_outbox],
+        background=[publish_outbox, relay_jobs],
         ready=ready,
     )
 
@@ -144,6 +160,11 @@ def registry(own: ProcessorSettings) -> Registry:
 async def publish_outbox(services: Services) -> None:
     """Run the outbox relay until cancelled."""
     await services.relay.run()
+
+
+async def relay_jobs(services: Services) -> None:
+    """Run the relay of jobs until cancelled."""
+    await services.job_relay.run()
 
 
 async def ready(services: Services) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from processors.database.pool import Database
 from processors.services.conversations import ConversationService
+from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
@@ -26,6 +27,7 @@ class Services:
         presence: Who is connected, and what is in front there.
         tickets: Lets clients open sockets.
         websockets: Tells connected clients.
+        job_relay: Brings the jobs of the outbox to their queues.
     """
 
     database: Database
@@ -35,3 +37,4 @@ class Services:
     presence: PresenceService
     tickets: TicketService
     websockets: WebSocketService
+    job_relay: JobRelay

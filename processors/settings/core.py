@@ -48,6 +48,11 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             Default 30 s.
         pubsub: Which pub/sub events travel over: auto asks the server and takes the sharded one
             where it has it (Redis 7, Valkey); plain and sharded do not ask.
+        outbox_jobs_max: Jobs from transactions that the relay takes in one go. Default 1,000.
+        outbox_jobs_poll_ms: How often the relay looks for jobs that other programs committed.
+            Default 500 ms.
+        outbox_jobs_lease_ms: How long a relay keeps a queue's jobs from others if it falls
+            silent. Default 10 s.
         batch: Batches to many recipients.
         email: Email.
         encryption: Keys, and what may be done with them.
@@ -70,6 +75,9 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     outbox_poll_ms: Millis = 2_000
     outbox_claim_ms: Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)] = 30_000
     pubsub: Literal["auto", "plain", "sharded"] = "auto"
+    outbox_jobs_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_000
+    outbox_jobs_poll_ms: Millis = 500
+    outbox_jobs_lease_ms: Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)] = 10_000
     batch: BatchSettings = BatchSettings()
     email: EmailSettings = EmailSettings()
     encryption: EncryptionSettings = EncryptionSettings()
