@@ -76,51 +76,55 @@ def build(engine_settings: EngineSettings) -> App:
         async with _database(postgres_url(engine_settings), own) as database:
             return await demo.seed(ConversationService(database))
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Services]:
-        url = postgres_url(engine_settings)
-        redis_url = engine_settings.redis_url
-        async with (
-            _database(url, own) as database,
-            connect(redis_url) as client,
-            Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
-        ):
-            relay = OutboxRelay(database, client, own, draw=_draw)
-            job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
-
-            def committed() -> None:
-                relay.wake()
-                job_relay.wake()
-
-            conversations = ConversationService(database)
-            messages = EnhancedMessageService(
-                database,
-                conversations,
-                rows_max=own.delivery_rows_max,
-                committed=committed,
-            )
-            presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
-            revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
-            websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
-            yield Services(
-                database=database,
-                conversations=conversations,
-                messages=messages,
-                relay=relay,
-                job_relay=job_relay,
-                presence=presence,
-                tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
-                websockets=websockets,
-            )
-
     return App(
         registry(own),
-        lifespan=lifespan,
+        lifespan=lambda: _open_services(engine_settings, own),
         migrate=migrate,
         seed=seed,
         background=[publish_outbox, relay_jobs],
         ready=ready,
     )
+
+
+@asynccontextmanager
+async def _open_services(
+    engine_settings: EngineSettings, own: ProcessorSettings
+) -> AsyncIterator[Services]:
+    """Put the services together, for as long as an engine runs."""
+    url = postgres_url(engine_settings)
+    redis_url = engine_settings.redis_url
+    async with (
+        _database(url, own) as database,
+        connect(redis_url) as client,
+        Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
+    ):
+        relay = OutboxRelay(database, client, own, draw=_draw)
+        job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
+
+        def committed() -> None:
+            relay.wake()
+            job_relay.wake()
+
+        conversations = ConversationService(database)
+        messages = EnhancedMessageService(
+            database,
+            conversations,
+            rows_max=own.delivery_rows_max,
+            committed=committed,
+        )
+        presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
+        revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
+        websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
+        yield Services(
+            database=database,
+            conversations=conversations,
+            messages=messages,
+            relay=relay,
+            job_relay=job_relay,
+            presence=presence,
+            tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
+            websockets=websockets,
+        )
 
 
 def postgres_url(engine_settings: EngineSettings) -> str:
