@@ -21,6 +21,7 @@ from processors.errors import ConfigurationError, ProcessorError
 from processors.send_message import send_message
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
+from processors.services.encryption import open_encryption
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
@@ -97,6 +98,7 @@ async def _open_services(
         _database(url, own) as database,
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
+        open_encryption(database, own.encryption, clock=SystemClock()) as encryption,
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
         job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
@@ -121,6 +123,7 @@ async def _open_services(
             messages=messages,
             relay=relay,
             job_relay=job_relay,
+            encryption=encryption,
             presence=presence,
             tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
             websockets=websockets,

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine import EngineError
+from processors.cli.keyring import keyring
 from processors.cli.settings import settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -35,6 +36,7 @@ def main() -> None:
     """
 
 
+main.add_command(keyring)
 main.add_command(settings)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from processors.database.pool import Database
 from processors.services.conversations import ConversationService
 from processors.services.job_relay import JobRelay
+from processors.services.encryption import EncryptionService
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
@@ -28,6 +29,7 @@ class Services:
         tickets: Lets clients open sockets.
         websockets: Tells connected clients.
         job_relay: Brings the jobs of the outbox to their queues.
+        encryption: Seals and opens contents.
     """
 
     database: Database
@@ -38,3 +40,4 @@ class Services:
     tickets: TicketService
     websockets: WebSocketService
     job_relay: JobRelay
+    encryption: EncryptionService

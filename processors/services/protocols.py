@@ -61,7 +61,13 @@ class Sealer(Protocol):
         """
 
     async def fingerprint(self, conversation_id: UUID, data: bytes) -> bytes:
-        """Return a keyed hash of 32 bytes, the same for the same data and conversation for ever."""
+        """
+        Return a keyed hash of 32 bytes, the same for the same data and conversation for ever.
+
+        It stands in for a plain hash, which would give short contents away. Of a message, the data
+        is ``rules.content.body_hash`` as it would stand in a plain conversation: so messages that
+        are encrypted later keep an answer to their client ids, whatever they hold by then.
+        """
 
     async def blind(self, conversation_id: UUID, terms: Iterable[str]) -> list[bytes]:
         """Return keyed hashes of 8 bytes of search terms, in the terms' order."""
