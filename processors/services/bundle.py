@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from processors.database.pool import Database
 from processors.services.conversations import ConversationService
-from processors.services.job_relay import JobRelay
 from processors.services.encryption import EncryptionService
+from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
