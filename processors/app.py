@@ -107,11 +107,13 @@ async def _open_services(
             relay.wake()
             job_relay.wake()
 
-        conversations = ConversationService(database, committed=committed)
+        conversations = ConversationService(database)
         messages = EnhancedMessageService(
             database,
             conversations,
-            rows_max=own.delivery_rows_max,
+            sealer=encryption,
+            settings=own,
+            clock=SystemClock(),
             committed=committed,
         )
         presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
@@ -149,15 +151,20 @@ def registry(own: ProcessorSettings) -> Registry:
     """Register every job type of messaging, with its queue and its patience."""
     types = Registry()
     types.around(database_errors(snooze_ms=own.outage_snooze_ms, draw=_draw))
-    types.job(
+    # The more jobs share a round trip, the faster; one that comes alone hardly waits.
+    types.batch(
         "send-message",
         queue=QUEUE,
+        size=own.send_batch_max,
+        wait_ms=own.send_wait_ms,
         timeout_s=30,
         retry=Exponential(attempts=5, base_s=1, cap_s=300),
     )(send_message)
-    types.job(
+    types.batch(
         "delivery-confirmation",
         queue=QUEUE,
+        size=own.send_batch_max,
+        wait_ms=own.send_wait_ms,
         timeout_s=30,
         retry=Exponential(attempts=8, base_s=0.5, cap_s=120),
     )(delivery_confirmation)

@@ -1,17 +1,24 @@
-"""``send-message``: put one message into a conversation."""
+"""``send-message``: put messages into conversations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine import Job
 from processors.services.bundle import Services
-from schemas.messages import SendMessage, SendResult
+from processors.services.sending import SendOutcome
+from schemas.messages import SendMessage
 
 
-async def send_message(job: Job, payload: SendMessage, services: Services) -> SendResult:  # noqa: ARG001
+async def send_message(
+    jobs: Sequence[Job], payloads: Sequence[SendMessage], services: Services
+) -> list[SendOutcome]:
     """
-    Send the message and return its id and sequence number.
+    Send the messages; each one's result is its id and sequence number.
 
     Safe to run twice: the sender's client message id is unique in its conversation, and the
     second run returns what the first one stored.
     """
-    return await services.messages.send(payload)
+    for job in jobs:
+        await job.progress(10, "writing")
+    return await services.messages.send_many(payloads)

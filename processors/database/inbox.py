@@ -7,7 +7,7 @@ second run of the same job, at the same time or later, gets the first one's resu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -51,3 +51,43 @@ async def once(
         result = await effects(connection)
         await connection.execute(statements.RECORD, handler, job_id, result)
         return result
+
+
+async def once_each(
+    database: Database,
+    effects: Callable[[Connection, Sequence[str]], Awaitable[Mapping[str, Result]]],
+    result_type: type[Result],
+    *,
+    handler: str,
+    job_ids: Sequence[str],
+) -> dict[str, Result]:
+    """
+    Run the effects of several jobs in one transaction, those that are not there already.
+
+    Args:
+        database: Where the effects and the inbox are.
+        effects: Does the work of the jobs whose ids it is given; returns the result of each.
+        result_type: What stored results are decoded into.
+        handler: Whose jobs they are.
+        job_ids: The jobs' ids.
+
+    Returns:
+        The result of each job's run that was committed.
+    """
+    async with database.transaction() as connection:
+        claimed = {
+            row["job_id"] for row in await connection.fetch(statements.CLAIM_MANY, handler, job_ids)
+        }
+        before = [job_id for job_id in job_ids if job_id not in claimed]
+        results: dict[str, Result] = {}
+        if before:
+            rows = await connection.fetch(statements.RESULTS, handler, before)
+            results = {row["job_id"]: msgspec.convert(row["result"], result_type) for row in rows}
+        now = [job_id for job_id in dict.fromkeys(job_ids) if job_id in claimed]
+        if now:
+            made = await effects(connection, now)
+            await connection.execute(
+                statements.RECORD_MANY, handler, now, [made[job_id] for job_id in now]
+            )
+            results |= made
+        return results

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
+from uuid import UUID
 
 CONTENT_BYTES_MAX: Final = 16_384
 
@@ -34,6 +36,11 @@ def client_id_fault(client_message_id: str) -> str:
     return ""
 
 
-def body_hash(kind: str, content: str) -> bytes:
+def described(kind: str, content: str, attachments: Iterable[UUID]) -> str:
+    """Put together what makes two messages the same."""
+    return "\n".join((kind, content, *(f"attachment {each}" for each in attachments)))
+
+
+def body_hash(text: str) -> bytes:
     """Fingerprint by which a repeated client message id is told from a reused one."""
-    return hashlib.sha256(f"{kind}\n{content}".encode()).digest()
+    return hashlib.sha256(text.encode()).digest()

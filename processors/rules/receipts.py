@@ -22,12 +22,14 @@ class Claim(NamedTuple):
 
     Attributes:
         message_id: The message.
+        user_id: The recipient.
         rank: How far it came.
         delivered_at: The earliest time claimed for any state; None for the time of recording.
         read_at: The earliest time claimed for reading.
     """
 
     message_id: UUID
+    user_id: UUID
     rank: int
     delivered_at: datetime | None
     read_at: datetime | None
@@ -47,21 +49,21 @@ def instant(at: datetime | int | None) -> datetime | None:
 
 def fold(claims: Iterable[Claim]) -> list[Claim]:
     """
-    Fold a batch to one claim per message, ordered by message id.
+    Fold a batch to one claim per message and recipient, ordered by both.
 
     The highest rank wins whatever the order, each time is the earliest one claimed, and the order
     is the order in which rows are locked, so that overlapping batches never wait in a circle.
     """
-    best: dict[UUID, Claim] = {}
+    best: dict[tuple[UUID, UUID], Claim] = {}
     for claim in claims:
-        known = best.get(claim.message_id)
-        best[claim.message_id] = claim if known is None else _join(known, claim)
-    return [best[message_id] for message_id in sorted(best)]
+        place = claim.message_id, claim.user_id
+        known = best.get(place)
+        best[place] = claim if known is None else _join(known, claim)
+    return [best[place] for place in sorted(best)]
 
 
 def _join(one: Claim, other: Claim) -> Claim:
-    return Claim(
-        message_id=one.message_id,
+    return one._replace(
         rank=max(one.rank, other.rank),
         delivered_at=_earliest(one.delivered_at, other.delivered_at),
         read_at=_earliest(one.read_at, other.read_at),

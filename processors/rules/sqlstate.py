@@ -67,3 +67,10 @@ def meaning(sqlstate: str) -> Meaning:
         if found is not None:
             return found
     return Meaning.UNKNOWN
+
+
+def is_permanent(error: Exception) -> bool:
+    """Say whether the same statement with the same values fails for ever."""
+    sqlstate = getattr(error, "sqlstate", None)
+    # Without a state the client refused the value before the server saw it.
+    return sqlstate is None or meaning(sqlstate) is Meaning.PERMANENT

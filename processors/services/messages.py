@@ -1,44 +1,67 @@
-"""Messages: from a sender's words to rows, and from receipts to counters."""
+"""Messages: sending, receipts, changes, and what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from engine import Retry
-from processors.database.inbox import once
+import asyncpg
+import msgspec
+
+from engine import Clock
 from processors.database.pool import Database
-from processors.database.statements import conversations, messages, receipts
+from processors.database.statements import messages as statements
 from processors.errors import Refused
-from processors.rules.content import body_hash, client_id_fault, content_fault
-from processors.rules.receipts import DELIVERED, READ, Claim, fold, instant, rank
-from processors.services.conversations import ConversationService, Standing, Watermarks
-from schemas.messages import (
-    ConfirmationResult,
-    DeliveryConfirmation,
-    Receipt,
-    SendMessage,
-    SendResult,
-)
+from processors.services.changes import ChangeService
+from processors.services.conversations import ConversationService
+from processors.services.protocols import Sealer
+from processors.services.receipts import ReceiptOutcome, ReceiptService
+from processors.services.sending import SendingService, SendOutcome
+from processors.settings import ProcessorSettings
+from schemas.messages import ConfirmationResult, DeliveryConfirmation, SendMessage, SendResult
 
-if TYPE_CHECKING:
-    from processors.database.pool import Connection
 
-ROWS_AT_ONCE = 1_000
-"""Delivery rows that one statement of a watermark moves, so that locks are held briefly."""
+class MessageStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """
+    How far a message has come.
+
+    Attributes:
+        message_id: The message.
+        conversation_id: Its conversation.
+        seq: Its place there.
+        state: ``sent``, ``delivered`` or ``read`` by all recipients, or ``deleted``.
+        recipients: How many it has; null in a conversation that keeps watermarks alone.
+        delivered: How many it has reached.
+        read: How many have read it, as far as they tell.
+        version: 1, and one more with every edit.
+        sent_at: When it was sent.
+        edited_at: When it was changed last.
+    """
+
+    message_id: UUID
+    conversation_id: UUID
+    seq: int
+    state: str
+    recipients: int | None
+    delivered: int
+    read: int
+    version: int
+    sent_at: datetime
+    edited_at: datetime | None
 
 
 class EnhancedMessageService:
     """
-    Sends messages and applies receipts.
+    What can be done with messages.
 
     Args:
         database: Where messages are.
         conversations: Who may send to what.
-        rows_max: Conversations with more recipients keep watermarks in place of delivery rows.
-        committed: Called after each commit that left an event in the outbox.
+        sealer: Encrypts what goes into encrypted conversations, before it is written.
+        settings: Bounds, and which jobs follow.
+        clock: Time, for ids.
+        committed: Called after each commit that left something in the outbox.
     """
 
     def __init__(
@@ -46,13 +69,24 @@ class EnhancedMessageService:
         database: Database,
         conversations: ConversationService,
         *,
-        rows_max: int,
+        sealer: Sealer,
+        settings: ProcessorSettings,
+        clock: Clock,
         committed: Callable[[], None],
     ) -> None:
         self._database = database
-        self._conversations = conversations
-        self._rows_max = rows_max
-        self._committed = committed
+        self._sending = SendingService(
+            database,
+            conversations,
+            sealer=sealer,
+            settings=settings,
+            clock=clock,
+            committed=committed,
+        )
+        self._receipts = ReceiptService(database, settings=settings, committed=committed)
+        self._changes = ChangeService(
+            database, sealer=sealer, settings=settings, committed=committed
+        )
 
     async def validate_user(self, user_id: UUID) -> None:
         """
@@ -61,26 +95,11 @@ class EnhancedMessageService:
         Raises:
             Refused: There is none.
         """
-        row = await self._database.fetchrow(conversations.USER, user_id)
-        if row is None:
-            raise Refused("unknown-user", f"there is no user {user_id}")
-        if row["is_disabled"]:
-            raise Refused("user-disabled", f"user {user_id} is disabled")
-
-    def validate_content(self, message: SendMessage) -> None:
-        """
-        Insist on a content and an id that can be stored.
-
-        Raises:
-            Refused: They cannot; the detail quotes nothing of them.
-        """
-        fault = content_fault(message.content) or client_id_fault(message.client_message_id)
-        if fault:
-            raise Refused("invalid-content", fault)
+        await self._sending.validate_user(user_id)
 
     async def send(self, message: SendMessage) -> SendResult:
         """
-        Put a message into its conversation, with its sequence number, rows and event.
+        Put a message into its conversation, with its sequence number, rows, event and jobs.
 
         Doing it again returns the first result: the sender's client message id is the key.
 
@@ -88,165 +107,86 @@ class EnhancedMessageService:
             Refused: The content, the sender or the conversation does not allow it, or the client
                 message id stands for another message.
         """
-        self.validate_content(message)
-        kind = message.kind.value
-        fingerprint = body_hash(kind, message.content)
-        row = await self._database.fetchrow(
-            messages.SEND,
-            message.conversation_id,
-            message.sender_id,
-            message.client_message_id,
-            fingerprint,
-            kind,
-            message.content,
-            self._rows_max,
-        )
-        if row is None:
-            return await self._sent_before(message, fingerprint)
-        self._committed()
-        return SendResult(
-            message_id=row["id"], seq=row["seq"], duplicate=False, recipients=row["n_recipients"]
-        )
+        (outcome,) = await self._sending.send_many([message])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    async def _sent_before(self, message: SendMessage, fingerprint: bytes) -> SendResult:
-        """Return the result of the same message sent earlier, or say why it cannot be sent."""
-        row = await self._database.fetchrow(
-            messages.FIND_SENT,
-            message.conversation_id,
-            message.sender_id,
-            message.client_message_id,
-        )
-        if row is None:
-            await self._conversations.require_member(message.conversation_id, message.sender_id)
-            await self.validate_user(message.sender_id)
-            # Allowed by now: the membership came between the two looks.
-            raise Retry(0, reason="the sender's membership changed meanwhile")
-        if row["body_hash"] != fingerprint:
-            raise Refused(
-                "client-message-id-reused",
-                f"clientMessageId stands for message {row['id']} with another content",
-            )
-        return SendResult(
-            message_id=row["id"], seq=row["seq"], duplicate=True, recipients=row["n_recipients"]
-        )
+    async def send_many(self, messages: Sequence[SendMessage]) -> list[SendOutcome]:
+        """Send several messages in few round trips; one outcome each, a result or an error."""
+        return await self._sending.send_many(messages)
 
     async def apply_receipts(
         self, confirmation: DeliveryConfirmation, *, job_id: str
     ) -> ConfirmationResult:
         """
-        Record what a recipient received and read; states and watermarks only move forward.
-
-        Only rows of that recipient are touched. Rows below a watermark are moved first, in short
-        transactions that can be repeated; the rest and the result are one transaction.
+        Record what recipients received and read; states and watermarks only move forward.
 
         Args:
-            confirmation: What the recipient confirms.
+            confirmation: What the recipients confirm.
             job_id: The job's id; a second run returns the first one's result.
 
         Raises:
             Refused: A watermark names a conversation that the user never was in.
         """
-        standing = await self._standing(confirmation)
-        marks = Watermarks(confirmation.delivered_up_to_seq or 0, confirmation.read_up_to_seq or 0)
-        at = instant(confirmation.at)
-        if standing is not None and standing.is_active:
-            await self._advance_rows(confirmation, marks, standing.last_seq, at)
+        outcome = (await self._receipts.apply_many({job_id: confirmation}))[job_id]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-        async def effects(connection: Connection) -> ConfirmationResult:
-            reached = standing.watermarks if standing is not None else None
-            if standing is not None and confirmation.conversation_id is not None:
-                moved = await self._conversations.move_watermarks(
-                    connection,
-                    confirmation.conversation_id,
-                    confirmation.user_id,
-                    # Messages that came since were not moved, so the mark stops before them.
-                    Watermarks(*(min(mark, standing.last_seq) for mark in marks)),
-                    at=at,
-                )
-                reached = moved or reached
-            return await self._acknowledge(connection, confirmation, reached)
+    async def apply_receipts_many(
+        self, confirmations: Mapping[str, DeliveryConfirmation]
+    ) -> dict[str, ReceiptOutcome]:
+        """Apply several confirmations in few round trips; one outcome by job id."""
+        return await self._receipts.apply_many(confirmations)
 
-        result = await once(
-            self._database,
-            effects,
-            ConfirmationResult,
-            handler="delivery-confirmation",
-            job_id=job_id,
-        )
-        self._committed()
-        return result
+    async def edit(self, message_id: UUID, editor_id: UUID, content: str) -> int:
+        """
+        Give a message another text; returns its new version. Only its sender may.
 
-    async def _standing(self, confirmation: DeliveryConfirmation) -> Standing | None:
-        """How the user stands to the conversation of the watermarks, if there are any."""
-        if confirmation.conversation_id is None:
-            return None
-        standing = await self._conversations.standing(
-            confirmation.conversation_id, confirmation.user_id
-        )
-        if not standing.is_member:
-            raise Refused(
-                "not-a-member",
-                f"user {confirmation.user_id} is not a member of "
-                f"conversation {confirmation.conversation_id}",
-            )
-        return standing
+        Raises:
+            Refused: The message, the editor or the text does not allow it.
+        """
+        return await self._changes.edit(message_id, editor_id, content)
 
-    async def _advance_rows(
-        self,
-        confirmation: DeliveryConfirmation,
-        marks: Watermarks,
-        last_seq: int,
-        at: datetime | None,
-    ) -> None:
-        """Move the delivery rows below the watermarks, a bounded number at a time."""
-        for up_to, state in ((marks.read, READ), (marks.delivered, DELIVERED)):
-            found = ROWS_AT_ONCE if up_to > 0 else 0
-            while found == ROWS_AT_ONCE:
-                row = await self._database.fetchrow(
-                    receipts.ADVANCE_UP_TO,
-                    confirmation.user_id,
-                    confirmation.conversation_id,
-                    min(up_to, last_seq),
-                    state,
-                    at,
-                    ROWS_AT_ONCE,
-                )
-                assert row is not None
-                found = row["found"]
+    async def soft_delete(self, message_id: UUID, actor_id: UUID) -> bool:
+        """
+        Take a message's contents away; its place stays. Says whether it was there until now.
 
-    async def _acknowledge(
-        self,
-        connection: Connection,
-        confirmation: DeliveryConfirmation,
-        reached: Watermarks | None,
-    ) -> ConfirmationResult:
-        claims = fold(_claim(receipt) for receipt in confirmation.receipts)
-        found = advanced = 0
-        if claims:
-            row = await connection.fetchrow(
-                receipts.ACKNOWLEDGE,
-                confirmation.user_id,
-                [claim.message_id for claim in claims],
-                [claim.rank for claim in claims],
-                [claim.delivered_at for claim in claims],
-                [claim.read_at for claim in claims],
-            )
-            assert row is not None
-            found, advanced = row["found"], row["advanced"]
-        return ConfirmationResult(
-            advanced=advanced,
-            unchanged=found - advanced,
-            ignored=len(claims) - found,
-            delivered_up_to_seq=reached.delivered if reached else None,
-            read_up_to_seq=reached.read if reached else None,
+        Raises:
+            Refused: The actor is neither its sender nor one who keeps the conversation in order.
+        """
+        return await self._changes.soft_delete(message_id, actor_id)
+
+    async def status(self, message_id: UUID) -> MessageStatus:
+        """
+        Say how far a message has come.
+
+        Raises:
+            Refused: There is no such message.
+        """
+        row = await self._database.fetchrow(statements.STATUS, message_id)
+        if row is None:
+            raise Refused("unknown-message", f"there is no message {message_id}")
+        return MessageStatus(
+            message_id=row["id"],
+            conversation_id=row["conversation_id"],
+            seq=row["seq"],
+            state=_state(row),
+            recipients=row["n_recipients"],
+            delivered=row["n_delivered"],
+            read=row["n_read"],
+            version=row["version"],
+            sent_at=row["created_at"],
+            edited_at=row["edited_at"],
         )
 
 
-def _claim(receipt: Receipt) -> Claim:
-    at = instant(receipt.at)
-    return Claim(
-        message_id=receipt.message_id,
-        rank=rank(receipt.state),
-        delivered_at=at,
-        read_at=at if receipt.state == "read" else None,
-    )
+def _state(row: asyncpg.Record) -> str:
+    if row["deleted_at"] is not None:
+        return "deleted"
+    if row["n_recipients"] and row["n_read"] == row["n_recipients"]:
+        return "read"
+    if row["n_recipients"] and row["n_delivered"] == row["n_recipients"]:
+        return "delivered"
+    return "sent"

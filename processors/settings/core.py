@@ -41,6 +41,12 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         outage_snooze_ms: Middle of the delay by which a job is put off while PostgreSQL cannot
             be reached; spread over half to one and a half times. Default 2 s.
         delivery_rows_max: Conversations with more recipients keep watermarks alone. Default 1,000.
+        send_batch_max: Messages or receipts that are written by one statement. Default 50.
+        send_wait_ms: How long the first of them waits for others. Default 3 ms.
+        reads_rows_max: Messages of conversations with up to so many recipients keep who read them.
+            Default 20.
+        index_messages: Whether messages are followed by an `indexing` job. Default true.
+        notify_messages: Whether messages are followed by a `notification` job. Default true.
         outbox_batch_max: Events that the relay publishes in one go. Default 500.
         outbox_poll_ms: How often the relay looks for events that other processes left behind.
             Default 2 s.
@@ -71,6 +77,11 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     lock_wait_ms_max: Millis = 5_000
     outage_snooze_ms: Millis = 2_000
     delivery_rows_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_000
+    send_batch_max: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+    send_wait_ms: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 3
+    reads_rows_max: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 20
+    index_messages: bool = True
+    notify_messages: bool = True
     outbox_batch_max: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 500
     outbox_poll_ms: Millis = 2_000
     outbox_claim_ms: Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)] = 30_000

@@ -20,11 +20,13 @@ class Receipt(
         message_id: The message.
         state: How far it came; ``read`` implies ``delivered``.
         at: When, by the device's clock: ISO time or Unix ms. Left out, the time it is recorded.
+        user_id: The recipient, where it is another than the job's ``userId``.
     """
 
     message_id: UUID
     state: Literal["delivered", "read"]
     at: Instant | UnixMillis | None = None
+    user_id: UUID | None = None
 
 
 class DeliveryConfirmation(
@@ -38,8 +40,8 @@ class DeliveryConfirmation(
     never goes back.
 
     Attributes:
-        user_id: The recipient who confirms.
-        receipts: Single messages, at most 500, of any conversations.
+        user_id: The recipient who confirms; receipts may name others.
+        receipts: Single messages, at most 500, of any conversations and recipients.
         conversation_id: The conversation of the watermarks.
         delivered_up_to_seq: Everything up to here has reached a device of the user.
         read_up_to_seq: Everything up to here has been read, and so delivered.

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from schemas.messages.common import ClientMessageId, Content
+from schemas.messages.common import CONTENT_BYTES_MAX, ClientMessageId
+
+ATTACHMENTS_MAX = 20
+MENTIONS_MAX = 100
+
+Text = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=CONTENT_BYTES_MAX,
+        description="The text, at most 16 KiB of UTF-8; may be empty beside attachments.",
+    ),
+]
 
 
 class MessageKind(enum.Enum):
@@ -27,17 +39,29 @@ class SendMessage(
     Attributes:
         conversation_id: The conversation, which must exist and be open.
         sender_id: The author, an active member of it.
-        content: The text, at most 16 KiB of UTF-8, with something to see in it.
+        content: The text, at most 16 KiB of UTF-8. Without attachments it must have something
+            to see in it.
         client_message_id: The sender's own id of 1 to 128 characters. The same id again with the
             same content returns the first result; with other content it is refused.
         kind: What clients make of the content.
+        attachments: Files of the sender's, or that the sender can see, uploaded before; at most
+            20, each once.
+        mentions: Members whose attention is asked for, at most 100.
     """
 
     conversation_id: UUID
     sender_id: UUID
-    content: Content
+    content: Text = ""
     client_message_id: ClientMessageId
     kind: MessageKind = MessageKind.TEXT
+    attachments: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
+    mentions: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=MENTIONS_MAX)] = ()
+
+    def __post_init__(self) -> None:
+        if not self.content and not self.attachments:
+            raise ValueError("content or attachments are needed")
+        if len(set(self.attachments)) < len(self.attachments):
+            raise ValueError("attachments must name each file once")
 
 
 class SendResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

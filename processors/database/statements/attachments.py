@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from typing import Final
 
-CLAIM: Final = """
-WITH a AS (
-  SELECT id FROM attachments
-  WHERE id = ANY ($1::uuid[]) AND owner_id = $2 AND state IN ('ready', 'attached')
-  ORDER BY id FOR NO KEY UPDATE
+CLAIMABLE: Final = """
+SELECT n.place, a.id
+FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS n (place, attachment_id, sender_id)
+JOIN attachments a ON a.id = n.attachment_id AND a.state <> 'pending'
+WHERE a.owner_id = n.sender_id OR EXISTS (
+  -- Forwarding: seen by the sender in a conversation of theirs.
+  SELECT FROM message_attachments x
+  JOIN messages m ON m.id = x.message_id AND m.deleted_at IS NULL
+  JOIN conversation_members s ON s.conversation_id = m.conversation_id
+  WHERE x.attachment_id = a.id AND s.user_id = n.sender_id AND s.left_at IS NULL
+    AND m.seq > s.joined_seq
 )
-UPDATE attachments t SET state = 'attached' FROM a WHERE t.id = a.id RETURNING t.id
+ORDER BY a.id
+FOR NO KEY UPDATE OF a
 """
 """
-Ids without repeats, sender. Fewer rows than ids: at least one may not be claimed.
+Places, attachments, senders: those that may be attached.
 
-Belongs to the transaction that inserts the message. An attachment that is attached already may be
-attached again by its owner, which is how a message is forwarded. The row's lock is what keeps
-cleanup from taking an attachment whose last reference goes at the same time: it looks for
-references only once it has the lock, and finds the new one or removes the row, which is then not
-among those claimed.
+Belongs to the transaction that inserts the messages. The row's lock is what keeps cleanup from
+taking an attachment whose last reference goes at the same time: it looks for references only once
+it has the lock, and finds the new one or removes the row, which is then not among those found.
 """
 
 ATTACH: Final = """
-INSERT INTO message_attachments (message_id, attachment_id, position)
-SELECT $1, t.id, t.n - 1 FROM unnest($2::uuid[]) WITH ORDINALITY AS t (id, n)
+WITH n AS (
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[])
+    AS n (message_id, attachment_id, position)
+), a AS (
+  UPDATE attachments SET state = 'attached'
+  WHERE id IN (SELECT attachment_id FROM n) AND state <> 'attached'
+)
+INSERT INTO message_attachments (message_id, attachment_id, position) SELECT * FROM n
 """
-"""Message, attachments in their order, after :data:`CLAIM` in the same transaction."""
+"""Messages, attachments, positions."""

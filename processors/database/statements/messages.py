@@ -1,53 +1,183 @@
-"""Sending: the message, its number, its rows and its event in one statement."""
+"""
+Sending: messages, their numbers, rows, events and follow-up jobs in one statement.
+
+LOCK comes first, in the same transaction: whoever holds a conversation's row gives out its next
+numbers, so these have no gaps and follow the order of commits: who sees N can see N - 1. The
+statement after it has a snapshot from after the wait, so it sees every message sent before.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-SEND: Final = """
-WITH c AS (
-  -- The row lock gives out sequence numbers in the order of commits: who sees N can see N - 1.
-  SELECT id, last_seq FROM conversations
-  WHERE id = $1 AND deleted_at IS NULL
-  FOR NO KEY UPDATE
-), r AS (
-  SELECT user_id FROM conversation_members
-  WHERE conversation_id = $1 AND left_at IS NULL AND user_id <> $2
-  LIMIT $7::integer + 1
+LOCK: Final = """
+SELECT id, encrypted FROM conversations
+WHERE id = ANY ($1::uuid[]) AND deleted_at IS NULL
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+"""Conversations. Deleted and unknown ones are left out."""
+
+INSERT: Final = """
+WITH n AS (
+  SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[],
+    $8::bytea[], $9::uuid[], $10::text[], $11::text[]
+  ) WITH ORDINALITY AS n (id, conversation_id, sender_id, client_msg_id, body_hash, kind, body,
+    ciphertext, key_id, mentions, attachments, place)
+), g AS (
+  SELECT n.*, c.search_mode,
+    c.last_seq + row_number() OVER (PARTITION BY n.conversation_id ORDER BY n.place) AS seq
+  FROM n
+  JOIN conversations c ON c.id = n.conversation_id
+    AND c.deleted_at IS NULL AND c.encrypted = (n.key_id IS NOT NULL)
+  JOIN conversation_members s ON s.conversation_id = n.conversation_id
+    AND s.user_id = n.sender_id AND s.left_at IS NULL
+  JOIN users u ON u.id = n.sender_id AND u.disabled_at IS NULL
+  WHERE NOT EXISTS (
+    SELECT FROM messages x WHERE x.conversation_id = n.conversation_id
+      AND x.sender_id = n.sender_id AND x.client_msg_id = n.client_msg_id
+  )
+), r AS MATERIALIZED (
+  SELECT q.conversation_id, m.user_id
+  FROM (SELECT DISTINCT conversation_id FROM g) q
+  CROSS JOIN LATERAL (
+    SELECT user_id FROM conversation_members
+    WHERE conversation_id = q.conversation_id AND left_at IS NULL
+    LIMIT $12::integer + 2
+  ) m
+), k AS (
+  SELECT conversation_id,
+    CASE WHEN count(*) <= $12 + 1 THEN (count(*) - 1)::integer END AS recipients
+  FROM r GROUP BY conversation_id
 ), m AS (
   INSERT INTO messages
-    (conversation_id, seq, sender_id, client_msg_id, body_hash, kind, body, n_recipients,
-     created_at)
-  SELECT c.id, c.last_seq + 1, $2, $3, $4, $5, $6,
-    (SELECT CASE WHEN count(*) <= $7 THEN count(*)::integer END FROM r), clock_timestamp()
-  FROM c
-  WHERE EXISTS (
-    SELECT FROM conversation_members s JOIN users u ON u.id = s.user_id
-    WHERE s.conversation_id = c.id AND s.user_id = $2
-      AND s.left_at IS NULL AND u.disabled_at IS NULL
-  )
-  ON CONFLICT (conversation_id, sender_id, client_msg_id) DO NOTHING
-  RETURNING id, conversation_id, seq, n_recipients, created_at
+    (id, conversation_id, seq, sender_id, client_msg_id, body_hash, kind, body, ciphertext, key_id,
+     mentions, n_recipients, created_at)
+  SELECT coalesce(g.id, uuid_v7()), conversation_id, g.seq, g.sender_id, g.client_msg_id,
+    g.body_hash, g.kind, g.body, g.ciphertext, g.key_id, g.mentions::uuid[], k.recipients,
+    clock_timestamp()
+  FROM g JOIN k USING (conversation_id)
+  ORDER BY g.place
+  RETURNING id, conversation_id, seq, sender_id, client_msg_id, kind, body, key_id, mentions,
+    n_recipients, created_at
 ), s AS (
-  UPDATE conversations SET last_seq = m.seq FROM m WHERE conversations.id = m.conversation_id
+  UPDATE conversations c SET last_seq = t.seq
+  FROM (SELECT conversation_id, max(seq) AS seq FROM m GROUP BY conversation_id) t
+  WHERE c.id = t.conversation_id
 ), d AS (
   INSERT INTO message_deliveries (message_id, user_id, conversation_id, seq, sent_at)
   SELECT m.id, r.user_id, m.conversation_id, m.seq, m.created_at
-  FROM m CROSS JOIN r WHERE m.n_recipients IS NOT NULL
+  FROM m JOIN r USING (conversation_id)
+  WHERE m.n_recipients IS NOT NULL AND r.user_id <> m.sender_id
 ), o AS (
   INSERT INTO outbox (topic, key, payload)
   SELECT 'conversation', m.conversation_id::text, jsonb_build_object(
     'type', 'message.created', 'conversationId', m.conversation_id, 'messageId', m.id,
-    'seq', m.seq, 'senderId', $2::uuid, 'clientMessageId', $3::text, 'kind', $5::text,
-    'content', $6::text, 'sentAt', iso_utc(m.created_at))
-  FROM m
+    'seq', m.seq, 'senderId', m.sender_id, 'clientMessageId', m.client_msg_id, 'kind', m.kind,
+    'sentAt', iso_utc(m.created_at))
+    || CASE WHEN m.key_id IS NULL
+      THEN jsonb_build_object('content', m.body) ELSE '{"encrypted": true}' END
+    || CASE WHEN m.mentions = '{}'
+      THEN '{}' ELSE jsonb_build_object('mentions', m.mentions) END
+    || CASE WHEN g.attachments = '{}'
+      THEN '{}' ELSE jsonb_build_object('attachments', g.attachments::uuid[]) END
+  FROM m JOIN g USING (conversation_id, seq)
+  ORDER BY m.conversation_id, m.seq
+), i AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'job', 'indexing', jsonb_build_object(
+    'id', 'index-' || min(m.id::text), 'type', 'indexing', 'lane', 'normal',
+    'data', jsonb_build_object('action', 'index', 'messageIds', jsonb_agg(m.id)))
+  FROM m JOIN g USING (conversation_id, seq)
+  WHERE $13 AND g.search_mode <> 'none'
+  HAVING count(*) > 0
+), f AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'job', 'notification', jsonb_build_object(
+    'id', 'notify-' || min(m.id::text), 'type', 'notification', 'lane', 'normal',
+    'data', jsonb_build_object('action', 'message', 'messageIds', jsonb_agg(m.id ORDER BY m.seq)))
+  FROM m WHERE $14
+  GROUP BY m.conversation_id
 )
-SELECT id, seq, n_recipients FROM m
+SELECT g.place, m.id, m.seq, m.n_recipients FROM m JOIN g USING (conversation_id, seq)
 """
-"""Conversation, sender, client id, hash, kind, content, rows at most. No row: see FIND_SENT."""
+"""
+Arrays of ids (null: made here), conversations, senders, client ids, hashes, kinds, bodies,
+ciphertexts, keys, mentions and attachments (as array literals); then rows at most, whether to
+index, whether to notify. Places count from 1. What may not be sent, or was sent before, has no row.
+"""
 
 FIND_SENT: Final = """
-SELECT id, seq, n_recipients, body_hash FROM messages
-WHERE conversation_id = $1 AND sender_id = $2 AND client_msg_id = $3
+SELECT n.place, m.id, m.seq, m.n_recipients, m.body_hash
+FROM unnest($1::uuid[], $2::uuid[], $3::text[])
+  WITH ORDINALITY AS n (conversation_id, sender_id, client_msg_id, place)
+JOIN messages m USING (conversation_id, sender_id, client_msg_id)
 """
-"""The message that a client id stands for already."""
+"""Conversations, senders, client ids: the messages that these stand for already."""
+
+FOR_CHANGE: Final = """
+SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.version,
+  m.deleted_at IS NOT NULL AS is_deleted, c.encrypted, s.role,
+  s.user_id IS NOT NULL AND s.left_at IS NULL AS is_member
+FROM messages m
+JOIN conversations c ON c.id = m.conversation_id AND c.deleted_at IS NULL
+LEFT JOIN conversation_members s ON s.conversation_id = m.conversation_id AND s.user_id = $2
+WHERE m.id = $1
+"""
+"""Message, user: what has to be known before a change."""
+
+EDIT: Final = """
+WITH m AS (
+  -- The hash stays: it tells whether the message is sent again, as it was written first.
+  UPDATE messages SET body = $3, ciphertext = $4, key_id = $5,
+    version = version + 1, edited_at = clock_timestamp()
+  WHERE id = $1 AND version = $2 AND deleted_at IS NULL
+  RETURNING id, conversation_id, seq, version, key_id, body, edited_at
+), o AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'conversation', m.conversation_id::text, jsonb_build_object(
+    'type', 'message.edited', 'conversationId', m.conversation_id, 'messageId', m.id,
+    'seq', m.seq, 'version', m.version, 'editedAt', iso_utc(m.edited_at))
+    || CASE WHEN m.key_id IS NULL
+      THEN jsonb_build_object('content', m.body) ELSE '{"encrypted": true}' END
+  FROM m
+), i AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'job', 'indexing', jsonb_build_object(
+    'id', 'update-' || m.id || '-' || m.version, 'type', 'indexing', 'lane', 'normal',
+    'data', jsonb_build_object('action', 'update', 'messageIds', jsonb_build_array(m.id)))
+  FROM m WHERE $6
+)
+SELECT version FROM m
+"""
+"""Message, version, body, ciphertext, key, whether to index. No row: changed meanwhile."""
+
+DELETE: Final = """
+WITH m AS (
+  UPDATE messages SET body = NULL, ciphertext = NULL, key_id = NULL, mentions = '{}',
+    version = version + 1, deleted_at = clock_timestamp()
+  WHERE id = $1 AND deleted_at IS NULL
+  RETURNING id, conversation_id, seq
+), o AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'conversation', m.conversation_id::text, jsonb_build_object(
+    'type', 'message.deleted', 'conversationId', m.conversation_id, 'messageId', m.id,
+    'seq', m.seq)
+  FROM m
+), i AS (
+  INSERT INTO outbox (topic, key, payload)
+  SELECT 'job', 'indexing', jsonb_build_object(
+    'id', 'delete-' || m.id, 'type', 'indexing', 'lane', 'normal',
+    'data', jsonb_build_object('action', 'delete', 'messageIds', jsonb_build_array(m.id)))
+  FROM m WHERE $2
+)
+SELECT id FROM m
+"""
+"""Message, whether to index. No row: it was deleted before."""
+
+STATUS: Final = """
+SELECT m.id, m.conversation_id, m.seq, m.n_recipients, m.n_delivered, m.n_read, m.version,
+  m.created_at, m.edited_at, m.deleted_at
+FROM messages m WHERE m.id = $1
+"""

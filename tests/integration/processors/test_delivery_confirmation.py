@@ -150,7 +150,7 @@ async def test_delivered_watermark_leaves_reading_alone(world: World) -> None:
 async def test_watermark_over_more_rows_than_one_statement_moves(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.services.messages.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("processors.services.receipts.ROWS_AT_ONCE", 3)
     conversation_id, (ada, bob) = await world.conversation(2)
     await sent(world, conversation_id, ada, 9)
 

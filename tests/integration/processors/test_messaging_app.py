@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import msgspec
 import pytest
 
 from engine import App, Cancel, Hold
-from engine.registry import JobType
+from engine.testing import run_handler
 from processors import demo
 from processors.app import build
 from processors.errors import ConfigurationError
@@ -28,29 +27,9 @@ class Settings:
     redis_url: str
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """As much of a job as the handlers ask for."""
-
-    id: str
-    type: str
-
-
-async def run(app: App, services: Any, job_type: str, data: str, *, job_id: str = "j1") -> Any:
+async def run(app: App, services: Any, job_type: str, data: str) -> Any:
     """Run one job as an engine does: decode, then middleware, then the handler."""
-    found: JobType = app.registry.types[job_type]
-    payload = msgspec.json.decode(data, type=found.payload)
-    job = Attempt(job_id, job_type)
-
-    async def handle() -> Any:
-        return await found.function(job, payload, services)
-
-    chain = reduce(
-        lambda inner, around: lambda: around(job, payload, inner),  # type: ignore[arg-type,misc,return-value]
-        reversed(app.registry.middleware),
-        handle,
-    )
-    return await chain()
+    return await run_handler(app, job_type, data.encode(), services=services)
 
 
 @pytest.fixture

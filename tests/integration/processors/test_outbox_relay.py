@@ -125,7 +125,7 @@ async def test_committed_message_is_heard_without_waiting_for_the_poll(
     channel = f"conv:{{{conversation_id}}}"
     async with connect(redis_url) as client, listening(redis_url, channel) as listener:
         relay = relay_of(world, client, OUTBOX_POLL_MS="3600000")
-        world.messages._committed = relay.wake
+        world.listeners.append(relay.wake)
         async with running(relay):
             for seq in (1, 2):
                 sent = await world.send(conversation_id, ada)

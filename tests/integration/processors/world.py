@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+from engine import SystemClock
 from processors.database.pool import Database, open_database
 from processors.services.conversations import ConversationService
 from processors.services.messages import EnhancedMessageService
+from processors.services.protocols import Sealer
+from tests.integration.processors.sealing import NoKeys
 from processors.settings import ProcessorSettings, from_env
 from schemas.messages import SendMessage
 
@@ -26,22 +29,33 @@ class World:
         conversations: The service under test.
         messages: The service under test.
         commits: One entry per commit that left an event.
+        listeners: Called at each of them.
     """
 
     database: Database
     settings: ProcessorSettings
+    sealer: Sealer = field(default_factory=NoKeys)
     conversations: ConversationService = field(init=False)
     messages: EnhancedMessageService = field(init=False)
     commits: list[None] = field(default_factory=list)
+    listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.conversations = ConversationService(self.database)
         self.messages = EnhancedMessageService(
             self.database,
             self.conversations,
-            rows_max=self.settings.delivery_rows_max,
-            committed=lambda: self.commits.append(None),
+            sealer=self.sealer,
+            settings=self.settings,
+            clock=SystemClock(),
+            committed=self.committed,
         )
+
+    def committed(self) -> None:
+        """Take note of a commit, and tell whoever wants to know."""
+        self.commits.append(None)
+        for listener in self.listeners:
+            listener()
 
     async def conversation(self, members: int) -> tuple[UUID, list[UUID]]:
         """Make a conversation with that many members."""
@@ -51,14 +65,6 @@ class World:
             conversation_id, "test", [(user, f"user {n}") for n, user in enumerate(users)]
         )
         return conversation_id, users
-
-    async def user(self) -> UUID:
-        """Make a user who is in no conversation."""
-        user_id = uuid4()
-        await self.database.execute(
-            "INSERT INTO users (id, display_name) VALUES ($1, 'somebody')", user_id
-        )
-        return user_id
 
     async def send(
         self, conversation_id: UUID, sender: UUID, *, client_id: str = "", content: str = "hello"

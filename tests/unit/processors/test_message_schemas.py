@@ -35,13 +35,16 @@ def test_a_plain_message_decodes() -> None:
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"content": ""}, "$.content"),
+        ({"content": ""}, "content or attachments"),
         ({"content": "x" * 16_385}, "$.content"),
         ({"clientMessageId": ""}, "$.clientMessageId"),
         ({"clientMessageId": "x" * 129}, "$.clientMessageId"),
         ({"senderId": "ada"}, "$.senderId"),
         ({"kind": "video"}, "$.kind"),
-        ({"attachments": []}, "attachments"),
+        ({"attachments": [ID, ID]}, "attachments must name each file once"),
+        ({"attachments": ["x"]}, "$.attachments[0]"),
+        ({"mentions": [ID] * 101}, "$.mentions"),
+        ({"colour": "red"}, "colour"),
     ],
 )
 def test_send_message_names_the_broken_field(change: dict[str, Any], path: str) -> None:

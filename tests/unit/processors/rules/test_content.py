@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
-from processors.rules.content import CONTENT_BYTES_MAX, body_hash, client_id_fault, content_fault
+from processors.rules.content import (
+    CONTENT_BYTES_MAX,
+    body_hash,
+    client_id_fault,
+    content_fault,
+    described,
+)
 from schemas import messages
 
 
@@ -41,9 +49,15 @@ def test_client_ids_may_be_any_printable_text() -> None:
     assert client_id_fault("n° 7 / größe 🎈") == ""
 
 
-def test_hash_tells_kind_and_content_apart() -> None:
-    hashes = {body_hash("text", "a"), body_hash("notice", "a"), body_hash("text", "b")}
+def test_hash_tells_kind_content_and_attachments_apart() -> None:
+    one, two = UUID(int=1), UUID(int=2)
+    texts = [
+        described("text", "a", ()),
+        described("notice", "a", ()),
+        described("text", "b", ()),
+        described("text", "a", (one,)),
+        described("text", "a", (two, one)),
+    ]
 
-    assert len(hashes) == 3
-    assert body_hash("text", "a") in hashes
-    assert {len(each) for each in hashes} == {32}
+    assert len({body_hash(text) for text in texts}) == 5
+    assert {len(body_hash(text)) for text in texts} == {32}

@@ -16,6 +16,7 @@ CLAIMS = st.lists(
     st.builds(
         Claim,
         message_id=st.integers(1, 4).map(lambda number: UUID(int=number)),
+        user_id=st.integers(1, 2).map(lambda number: UUID(int=number)),
         rank=st.sampled_from([DELIVERED, READ]),
         delivered_at=TIMES,
         read_at=TIMES,
@@ -32,12 +33,13 @@ def test_folding_forgets_order_and_repeats(claims: list[Claim], data: st.DataObj
 
 
 @given(claims=CLAIMS)
-def test_one_claim_per_message_in_locking_order(claims: list[Claim]) -> None:
+def test_one_claim_per_message_and_recipient_in_locking_order(claims: list[Claim]) -> None:
     folded = fold(claims)
 
-    assert [claim.message_id for claim in folded] == sorted({claim.message_id for claim in claims})
+    places = [(claim.message_id, claim.user_id) for claim in folded]
+    assert places == sorted({(claim.message_id, claim.user_id) for claim in claims})
     for claim in folded:
-        same = [each for each in claims if each.message_id == claim.message_id]
+        same = [each for each in claims if each[:2] == claim[:2]]
         assert claim.rank == max(each.rank for each in same)
         known = [each.read_at for each in same if each.read_at is not None]
         assert claim.read_at == min(known, default=None)
