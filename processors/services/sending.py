@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from engine import Clock, Retry
 from processors.database.pool import Database
 from processors.database.statements import attachments
 from processors.database.statements import conversations as people
 from processors.database.statements import messages as statements
-from processors.errors import ProcessorError, Refused
+from processors.errors import ConfigurationError, ProcessorError, Refused, ServiceUnavailable
 from processors.rules.content import body_hash, client_id_fault, content_fault, described
 from processors.rules.ids import uuid_v7
 from processors.rules.sqlstate import is_permanent
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from processors.database.pool import Connection
 
 SendOutcome = SendResult | Exception
+log = structlog.get_logger("processors.messages")
+
+KEYS_WAIT_MS = 30_000
+"""How long a message waits whose conversation's keys are not set up."""
+
 REFUSALS = (asyncpg.PostgresError, asyncpg.exceptions.DataError)
 
 
@@ -149,6 +155,12 @@ class SendingService:
         for place, message in wanted:
             try:
                 drafts.append(await self._draft(place, message))
+            except ConfigurationError as error:
+                # Held as a type, plain messages would wait for a key that they do not need.
+                log.error("message_waits_for_keys", detail=str(error))
+                outcomes[place] = ServiceUnavailable(
+                    "key-provider", str(error), retry_after_ms=KEYS_WAIT_MS
+                )
             except ProcessorError as error:
                 outcomes[place] = error
         try:
@@ -167,17 +179,24 @@ class SendingService:
         firsts = {draft.key: draft for draft in reversed(drafts)}
         sent = await self._insert(sorted(firsts.values(), key=lambda draft: draft.place))
         outcomes: dict[int, SendOutcome] = dict(sent.results)
+        # Only now is it known that these conversations are encrypted: their messages have to be
+        # sealed, and are compared with earlier ones by another hash.
+        self._encrypted |= sent.encrypted
         rest = [draft for draft in drafts if draft.place not in outcomes]
-        if not rest:
-            return outcomes
-        outcomes |= await self._sent_before(rest)
-        again = []
+        again = [
+            draft
+            for draft in rest
+            if draft.envelope is None and draft.message.conversation_id in sent.encrypted
+        ]
+        if again:
+            outcomes |= await self._send([(draft.place, draft.message) for draft in again])
+            rest = [draft for draft in rest if draft.place not in outcomes]
+        if rest:
+            outcomes |= await self._sent_before(rest)
         for draft in rest:
             if draft.place in outcomes:
                 continue
-            if draft.message.conversation_id in sent.encrypted and draft.envelope is None:
-                again.append((draft.place, draft.message))
-            elif draft.place in sent.unclaimable:
+            if draft.place in sent.unclaimable:
                 outcomes[draft.place] = Refused(
                     "attachment-unavailable",
                     f"user {draft.message.sender_id} may not use all of the attachments, "
@@ -185,10 +204,6 @@ class SendingService:
                 )
             else:
                 outcomes[draft.place] = await self._why_not(draft.message)
-        if again:
-            # Encryption was turned on for the first time that this process sees.
-            self._encrypted |= sent.encrypted
-            outcomes |= await self._send(again)
         return outcomes
 
     async def _draft(self, place: int, message: SendMessage) -> Draft:

@@ -133,6 +133,7 @@ def _forked(work: Callable[[], Any]) -> tuple[int, list[Any]]:
     child = os.fork()
     if child == 0:
         os.close(reading)
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # results alone go to stdout
         status = 1
         try:
             with os.fdopen(writing, "w") as pipe:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from engine import SystemClock
+from engine import Clock, SystemClock
 from processors.database.pool import Database, open_database
 from processors.services.conversations import ConversationService
+from processors.services.encryption import EncryptionService
+from processors.services.keys import LocalKeyring
 from processors.services.messages import EnhancedMessageService
-from processors.services.protocols import Sealer
-from tests.integration.processors.sealing import NoKeys
 from processors.settings import ProcessorSettings, from_env
 from schemas.messages import SendMessage
 
@@ -34,20 +34,31 @@ class World:
 
     database: Database
     settings: ProcessorSettings
-    sealer: Sealer = field(default_factory=NoKeys)
+    clock: Clock = field(default_factory=SystemClock)
+    encryption: EncryptionService = field(init=False)
     conversations: ConversationService = field(init=False)
     messages: EnhancedMessageService = field(init=False)
     commits: list[None] = field(default_factory=list)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.encryption = EncryptionService(
+            self.database,
+            LocalKeyring({"a": bytes(32)}),
+            self.settings.encryption,
+            clock=self.clock,
+        )
         self.conversations = ConversationService(self.database)
-        self.messages = EnhancedMessageService(
+        self.messages = self.messages_with(self.encryption)
+
+    def messages_with(self, encryption: EncryptionService) -> EnhancedMessageService:
+        """Make the service over another encryption."""
+        return EnhancedMessageService(
             self.database,
             self.conversations,
-            sealer=self.sealer,
+            sealer=encryption,
             settings=self.settings,
-            clock=SystemClock(),
+            clock=self.clock,
             committed=self.committed,
         )
 
