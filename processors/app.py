@@ -107,7 +107,7 @@ async def _open_services(
             relay.wake()
             job_relay.wake()
 
-        conversations = ConversationService(database)
+        conversations = ConversationService(database, committed=committed)
         messages = EnhancedMessageService(
             database,
             conversations,
