@@ -6,6 +6,18 @@ or newer field never vanishes unnoticed.
 """
 
 from schemas.messages.common import CONTENT_BYTES_MAX, RECEIPTS_MAX
+from schemas.messages.indexing import (
+    AuditIndex,
+    AuditResult,
+    DeleteIndexed,
+    Indexing,
+    IndexMessages,
+    IndexResult,
+    Reindex,
+    ReindexResult,
+    UnindexResult,
+    UpdateIndexed,
+)
 from schemas.messages.notification import (
     NOTIFIED_MAX,
     BadgeResult,
@@ -31,14 +43,20 @@ __all__ = [
     "CONTENT_BYTES_MAX",
     "NOTIFIED_MAX",
     "RECEIPTS_MAX",
+    "AuditIndex",
+    "AuditResult",
     "BadgeResult",
     "Channel",
     "ConfirmationResult",
+    "DeleteIndexed",
     "DeliverNotification",
     "DeliveryConfirmation",
     "DeliveryResult",
     "DigestResult",
     "FlushDigest",
+    "IndexMessages",
+    "IndexResult",
+    "Indexing",
     "MessageKind",
     "Notification",
     "NotificationResult",
@@ -48,8 +66,12 @@ __all__ = [
     "Outward",
     "Receipt",
     "RecordStatus",
+    "Reindex",
+    "ReindexResult",
     "SendMessage",
     "SendResult",
     "StatusResult",
+    "UnindexResult",
     "UpdateBadge",
+    "UpdateIndexed",
 ]
