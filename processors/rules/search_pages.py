@@ -172,9 +172,7 @@ def best_page(
     return Page(shown, None if bounds.is_last else Position(before=bounds.since))
 
 
-def _bounds(
-    candidates: Candidates, window: Sequence[Found], position: Position | None
-) -> Position:
+def _bounds(candidates: Candidates, window: Sequence[Found], position: Position | None) -> Position:
     """The window that a page belongs to: the one it goes on with, or one that begins with it."""
     if position is not None and position.since is not None:
         return position

@@ -93,12 +93,12 @@ class Branch(NamedTuple):
     Attributes:
         words: For ``websearch_to_tsquery``.
         runs: What the trigram text must hold, the longest first; words alone need none.
-        runs_excluded: What it must not hold.
+        never: What it must not hold.
     """
 
     words: str
     runs: list[str]
-    runs_excluded: list[str]
+    never: list[str]
 
 
 class Piece(NamedTuple):

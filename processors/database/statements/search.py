@@ -110,6 +110,15 @@ WHERE m.user_id = $1 AND m.left_at IS NULL AND u.disabled_at IS NULL
 """
 """Who searches, where, and in what reached whom: the conversations that are looked through."""
 
+RECENT: Final = """
+SELECT c.id FROM unnest($1::uuid[]) AS c(id)
+CROSS JOIN LATERAL (
+  SELECT sent_at FROM message_search WHERE conversation_id = c.id ORDER BY sent_at DESC LIMIT 1
+) s
+ORDER BY s.sent_at DESC LIMIT $2
+"""
+"""Of these conversations the most recently used ones, how many."""
+
 # $1 conversations, $2 above which sequence number, $3 until when; $4 sender, $5 not this sender,
 # $6 sent since, $7 sent before, $8 kinds; $9, $10 below this place, $11, $12 at or above this one;
 # $13 how many.
@@ -150,6 +159,7 @@ SEARCH_WORDS: Final = (
     + _SCOPE
     + """
     JOIN message_search s ON s.conversation_id = scope.conversation_id AND s.tsv @@ a.query
+      AND (s.body_trgm IS NULL OR s.body_trgm NOT LIKE ALL ($16::text[]))
     JOIN q ON q.lang = s.lang AND s.tsv @@ q.query"""
     + _SEEN
     + """
@@ -157,7 +167,7 @@ SEARCH_WORDS: Final = (
 ) f ORDER BY f.sent_at DESC, f.message_id DESC
 """
 )
-"""After those of the scope: the query, the languages in use."""
+"""After those of the scope: the query, the languages in use, runs that must not be there."""
 
 SEARCH_RUNS: Final = (
     _QUERIES
@@ -167,8 +177,8 @@ SEARCH_RUNS: Final = (
     + _SCOPE
     + """
     JOIN message_search s ON s.conversation_id = scope.conversation_id
-      AND s.body_trgm LIKE $16::text AND s.body_trgm LIKE ALL ($17::text[])
-      AND s.body_trgm NOT LIKE ALL ($18::text[])
+      AND s.body_trgm LIKE $17::text AND s.body_trgm LIKE ALL ($18::text[])
+      AND s.body_trgm NOT LIKE ALL ($16::text[])
     JOIN q ON q.lang = s.lang AND (numnode(q.query) = 0 OR s.tsv @@ q.query)"""
     + _SEEN
     + """
@@ -176,7 +186,7 @@ SEARCH_RUNS: Final = (
 ) f ORDER BY f.sent_at DESC, f.message_id DESC
 """
 )
-"""After those of the words: a run that must be there, further ones, and such that must not."""
+"""After those of the words: a run that must be there, and further ones."""
 
 SEARCH_BLIND: Final = (
     """
@@ -205,16 +215,16 @@ WITH q AS MATERIALIZED (
   SELECT lang, websearch_to_tsquery(lang::regconfig, $3) AS query FROM unnest($4::text[]) AS lang
 )
 SELECT m.id, m.conversation_id, c.title, m.sender_id, u.display_name, m.seq, m.created_at, m.kind,
-  m.body, s.lang,
-  CASE WHEN $3 <> '' AND s.tsv IS NOT NULL THEN ts_headline(
-    s.lang::regconfig, translate(left(m.body, 20000), E'\\x02\\x03', ''), q.query,
+  m.body, coalesce(s.lang, 'simple') AS lang,
+  CASE WHEN $3 <> '' AND m.body IS NOT NULL THEN ts_headline(
+    q.lang::regconfig, translate(left(m.body, 20000), E'\\x02\\x03', ''), q.query,
     E'StartSel="\\x02", StopSel="\\x03", MaxFragments=2, MinWords=8, MaxWords=30') END AS headline
 FROM messages m
 JOIN conversations c ON c.id = m.conversation_id
 JOIN conversation_members o ON o.conversation_id = m.conversation_id AND o.user_id = $1
-JOIN message_search s ON s.message_id = m.id
+LEFT JOIN message_search s ON s.message_id = m.id
 LEFT JOIN users u ON u.id = m.sender_id
-LEFT JOIN q ON q.lang = s.lang
+LEFT JOIN q ON q.lang = coalesce(s.lang, 'simple')
 WHERE m.id = ANY ($2::uuid[]) AND m.deleted_at IS NULL AND c.deleted_at IS NULL
   AND o.left_at IS NULL AND m.seq > o.joined_seq
 """
