@@ -32,10 +32,10 @@ async def indexing(
     written = [n for n, each in enumerate(payloads) if isinstance(each, _WRITING)]
     deleted = [n for n, each in enumerate(payloads) if isinstance(each, DeleteIndexed)]
     if written:
-        results = await services.indexer.index_jobs([_ids(payloads[n]) for n in written])
+        results = await services.search.indexer.index_jobs([_ids(payloads[n]) for n in written])
         outcomes.update(zip(written, results, strict=True))
     if deleted:
-        removed = await services.indexer.delete_jobs([_ids(payloads[n]) for n in deleted])
+        removed = await services.search.indexer.delete_jobs([_ids(payloads[n]) for n in deleted])
         outcomes.update(zip(deleted, removed, strict=True))
     for number, (job, payload) in enumerate(zip(jobs, payloads, strict=True)):
         if isinstance(payload, Reindex | AuditIndex):
@@ -57,9 +57,7 @@ async def _chunk(
     """Do one chunk of a run; its failure is no other job's."""
     try:
         if isinstance(payload, Reindex):
-            return await services.index_runs.reindex(
-                payload, job_id=job.id, progress=job.progress
-            )
-        return await services.index_runs.audit(payload, job_id=job.id, progress=job.progress)
+            return await services.search.runs.reindex(payload, job_id=job.id, progress=job.progress)
+        return await services.search.runs.audit(payload, job_id=job.id, progress=job.progress)
     except Exception as error:  # noqa: BLE001 - the engine settles this job by it
         return error

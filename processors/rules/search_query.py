@@ -26,7 +26,8 @@ EXCERPT_BEFORE: Final = 60
 
 HIT_BEGIN: Final = "\x02"
 HIT_END: Final = "\x03"
-"""What marks hits in a headline that PostgreSQL makes; taken out of the text before."""
+LESS: Final = "\x04"
+"""What marks hits in a headline of PostgreSQL, and stands for ``<``, which it takes for a tag."""
 
 _PARTS: Final = re.compile(r'(?P<minus>-*)(?:"(?P<quoted>[^"]*)"?|(?P<bare>[^\s"]+))')
 _WORD: Final = re.compile(r"\w")
@@ -212,7 +213,7 @@ def excerpt(text: str, places: Sequence[Term]) -> list[Piece]:
 def headline(marked: str) -> list[Piece]:
     """Take a headline apart that carries the marks of hits."""
     pieces: list[Piece] = []
-    for stretch in marked.split(HIT_BEGIN):
+    for stretch in marked.replace(LESS, "<").split(HIT_BEGIN):
         inside, end, after = stretch.partition(HIT_END)
         pieces += [Piece(inside, is_hit=bool(end)), Piece(after, is_hit=False)]
     return [piece for piece in pieces if piece.text]

@@ -34,6 +34,9 @@ BATCH = 500
 INLINE_CHARS = 4_000
 """Longer texts are cut into terms in a thread, so that the loop goes on meanwhile."""
 
+AT_ONCE = 4
+"""Conversations whose keys are asked for at the same time."""
+
 Unreadable = (Refused, ConfigurationError, ServiceUnavailable)
 """What may keep one conversation from being read while others can be."""
 
@@ -71,9 +74,10 @@ class BlindIndex:
         """Put documents in that are still their messages' present state."""
         written: dict[UUID, bool] = {}
         for start in range(0, len(documents), BATCH):
-            part = documents[start : start + BATCH]
-            terms = {each.message_id: await _terms_of(each) for each in part}
-            hashed = await self._hashed(part, terms)
+            terms = {
+                each.message_id: await _terms_of(each) for each in documents[start : start + BATCH]
+            }
+            part, hashed = await self._hashed(documents[start : start + BATCH], terms)
             rows = await self._database.fetch(
                 statements.WRITE_BLIND,
                 [each.message_id for each in part],
@@ -143,20 +147,29 @@ class BlindIndex:
         ids: list[UUID] = []
         numbers: list[int] = []
         hashes: list[bytes] = []
-        unreadable = False
-        for conversation_id in sorted(scope):
-            try:
-                blind = await self._sealer.blind(conversation_id, terms)
-            except Unreadable as error:
-                _tell(error, conversation_id)
-                unreadable = True
-                continue
-            by_term = dict(zip(terms, blind, strict=True))
-            for number, variant in enumerate(variants):
+        conversations = sorted(scope)
+        room = asyncio.Semaphore(AT_ONCE)
+        hashed = await asyncio.gather(
+            *(self._blind(conversation_id, terms, room) for conversation_id in conversations)
+        )
+        for conversation_id, blind in zip(conversations, hashed, strict=True):
+            by_term = dict(zip(terms, blind or (), strict=blind is not None))
+            for number, variant in enumerate(variants if by_term else ()):
                 ids += [conversation_id] * len(variant)
                 numbers += [number] * len(variant)
                 hashes += [by_term[term] for term in variant]
-        return (ids, numbers, hashes), unreadable
+        return (ids, numbers, hashes), None in hashed
+
+    async def _blind(
+        self, conversation_id: UUID, terms: Sequence[str], room: asyncio.Semaphore
+    ) -> list[bytes] | None:
+        """Hash terms for one conversation; None where its key cannot be had."""
+        async with room:
+            try:
+                return await self._sealer.blind(conversation_id, terms)
+            except Unreadable as error:
+                _tell(error, conversation_id)
+                return None
 
     async def _candidates(
         self,
@@ -186,22 +199,24 @@ class BlindIndex:
 
     async def _hashed(
         self, documents: Sequence[Document], terms: Mapping[UUID, Sequence[str]]
-    ) -> list[tuple[UUID, bytes]]:
-        """Hash all terms, asking once for each conversation."""
+    ) -> tuple[list[Document], list[tuple[UUID, bytes]]]:
+        """Hash all terms, asking once for each conversation; leaves out those without a key."""
         together: dict[UUID, dict[str, None]] = {}
         for each in documents:
-            together.setdefault(each.conversation_id, {}).update(
-                dict.fromkeys(terms[each.message_id])
-            )
-        by_term = {
-            conversation_id: dict(
-                zip(words, await self._sealer.blind(conversation_id, words), strict=True)
-            )
-            for conversation_id, words in together.items()
-        }
-        return [
+            words = together.setdefault(each.conversation_id, {})
+            words.update(dict.fromkeys(terms[each.message_id]))
+        by_term: dict[UUID, dict[str, bytes]] = {}
+        for conversation_id, words in together.items():
+            try:
+                blind = await self._sealer.blind(conversation_id, words)
+            except Refused as error:
+                _tell(error, conversation_id)
+            else:
+                by_term[conversation_id] = dict(zip(words, blind, strict=True))
+        readable = [each for each in documents if each.conversation_id in by_term]
+        return readable, [
             (each.message_id, by_term[each.conversation_id][term])
-            for each in documents
+            for each in readable
             for term in terms[each.message_id]
         ]
 

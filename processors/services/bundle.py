@@ -11,6 +11,7 @@ from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
+from processors.services.searching import Searching
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
 
@@ -30,6 +31,7 @@ class Services:
         websockets: Tells connected clients.
         job_relay: Brings the jobs of the outbox to their queues.
         encryption: Seals and opens contents.
+        search: Indexes messages and finds them.
     """
 
     database: Database
@@ -41,3 +43,4 @@ class Services:
     websockets: WebSocketService
     job_relay: JobRelay
     encryption: EncryptionService
+    search: Searching

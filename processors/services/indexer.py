@@ -172,7 +172,9 @@ class SearchIndexer:
                     sealed.append(self._document(row, await opened(self._sealer, row)))
                 except Refused as error:
                     log.warning("message_undecryptable", message_id=str(row["id"]), code=error.code)
-                    done.undecryptable.add(row["id"])
+                    # Of shredded contents nothing shall be left, hashes of words included.
+                    if error.code != "key-shredded":
+                        done.undecryptable.add(row["id"])
         found = {each.message_id for each in (*plain, *sealed)}
         gone = [id_ for id_ in message_ids if id_ not in found | done.undecryptable]
         if gone:

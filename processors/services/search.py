@@ -36,6 +36,7 @@ from processors.rules.search_pages import (
     unpacked,
 )
 from processors.rules.search_query import (
+    EXCERPT_CHARS,
     Piece,
     Query,
     branches,
@@ -264,6 +265,7 @@ class SearchService:
             [found.place.id for found in page.found],
             words,
             self._languages,
+            EXCERPT_CHARS,
         )
         by_id = {row["id"]: row for row in rows}
         return [

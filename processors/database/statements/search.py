@@ -217,8 +217,14 @@ WITH q AS MATERIALIZED (
 SELECT m.id, m.conversation_id, c.title, m.sender_id, u.display_name, m.seq, m.created_at, m.kind,
   m.body, coalesce(s.lang, 'simple') AS lang,
   CASE WHEN $3 <> '' AND m.body IS NOT NULL THEN ts_headline(
-    q.lang::regconfig, translate(left(m.body, 20000), E'\\x02\\x03', ''), q.query,
-    E'StartSel="\\x02", StopSel="\\x03", MaxFragments=2, MinWords=8, MaxWords=30') END AS headline
+    q.lang::regconfig,
+    -- Marks are taken out of the text, and "<" stands back while tags are looked for.
+    translate(left(m.body, 20000), E'<\\x02\\x03\\x04', E'\\x04'),
+    q.query,
+    E'StartSel="\\x02", StopSel="\\x03", ShortWord=0, ' || CASE
+      WHEN char_length(m.body) <= $5 THEN 'HighlightAll=true'
+      ELSE 'MaxFragments=2, MinWords=8, MaxWords=30, FragmentDelimiter=" … "' END
+  ) END AS headline
 FROM messages m
 JOIN conversations c ON c.id = m.conversation_id
 JOIN conversation_members o ON o.conversation_id = m.conversation_id AND o.user_id = $1
@@ -228,7 +234,7 @@ LEFT JOIN q ON q.lang = coalesce(s.lang, 'simple')
 WHERE m.id = ANY ($2::uuid[]) AND m.deleted_at IS NULL AND c.deleted_at IS NULL
   AND o.left_at IS NULL AND m.seq > o.joined_seq
 """
-"""Who looks, at which messages; words to mark in them, the languages in use."""
+"""Who looks, at which messages; words to mark, languages in use; shorter texts stay whole."""
 
 _CHUNK: Final = """
 SELECT id, seq, created_at, version, mode, body IS NOT NULL AS is_plain FROM (
