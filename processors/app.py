@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
 
@@ -13,22 +13,25 @@ import asyncpg
 
 from engine import App, Client, Exponential, Registry, SystemClock
 from processors import demo, settings
+from processors.cleanup import cleanup, declare_schedules
 from processors.database import migrations
 from processors.database.middleware import database_errors
 from processors.database.pool import Database, open_database
 from processors.delivery_confirmation import delivery_confirmation
 from processors.errors import ConfigurationError, ProcessorError
-from processors.indexing import indexing
 from processors.send_message import send_message
+from processors.services.attachments import AttachmentStore
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
 from processors.services.encryption import open_encryption
+from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
+from processors.services.objects import open_objects
 from processors.services.presence import PresenceService
 from processors.services.pubsub import Publisher
 from processors.services.relay import OutboxRelay, connect
-from processors.services.searching import open_search
+from processors.services.retention import RetentionService
 from processors.services.sessions import RevocationService
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
@@ -101,7 +104,6 @@ async def _open_services(
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
         open_encryption(database, own.encryption, clock=SystemClock()) as encryption,
-        AsyncExitStack() as stack,
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
         job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
@@ -110,7 +112,8 @@ async def _open_services(
             relay.wake()
             job_relay.wake()
 
-        conversations = ConversationService(database, committed=committed)
+        objects = open_objects(own.objects)
+        conversations = ConversationService(database)
         messages = EnhancedMessageService(
             database,
             conversations,
@@ -122,9 +125,6 @@ async def _open_services(
         presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
         revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
         websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
-        search = await stack.enter_async_context(
-            open_search(database, encryption, own.search, committed=committed, clock=SystemClock())
-        )
         yield Services(
             database=database,
             conversations=conversations,
@@ -132,7 +132,13 @@ async def _open_services(
             relay=relay,
             job_relay=job_relay,
             encryption=encryption,
-            search=search,
+            attachments=AttachmentStore(
+                database, objects, own.objects, clock=SystemClock(), random=os.urandom
+            ),
+            governance=GovernanceService(database, committed=committed),
+            retention=RetentionService(
+                database, objects, own, clock=SystemClock(), committed=committed
+            ),
             presence=presence,
             tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
             websockets=websockets,
@@ -175,14 +181,13 @@ def registry(own: ProcessorSettings) -> Registry:
         timeout_s=30,
         retry=Exponential(attempts=8, base_s=0.5, cap_s=120),
     )(delivery_confirmation)
-    types.batch(
-        "indexing",
-        queue="indexing",
-        size=own.search.batch_jobs_max,
-        wait_ms=own.search.batch_wait_ms,
-        timeout_s=60,
-        retry=Exponential(attempts=8, base_s=2, cap_s=600),
-    )(indexing)
+    types.job(
+        "cleanup",
+        queue="cleanup",
+        timeout_s=120,
+        retry=Exponential(attempts=5, base_s=5, cap_s=600),
+    )(cleanup)
+    declare_schedules(types, own.retention)
     return types
 
 

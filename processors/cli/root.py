@@ -11,6 +11,7 @@ import click
 
 from engine import EngineError
 from processors.cli.keyring import keyring
+from processors.cli.retention import attachments, retention
 from processors.cli.settings import settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -36,7 +37,9 @@ def main() -> None:
     """
 
 
+main.add_command(attachments)
 main.add_command(keyring)
+main.add_command(retention)
 main.add_command(settings)
 
 

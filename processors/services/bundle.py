@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.database.pool import Database
+from processors.services.attachments import AttachmentStore
 from processors.services.conversations import ConversationService
 from processors.services.encryption import EncryptionService
+from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
-from processors.services.searching import Searching
+from processors.services.retention import RetentionService
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
 
@@ -31,7 +33,9 @@ class Services:
         websockets: Tells connected clients.
         job_relay: Brings the jobs of the outbox to their queues.
         encryption: Seals and opens contents.
-        search: Indexes messages and finds them.
+        attachments: Takes uploads in and hands them out.
+        governance: Deletion of conversations, legal holds, retention.
+        retention: Cleanup and housekeeping.
     """
 
     database: Database
@@ -43,4 +47,6 @@ class Services:
     websockets: WebSocketService
     job_relay: JobRelay
     encryption: EncryptionService
-    search: Searching
+    attachments: AttachmentStore
+    governance: GovernanceService
+    retention: RetentionService

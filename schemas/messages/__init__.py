@@ -5,19 +5,18 @@ On the wire names are camelCase. A field that a type does not know is refused, s
 or newer field never vanishes unnoticed.
 """
 
-from schemas.messages.common import CONTENT_BYTES_MAX, RECEIPTS_MAX
-from schemas.messages.indexing import (
-    AuditIndex,
-    AuditResult,
-    DeleteIndexed,
-    Indexing,
-    IndexMessages,
-    IndexResult,
-    Reindex,
-    ReindexResult,
-    UnindexResult,
-    UpdateIndexed,
+from schemas.messages.cleanup import (
+    DAYS_MAX,
+    Cleanup,
+    CleanupDeletedConversations,
+    CleanupExpiredAttachments,
+    CleanupOldMessages,
+    CleanupResult,
+    Housekeeping,
+    PolicyCount,
+    ReconcileObjects,
 )
+from schemas.messages.common import CONTENT_BYTES_MAX, RECEIPTS_MAX
 from schemas.messages.notification import (
     NOTIFIED_MAX,
     BadgeResult,
@@ -41,22 +40,23 @@ from schemas.messages.sending import MessageKind, SendMessage, SendResult
 
 __all__ = [
     "CONTENT_BYTES_MAX",
+    "DAYS_MAX",
     "NOTIFIED_MAX",
     "RECEIPTS_MAX",
-    "AuditIndex",
-    "AuditResult",
     "BadgeResult",
     "Channel",
+    "Cleanup",
+    "CleanupDeletedConversations",
+    "CleanupExpiredAttachments",
+    "CleanupOldMessages",
+    "CleanupResult",
     "ConfirmationResult",
-    "DeleteIndexed",
     "DeliverNotification",
     "DeliveryConfirmation",
     "DeliveryResult",
     "DigestResult",
     "FlushDigest",
-    "IndexMessages",
-    "IndexResult",
-    "Indexing",
+    "Housekeeping",
     "MessageKind",
     "Notification",
     "NotificationResult",
@@ -64,14 +64,12 @@ __all__ = [
     "NotifyMessages",
     "NotifyResult",
     "Outward",
+    "PolicyCount",
     "Receipt",
+    "ReconcileObjects",
     "RecordStatus",
-    "Reindex",
-    "ReindexResult",
     "SendMessage",
     "SendResult",
     "StatusResult",
-    "UnindexResult",
     "UpdateBadge",
-    "UpdateIndexed",
 ]

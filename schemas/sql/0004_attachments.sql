@@ -32,6 +32,7 @@ CREATE TABLE object_deletions (
   key          text COLLATE "C" PRIMARY KEY,
   not_before   timestamptz NOT NULL DEFAULT now(),
   lease_until  timestamptz,
+  lease_by     text, -- the job that deletes it; the same one may go on at once
   attempts     integer NOT NULL DEFAULT 0,
   last_error   text
 );

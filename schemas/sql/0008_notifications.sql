@@ -78,6 +78,8 @@ CREATE INDEX notifications_message ON notifications (message_id) WHERE message_i
 CREATE INDEX notifications_conversation ON notifications (conversation_id, user_id, seq)
   WHERE conversation_id IS NOT NULL;
 CREATE INDEX notifications_age ON notifications (created_at);
+CREATE INDEX notifications_read ON notifications (read_at) WHERE read_at IS NOT NULL;
+CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
 
 -- One try to reach one target over one channel. target_id is the push target, or the user.
 CREATE TABLE notification_deliveries (

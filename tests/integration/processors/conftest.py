@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from processors.database.migrations import migrate
 from processors.database.pool import open_database
 from processors.settings import from_env
+from tests.integration.processors.keeper import Keeper, local_store
 from tests.integration.processors.world import World
 
 
@@ -20,3 +22,9 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
     database = await open_database(postgres_url, settings)
     yield World(database, settings)
     await database.close()
+
+
+@pytest.fixture
+def keeper(world: World, tmp_path: Path) -> Keeper:
+    """Give the services of cleanup over that database and a directory of objects."""
+    return Keeper(world, local_store(tmp_path / "objects"))

@@ -1,0 +1,290 @@
+"""
+Retention of messages: contents first, rows after a grace.
+
+Conversations are gone through page by page. Of each, the messages from before its policy's instant
+are cleared window by window, then its mark moves behind them, so that clients do not take them for
+a gap, and after the grace the rows below the mark go. Each step is a short transaction that can be
+repeated: what is done already is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from processors.database.pool import Database
+from processors.database.statements import retention as statements
+from processors.rules.retention import Bounds, Kept, Policy, choose, cutoff
+from processors.services.cleanup_run import Run
+from processors.services.removal import let_go, remove_messages
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from processors.database.pool import Connection
+
+PAGE = 200
+SWEEP_ROWS = 2_000
+FIRST = UUID(int=0)
+LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """
+    What holds where nobody said otherwise.
+
+    Attributes:
+        kept: The default policy.
+        bounds: What the law asks for.
+        grace: Between the clearing of a message and the removal of its row.
+    """
+
+    kept: Kept
+    bounds: Bounds
+    grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """
+    Where the clearing of one conversation stands.
+
+    Attributes:
+        conversation_id: The conversation.
+        after_seq: What is at or below it is done.
+        cutoff: Messages from before it go.
+        last_seq: The conversation's last number when it was looked at.
+    """
+
+    conversation_id: UUID
+    after_seq: int
+    cutoff: datetime
+    last_seq: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it may have, at most."""
+        return max(1, self.last_seq - self.after_seq)
+
+
+class MessagePurge:
+    """
+    Clears and removes messages for one run.
+
+    Args:
+        database: Where messages are.
+        run: Keeps the record.
+        defaults: What holds where nobody said otherwise.
+        now: The time of the run.
+    """
+
+    def __init__(self, database: Database, run: Run, defaults: Defaults, now: datetime) -> None:
+        self._database = database
+        self._run = run
+        self._defaults = defaults
+        self._now = now
+        self._gone_before = now - defaults.grace
+
+    async def run(self, conversation_id: UUID | None) -> bool:
+        """Go on from the record to the end, or as far as the job may; tells which."""
+        part, _, where = self._run.record.after.partition(":")
+        if part != "files" and not await self._pages(where, conversation_id):
+            return False
+        if conversation_id is not None:
+            return True
+        return await self._sweep(where if part == "files" else "")
+
+    async def page(self, after: UUID, only: UUID | None) -> list[asyncpg.Record]:
+        """Read the next conversations, whatever their policy."""
+        return await self._database.fetch(statements.PAGE, after, PAGE, only)
+
+    def policy(self, row: asyncpg.Record) -> Policy:
+        """Choose the policy of a conversation of a page."""
+        own, tenant = row["retention_days"], row["tenant_days"]
+        return choose(
+            hold=row["legal_hold"],
+            conversation=None if own is None else Kept(own),
+            tenant=Kept(tenant) if row["has_tenant_policy"] else None,
+            default=self._defaults.kept,
+            bounds=self._defaults.bounds,
+        )
+
+    def window(self, row: asyncpg.Record) -> Window | None:
+        """Return what is to be cleared of a conversation of a page, if anything is."""
+        before = cutoff(self.policy(row), self._now)
+        if before is None or row["next_at"] is None or row["next_at"] >= before:
+            return None
+        return Window(row["id"], row["purged_through_seq"], before, row["last_seq"])
+
+    async def _pages(self, where: str, only: UUID | None) -> bool:
+        after = UUID(where) if where else FIRST
+        while rows := await self.page(after, only):
+            due = [window for row in rows if (window := self.window(row))]
+            if not await self._clear(due):
+                return False
+            if not await self._remove([row["id"] for row in rows if self._has_rows_to_remove(row)]):
+                return False
+            after = rows[-1]["id"]
+            if only is not None or len(rows) < PAGE:
+                return True
+            async with self._run.step():
+                self._run.record.after = f"pages:{after}"
+            if not self._run.room():
+                return False
+        return True
+
+    def _has_rows_to_remove(self, row: asyncpg.Record) -> bool:
+        gone_at = row["first_deleted_at"]
+        return gone_at is not None and gone_at < self._gone_before and not row["legal_hold"]
+
+    async def _clear(self, due: Sequence[Window]) -> bool:
+        """Clear messages window by window, and move the marks behind them."""
+        left = list(due)
+        reached: dict[UUID, tuple[int, datetime]] = {}
+        while left and (room := self._run.room()):
+            chunk, rows = packed(left, room)
+            async with self._run.step() as connection:
+                free = await self._free(connection, [window.conversation_id for window in chunk])
+                found = await connection.fetch(
+                    statements.CLEAR, *_columns(chunk, rows, free), self._now
+                )
+                if found:
+                    self._run.changed(found[0]["cleared"])
+                    self._run.count(
+                        messages_cleared=found[0]["cleared"],
+                        notifications_removed=found[0]["notifications"],
+                    )
+            passed = {row["conversation_id"]: row for row in found}
+            reached |= {
+                window.conversation_id: (passed[window.conversation_id]["last_seq"], window.cutoff)
+                for window in chunk
+                if window.conversation_id in passed
+            }
+            left = [*_unfinished(chunk, rows, passed), *left[len(chunk) :]]
+            await self._run.rest()
+        await self._advance(reached)
+        return not left
+
+    async def _advance(self, reached: dict[UUID, tuple[int, datetime]]) -> None:
+        """Move the marks of conversations behind what is cleared, without a gap."""
+        if not reached:
+            return
+        ids = sorted(reached)
+        rows = await self._database.fetch(
+            statements.REACHED, ids, [reached[i][0] for i in ids], [reached[i][1] for i in ids]
+        )
+        if not rows:
+            return
+        async with self._run.step() as connection:
+            moved = await connection.fetchrow(
+                statements.ADVANCE,
+                [row["conversation_id"] for row in rows],
+                [row["seq"] for row in rows],
+            )
+            assert moved is not None
+            self._run.count(marks_moved=moved["moved"])
+
+    async def _remove(self, due: Sequence[UUID]) -> bool:
+        """Remove rows below the marks whose grace is over."""
+        left = list(due)
+        while left and (room := self._run.room()):
+            chunk = left[: max(1, min(len(left), room // 10))]
+            each = max(1, room // len(chunk))
+            async with self._run.step() as connection:
+                free = await self._free(connection, chunk)
+                found = await connection.fetch(
+                    statements.CLEARED, sorted(free), [each] * len(free), self._gone_before
+                )
+                removed = await remove_messages(connection, [row["id"] for row in found], self._now)
+                self._run.changed(removed.messages)
+                self._run.count(
+                    messages_removed=removed.messages,
+                    attachments_removed=removed.attachments,
+                    objects_queued=removed.objects,
+                )
+            seen = [row["conversation_id"] for row in found]
+            # Where all were in others' hands, the next run sees to the rest.
+            more = {i for i in chunk if removed.messages and seen.count(i) == each}
+            left = [*sorted(more), *left[len(chunk) :]]
+            await self._run.rest()
+        return not left
+
+    async def _sweep(self, where: str) -> bool:
+        """Take the attachments from messages that were deleted, by whomever, some time ago."""
+        at, _, last = where.partition("|")
+        after = (_moment(at) if at else LONG_AGO, UUID(last) if last else FIRST)
+        while self._run.room():
+            row = await self._database.fetchrow(
+                statements.DELETED_WITH_FILES, *after, self._gone_before, SWEEP_ROWS
+            )
+            if row is None:
+                return True
+            after = (row["last_at"], row["last_id"])
+            async with self._run.step() as connection:
+                free = await self._free(connection, row["conversations"])
+                found = await connection.fetch(
+                    statements.OF_CONVERSATIONS, row["messages"], sorted(free)
+                )
+                gone, objects = await let_go(connection, [each["id"] for each in found], self._now)
+                self._run.changed(gone)
+                self._run.count(attachments_removed=gone, objects_queued=objects)
+                self._run.record.after = f"files:{_micros(after[0])}|{after[1]}"
+            if row["seen"] < SWEEP_ROWS:
+                return True
+            await self._run.rest()
+        return False
+
+    async def _free(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of some conversations that are under no hold; they stay so for a while."""
+        rows = await connection.fetch(statements.UNHELD, sorted(ids))
+        return {row["id"] for row in rows}
+
+
+def packed(windows: Sequence[Window], rows_max: int) -> tuple[list[Window], list[int]]:
+    """Take as many windows as fit into one transaction, at least one, with the rows of each."""
+    rows: list[int] = []
+    for window in windows:
+        left = rows_max - sum(rows)
+        if left <= 0 or (rows and window.rows > left):
+            break
+        rows.append(min(window.rows, left))
+    return list(windows[: len(rows)]), rows
+
+
+def _columns(
+    chunk: Sequence[Window], rows: Sequence[int], free: set[UUID]
+) -> tuple[list[UUID], list[int], list[datetime], list[int]]:
+    kept = [
+        (window, n) for window, n in zip(chunk, rows, strict=True) if window.conversation_id in free
+    ]
+    return (
+        [window.conversation_id for window, _ in kept],
+        [window.after_seq for window, _ in kept],
+        [window.cutoff for window, _ in kept],
+        [n for _, n in kept],
+    )
+
+
+def _unfinished(
+    chunk: Sequence[Window], rows: Sequence[int], passed: dict[UUID, asyncpg.Record]
+) -> list[Window]:
+    """Return the windows that go on: full ones without a message that is kept."""
+    return [
+        replace(window, after_seq=found["last_seq"])
+        for window, n in zip(chunk, rows, strict=True)
+        if (found := passed.get(window.conversation_id))
+        and not found["has_kept"]
+        and found["seen"] == n
+    ]
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - LONG_AGO) // timedelta(microseconds=1)
+
+
+def _moment(text: str) -> datetime:
+    return LONG_AGO + timedelta(microseconds=int(text))

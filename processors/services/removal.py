@@ -1,0 +1,76 @@
+"""
+Removal of message rows with all that hangs on them, in one transaction with its ledger.
+
+Attachments are let go, not deleted: one that another message holds stays, and the keys of those
+that nothing holds any more go into the ledger of objects to delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from processors.database.statements import attachments, retention
+
+if TYPE_CHECKING:
+    from processors.database.pool import Connection
+
+
+class Removed(NamedTuple):
+    """
+    What one transaction removed.
+
+    Attributes:
+        messages: Messages.
+        attachments: Attachments that nothing holds any more.
+        objects: Their objects, to be deleted.
+    """
+
+    messages: int
+    attachments: int
+    objects: int
+
+
+async def remove_messages(connection: Connection, ids: Sequence[UUID], now: datetime) -> Removed:
+    """
+    Remove messages, except those that somebody else has in hand.
+
+    Rows are locked before any is deleted, deliveries before messages as everywhere, and nobody is
+    waited for.
+    """
+    rows = await connection.fetch(retention.LOCK, ids)
+    free = [row["id"] for row in rows]
+    if not free:
+        return Removed(0, 0, 0)
+    gone, objects = await let_go(connection, free, now)
+    row = await connection.fetchrow(retention.REMOVE, free)
+    assert row is not None
+    return Removed(row["removed"], gone, objects)
+
+
+async def let_go(
+    connection: Connection, messages: Sequence[UUID], now: datetime
+) -> tuple[int, int]:
+    """
+    Take the attachments from messages.
+
+    Returns:
+        Attachments that nothing holds any more, which are gone, and their objects.
+    """
+    rows = await connection.fetch(attachments.DETACH, messages)
+    return await release(connection, {row["attachment_id"] for row in rows}, now)
+
+
+async def release(
+    connection: Connection, attachment_ids: set[UUID], now: datetime
+) -> tuple[int, int]:
+    """Remove those attachments that no message holds, and write their objects into the ledger."""
+    if not attachment_ids:
+        return 0, 0
+    ids = sorted(attachment_ids)
+    await connection.execute(attachments.LOCK, ids)
+    row = await connection.fetchrow(attachments.RELEASE, ids, now)
+    assert row is not None
+    return row["attachments"], row["objects"]
