@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from processors.database.middleware import database_errors
 from processors.database.pool import Database, open_database
 from processors.delivery_confirmation import delivery_confirmation
 from processors.errors import ConfigurationError, ProcessorError
+from processors.indexing import indexing
 from processors.send_message import send_message
 from processors.services.attachments import AttachmentStore
 from processors.services.bundle import Services
@@ -32,6 +33,7 @@ from processors.services.presence import PresenceService
 from processors.services.pubsub import Publisher
 from processors.services.relay import OutboxRelay, connect
 from processors.services.retention import RetentionService
+from processors.services.searching import open_search
 from processors.services.sessions import RevocationService
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
@@ -104,6 +106,7 @@ async def _open_services(
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
         open_encryption(database, own.encryption, clock=SystemClock()) as encryption,
+        AsyncExitStack() as stack,
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
         job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
@@ -113,7 +116,7 @@ async def _open_services(
             job_relay.wake()
 
         objects = open_objects(own.objects)
-        conversations = ConversationService(database)
+        conversations = ConversationService(database, committed=committed)
         messages = EnhancedMessageService(
             database,
             conversations,
@@ -125,6 +128,9 @@ async def _open_services(
         presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
         revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
         websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
+        search = await stack.enter_async_context(
+            open_search(database, encryption, own.search, committed=committed, clock=SystemClock())
+        )
         yield Services(
             database=database,
             conversations=conversations,
@@ -132,6 +138,7 @@ async def _open_services(
             relay=relay,
             job_relay=job_relay,
             encryption=encryption,
+            search=search,
             attachments=AttachmentStore(
                 database, objects, own.objects, clock=SystemClock(), random=os.urandom
             ),
@@ -181,6 +188,14 @@ def registry(own: ProcessorSettings) -> Registry:
         timeout_s=30,
         retry=Exponential(attempts=8, base_s=0.5, cap_s=120),
     )(delivery_confirmation)
+    types.batch(
+        "indexing",
+        queue="indexing",
+        size=own.search.batch_jobs_max,
+        wait_ms=own.search.batch_wait_ms,
+        timeout_s=60,
+        retry=Exponential(attempts=8, base_s=2, cap_s=600),
+    )(indexing)
     types.job(
         "cleanup",
         queue="cleanup",

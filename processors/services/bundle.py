@@ -14,6 +14,7 @@ from processors.services.messages import EnhancedMessageService
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
 from processors.services.retention import RetentionService
+from processors.services.searching import Searching
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
 
@@ -33,6 +34,7 @@ class Services:
         websockets: Tells connected clients.
         job_relay: Brings the jobs of the outbox to their queues.
         encryption: Seals and opens contents.
+        search: Indexes messages and finds them.
         attachments: Takes uploads in and hands them out.
         governance: Deletion of conversations, legal holds, retention.
         retention: Cleanup and housekeeping.
@@ -47,6 +49,7 @@ class Services:
     websockets: WebSocketService
     job_relay: JobRelay
     encryption: EncryptionService
+    search: Searching
     attachments: AttachmentStore
     governance: GovernanceService
     retention: RetentionService

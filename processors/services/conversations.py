@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -11,6 +11,8 @@ import asyncpg
 from processors.database.pool import Database
 from processors.database.statements import conversations as statements
 from processors.errors import Refused
+
+Role = Literal["owner", "admin", "member"]
 
 
 class Watermarks(NamedTuple):
@@ -36,6 +38,8 @@ class Standing(NamedTuple):
         has_left: The user was a member.
         last_seq: The conversation's last sequence number.
         watermarks: How far the user has come.
+        joined_seq: Messages up to here are not the user's to see.
+        purged_through_seq: Messages up to here were removed by retention.
     """
 
     is_open: bool
@@ -43,6 +47,8 @@ class Standing(NamedTuple):
     has_left: bool
     last_seq: int
     watermarks: Watermarks
+    joined_seq: int = 0
+    purged_through_seq: int = 0
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> Standing:
@@ -53,6 +59,8 @@ class Standing(NamedTuple):
             has_left=row["has_left"],
             last_seq=row["last_seq"],
             watermarks=Watermarks(row["last_delivered_seq"] or 0, row["last_read_seq"] or 0),
+            joined_seq=row.get("joined_seq") or 0,
+            purged_through_seq=row.get("purged_through_seq") or 0,
         )
 
     @property
@@ -62,10 +70,17 @@ class Standing(NamedTuple):
 
 
 class ConversationService:
-    """Keeps conversations and memberships."""
+    """
+    Keeps conversations and memberships.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where they are.
+        committed: Called after each commit that left an event in the outbox.
+    """
+
+    def __init__(self, database: Database, *, committed: Callable[[], None] = lambda: None) -> None:
         self._database = database
+        self._committed = committed
 
     async def standing(self, conversation_id: UUID, user_id: UUID) -> Standing:
         """
@@ -97,6 +112,54 @@ class ConversationService:
         if standing.has_left:
             raise Refused("left", f"user {user_id} has left conversation {conversation_id}")
         return standing
+
+    async def add_member(
+        self,
+        conversation_id: UUID,
+        user_id: UUID,
+        *,
+        role: Role = "member",
+        sees_history: bool = False,
+    ) -> bool:
+        """
+        Make a user a member, and tell the members and the user; one who had left comes back.
+
+        Args:
+            conversation_id: An open conversation.
+            user_id: A user who is not disabled.
+            role: What the member may do, as the application understands it.
+            sees_history: Let the member see messages from before.
+
+        Returns:
+            Whether anything changed: False for an active member.
+
+        Raises:
+            Refused: The conversation or the user is unknown, deleted or disabled.
+        """
+        row = await self._database.fetchrow(
+            statements.ADD_MEMBER, conversation_id, user_id, role, sees_history
+        )
+        if row is not None:
+            self._committed()
+            return True
+        standing = await self.standing(conversation_id, user_id)
+        if standing.is_active:
+            return False
+        if not standing.is_open:
+            raise Refused("conversation-deleted", f"conversation {conversation_id} is deleted")
+        raise Refused("unknown-user", f"there is no user {user_id} who is not disabled")
+
+    async def remove_member(self, conversation_id: UUID, user_id: UUID) -> bool:
+        """
+        End a membership, and tell the members and the user; gateways end the user's subscriptions.
+
+        Returns:
+            Whether anything changed: False for one who was no active member.
+        """
+        row = await self._database.fetchrow(statements.REMOVE_MEMBER, conversation_id, user_id)
+        if row is not None:
+            self._committed()
+        return row is not None
 
     async def ensure(
         self, conversation_id: UUID, title: str, members: Iterable[tuple[UUID, str]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import redis.asyncio
@@ -90,64 +90,33 @@ class PresenceService:
             if sockets
         }
 
-    async def keep(self, sockets: Iterable[Here]) -> None:
+    async def change(self, *, gone: Iterable[Here] = (), here: Iterable[Here] = ()) -> None:
         """
-        Say that these sockets are open.
+        Say which sockets are closed, and which are open.
+
+        One whose conversation in front changed is gone and here in the same call.
 
         Raises:
-            RedisError: It could not be said for all of them.
+            RedisError: It could not be said for all of them; it may be said again.
         """
         now_ms = self._clock.now_ms()
-        for part in _parts(list(sockets)):
+        changes = [(each, False) for each in gone] + [(each, True) for each in here]
+        for start in range(0, len(changes), AT_ONCE):
             async with asyncio.timeout(WRITE_S_MAX), self._client.pipeline() as pipe:
-                for here in part:
-                    self._add(pipe, here, now_ms)
+                for each, is_here in changes[start : start + AT_ONCE]:
+                    key = f"gateway:here:{each.user_id}"
+                    if not is_here:
+                        pipe.zrem(key, each.member)
+                        continue
+                    # What dead gateways left of a user who is connected elsewhere goes with this.
+                    pipe.zremrangebyscore(key, "-inf", now_ms)
+                    pipe.zadd(key, {each.member: now_ms + self._ttl_ms})
+                    pipe.pexpire(key, self._ttl_ms)
                 await pipe.execute()
-
-    async def move(self, before: Here, after: Here) -> None:
-        """
-        Say that another conversation, or none, is in front at a socket.
-
-        Raises:
-            RedisError: It could not be said.
-        """
-        assert before[:2] == after[:2]
-        async with asyncio.timeout(WRITE_S_MAX), self._client.pipeline() as pipe:
-            pipe.zrem(_key(before.user_id), before.member)
-            self._add(pipe, after, self._clock.now_ms())
-            await pipe.execute()
-
-    async def drop(self, sockets: Iterable[Here]) -> None:
-        """
-        Say that these sockets are closed.
-
-        Raises:
-            RedisError: It could not be said for all of them; their time passes by itself.
-        """
-        for part in _parts(list(sockets)):
-            async with asyncio.timeout(WRITE_S_MAX), self._client.pipeline() as pipe:
-                for here in part:
-                    pipe.zrem(_key(here.user_id), here.member)
-                await pipe.execute()
-
-    def _add(self, pipe: Any, here: Here, now_ms: int) -> None:
-        key = _key(here.user_id)
-        # What dead gateways left of a user who is connected elsewhere goes with this.
-        pipe.zremrangebyscore(key, "-inf", now_ms)
-        pipe.zadd(key, {here.member: now_ms + self._ttl_ms})
-        pipe.pexpire(key, self._ttl_ms)
 
     async def _sockets(self, user_ids: Sequence[UUID]) -> list[list[bytes]]:
         now_ms = self._clock.now_ms()
         async with self._client.pipeline(transaction=False) as pipe:
             for user_id in user_ids:
-                pipe.zrangebyscore(_key(user_id), f"({now_ms}", "+inf")
+                pipe.zrangebyscore(f"gateway:here:{user_id}", f"({now_ms}", "+inf")
             return await pipe.execute()
-
-
-def _key(user_id: UUID) -> str:
-    return f"gateway:here:{user_id}"
-
-
-def _parts(sockets: list[Here]) -> Iterable[list[Here]]:
-    return (sockets[start : start + AT_ONCE] for start in range(0, len(sockets), AT_ONCE))

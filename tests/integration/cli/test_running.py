@@ -149,10 +149,14 @@ def test_dev_brings_everything_up_and_drains_on_ctrl_c(server_directory: Path) -
             lines = [started.stdout.readline().split() for _ in range(4)]
             urls = dict(lines)
             assert [name for name, _ in lines] == ["redis", "postgres", "page", "metrics"]
-            assert [started.stdout.readline() for _ in range(2)] == [
+            exports = [started.stdout.readline() for _ in range(2)]
+            assert exports == [
                 f"export ENGINE_REDIS_URL={urls['redis']}\n",
                 f"export ENGINE_POSTGRES_URL={urls['postgres']}\n",
             ]
+            kept = server_directory / "dev" / "env"
+            assert kept.read_text().splitlines(keepends=True) == exports
+            assert kept.stat().st_mode & 0o077 == 0
             with redis.Redis.from_url(urls["redis"]) as client:
                 assert client.ping()
             with urllib.request.urlopen(urls["page"] + "live") as answer:
@@ -161,5 +165,6 @@ def test_dev_brings_everything_up_and_drains_on_ctrl_c(server_directory: Path) -
                 assert b"engine_info" in answer.read()
             started.send_signal(signal.SIGINT)
             assert started.wait(60) == 0
+            assert not kept.exists()
         finally:
             started.kill()

@@ -46,7 +46,7 @@ def presence(client: redis.asyncio.Redis, clock: ManualClock) -> PresenceService
 
 
 async def test_those_with_an_open_socket_are_present(presence: PresenceService) -> None:
-    await presence.keep([Here(ADA, "s1", TALK), Here(ADA, "s2"), Here(BOB, "s3", OTHER)])
+    await presence.change(here=[Here(ADA, "s1", TALK), Here(ADA, "s2"), Here(BOB, "s3", OTHER)])
 
     assert await presence.look([ADA, BOB, CLEO, ADA], TALK) == {
         ADA: Present(is_online=True, is_active=True),
@@ -56,25 +56,25 @@ async def test_those_with_an_open_socket_are_present(presence: PresenceService) 
 
 
 async def test_what_is_in_front_follows_the_socket(presence: PresenceService) -> None:
-    await presence.keep([Here(ADA, "s1")])
-    await presence.move(Here(ADA, "s1"), Here(ADA, "s1", TALK))
+    await presence.change(here=[Here(ADA, "s1")])
+    await presence.change(gone=[Here(ADA, "s1")], here=[Here(ADA, "s1", TALK)])
     assert (await presence.look([ADA], TALK))[ADA].is_active
-    await presence.move(Here(ADA, "s1", TALK), Here(ADA, "s1", OTHER))
+    await presence.change(gone=[Here(ADA, "s1", TALK)], here=[Here(ADA, "s1", OTHER)])
     assert not (await presence.look([ADA], TALK))[ADA].is_active
-    await presence.drop([Here(ADA, "s1", OTHER)])
+    await presence.change(gone=[Here(ADA, "s1", OTHER)])
     assert await presence.look([ADA], OTHER) == {}
 
 
 async def test_sockets_of_a_dead_gateway_pass(
     presence: PresenceService, clock: ManualClock, client: redis.asyncio.Redis
 ) -> None:
-    await presence.keep([Here(ADA, "dead", TALK), Here(BOB, "dead2")])
+    await presence.change(here=[Here(ADA, "dead", TALK), Here(BOB, "dead2")])
     await clock.advance(TTL_MS / 2_000)
-    await presence.keep([Here(ADA, "alive")])
+    await presence.change(here=[Here(ADA, "alive")])
     await clock.advance(TTL_MS / 2_000)
 
     assert await presence.look([ADA, BOB], TALK) == {ADA: Present(is_online=True)}
-    await presence.keep([Here(ADA, "alive")])
+    await presence.change(here=[Here(ADA, "alive")])
     assert await client.zcard(f"gateway:here:{ADA}") == 1
     assert 0 < await client.pttl(f"gateway:here:{BOB}") <= TTL_MS
 
@@ -83,7 +83,7 @@ async def test_thousands_are_looked_up_in_one_round_trip(
     client: redis.asyncio.Redis, presence: PresenceService
 ) -> None:
     people = [uuid4() for _ in range(3_000)]
-    await presence.keep([Here(user, "s") for user in people[:2_000]])
+    await presence.change(here=[Here(user, "s") for user in people[:2_000]])
     assert len(await presence.look(people)) == 2_000
 
 
@@ -189,6 +189,6 @@ async def test_services_tell_conversations_and_users(
         assert [(await each.hear())[1] for each in (ada, bob)] == [
             {"type": "notification.created"}
         ] * 2
-    await presence.keep([Here(ADA, "s")])
+    await presence.change(here=[Here(ADA, "s")])
     assert await service.present(ADA) == Present(is_online=True)
     assert await service.present(BOB) == Present()

@@ -77,6 +77,14 @@ class World:
         )
         return conversation_id, users
 
+    async def user(self) -> UUID:
+        """Make a user who is in no conversation."""
+        user_id = uuid4()
+        await self.database.execute(
+            "INSERT INTO users (id, display_name) VALUES ($1, 'somebody')", user_id
+        )
+        return user_id
+
     async def send(
         self, conversation_id: UUID, sender: UUID, *, client_id: str = "", content: str = "hello"
     ) -> Any:

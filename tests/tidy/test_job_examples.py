@@ -1,0 +1,42 @@
+"""The page about the processors shows jobs that are jobs: types, queues, payloads."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from engine.registry import JobType
+from engine.wire.codec import payload_decoder
+from processors.app import registry
+from processors.settings import from_env
+from tests.tidy.sources import ROOT
+
+PAGE = (ROOT / "processors" / "README.md").read_text()
+TYPES: dict[str, JobType] = registry(from_env({})).types
+HEAD = re.compile(r"^\*\*`([a-z-]+)`\*\*, queue `([a-z-]+)`", re.MULTILINE)
+JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def examples() -> list[tuple[str, str, bytes]]:
+    """Job type, queue and payload of each example: those below a line that names a type."""
+    found = []
+    heads = list(HEAD.finditer(PAGE))
+    for head, following in zip(heads, [*heads[1:], None], strict=True):
+        end = following.start() if following else len(PAGE)
+        section = PAGE[head.end() : end].partition("\n## ")[0]
+        found += [(head[1], head[2], each.encode()) for each in JSON.findall(section)]
+    return found
+
+
+@pytest.mark.parametrize(("job_type", "queue", "payload"), examples())
+def test_an_example_is_a_payload_of_its_type(job_type: str, queue: str, payload: bytes) -> None:
+    found: Any = TYPES[job_type]
+
+    assert found.queue == queue
+    payload_decoder(found.payload)(payload)
+
+
+def test_every_job_type_is_shown() -> None:
+    assert {job_type for job_type, _, _ in examples()} == set(TYPES)
