@@ -122,6 +122,9 @@ def status_class(status: str, diagnostic: str = "") -> Class:
     else:
         code, text = 450 if found and found[1] == "4" else 550, status
     kind = reply_answer("rcpt", code, text).kind
+    if text.startswith("5.2."):
+        # Its mailbox is full or closed.
+        return "soft"
     if kind is Kind.TARGET_GONE:
         # A report that says no more than "failed" blames nobody.
         return "hard" if found or reply else "soft"

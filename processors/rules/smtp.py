@@ -85,13 +85,14 @@ def _permanent(phase: Phase, code: int, status: Status | None) -> Kind:
         case 1, 7 | 8:
             # Bad sender's mailbox or system address, which some tell only after RCPT.
             return Kind.MISCONFIGURED
-        case (1, _) | (2, 1):
+        case 1, _:
             return Kind.TARGET_GONE
         case 2, 2:
             # A full mailbox: people come back from holidays.
             return Kind.LATER
         case _:
-            # Also 5.7: policy speaks of this message or of us, and not of the address.
+            # Also a mailbox that is closed for now, 5.2.1, and policy, 5.7, which speaks of this
+            # message or of us.
             return Kind.REFUSED
 
 

@@ -137,8 +137,8 @@ class Sms:
         to: The number in E.164 form.
         text: The text, of as many segments as it needs, up to the setting.
         tried_from_ms: Unix ms before which nothing was tried for this delivery; 0 where this is the
-            first attempt. An earlier one may have reached the provider: with this the provider is
-            asked, and the text is sent only where it certainly has not got it.
+            first attempt, or all before it had a certain answer. An uncertain one may have reached
+            the provider: with this it is asked, and the text is sent only where it has not.
         tried_until_ms: Unix ms of the last earlier attempt; 0 for none.
     """
 

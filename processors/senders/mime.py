@@ -14,6 +14,7 @@ from typing import Final
 
 from processors.rules.addresses import email_ascii, email_fault
 from processors.rules.bounces import message_id
+from processors.rules.fitting import clean
 from processors.senders.base import Mail
 
 # Bodies in 7 bits: not every server between here and there takes more.
@@ -131,8 +132,3 @@ def _body(mail: Mail, sender: Sender) -> bytes:
     if mail.html:
         message.add_alternative(clean(mail.html), subtype="html")
     return message.as_bytes()
-
-
-def clean(text: str) -> str:
-    """Replace what no encoding can carry: halves of surrogate pairs."""
-    return text.encode("utf-8", "replace").decode()

@@ -137,7 +137,7 @@ def test_line_endings_do_not_matter(ending: str) -> None:
         ("5.1.1", "", "hard"),
         ("5.1.2", "", "hard"),
         ("5.1.10", "", "hard"),
-        ("5.2.1", "", "hard"),
+        ("5.2.1", "", "soft"),
         ("5.2.2", "smtp; 552 5.2.2 Mailbox full", "soft"),
         ("4.4.7", "smtp; 451 try later", "soft"),
         ("4.2.2", "", "soft"),
