@@ -19,7 +19,7 @@ from engine.clock import Clock, SystemClock
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, EnqueueError, Hold, Retry, SettingsError, Snooze
 from engine.registry import App, Ended, Job, Registry
-from engine.settings import Described
+from engine.settings import Described, load_engine
 from engine.settings import describe as describe_settings
 from engine.settings import load as load_settings
 from engine.version import __version__
@@ -56,5 +56,6 @@ __all__ = [
     "chain",
     "describe_settings",
     "fan_in",
+    "load_engine",
     "load_settings",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine import EngineError
+from processors.cli.bounce import bounce
 from processors.cli.keyring import keyring
 from processors.cli.retention import attachments, retention
 from processors.cli.settings import settings
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 main.add_command(attachments)
+main.add_command(bounce)
 main.add_command(keyring)
 main.add_command(retention)
 main.add_command(settings)

@@ -186,7 +186,8 @@ class RecordStatus(
     Attributes:
         channel: The channel.
         state: ``failed`` concerns one message, ``bounced`` and ``complained`` the address too;
-            ``stopped``: the recipient wants no more.
+            ``stopped``: the recipient wants no more; ``started``: wants texts again, which lifts
+            a suppression by ``stopped`` and no other.
         provider_id: The provider's id of the message.
         delivery_id: Our id of the delivery.
         address_hash: The hash of the address, as the table ``suppressions`` keeps it.
@@ -194,7 +195,7 @@ class RecordStatus(
     """
 
     channel: Literal["sms", "email"]
-    state: Literal["delivered", "failed", "bounced", "complained", "stopped"]
+    state: Literal["delivered", "failed", "bounced", "complained", "stopped", "started"]
     provider_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     delivery_id: UUID | None = None
     address_hash: AddressHash | None = None
