@@ -19,7 +19,13 @@ from engine import Client, EngineError
 from processors.errors import DatabaseError, Refused
 from processors.realtime import pages
 from processors.rules.addresses import address_hash
-from processors.rules.sms_answers import is_signed, opt_out, report_of
+from processors.rules.sms_answers import (
+    INBOUND_PATH,
+    STATUS_PATH,
+    is_signed,
+    opt_out,
+    report_of,
+)
 from processors.rules.unsubscribe import Unsubscribe, read_unsubscribe
 from processors.settings import ProcessorSettings
 from schemas.messages import RecordStatus
@@ -27,8 +33,6 @@ from schemas.messages import RecordStatus
 log = structlog.get_logger("processors.webhooks")
 
 QUEUE: Final = "notification"
-STATUS: Final = "/webhooks/sms/status"
-INBOUND: Final = "/webhooks/sms/inbound"
 BODY_BYTES_MAX: Final = 65_536
 FIELDS_MAX: Final = 200
 SID_CHARS_MAX: Final = 64
@@ -67,8 +71,8 @@ def webhook_routes(
     if settings.sms.webhook_url:
         sms = _Sms(settings, producer)
         routes += [
-            web.post(STATUS, sms.status),
-            web.post(INBOUND, sms.inbound),
+            web.post(STATUS_PATH, sms.status),
+            web.post(INBOUND_PATH, sms.inbound),
         ]
     if settings.email.unsubscribe_url:
         links = _Links(settings, unsubscribe)
@@ -88,7 +92,7 @@ class _Sms:
 
     async def status(self, request: web.Request) -> web.Response:
         """Take news of a text that we sent."""
-        fields = dict(await self._signed(request, STATUS))
+        fields = dict(await self._signed(request, STATUS_PATH))
         sid = fields.get("MessageSid", "")[:SID_CHARS_MAX]
         code = fields.get("ErrorCode", "")
         report = report_of(
@@ -112,7 +116,7 @@ class _Sms:
 
     async def inbound(self, request: web.Request) -> web.Response:
         """Take a text that a recipient sent us: STOP, START, or anything else, which is ignored."""
-        fields = dict(await self._signed(request, INBOUND))
+        fields = dict(await self._signed(request, INBOUND_PATH))
         sid, number = fields.get("MessageSid", "")[:SID_CHARS_MAX], fields.get("From", "")
         state = opt_out(fields.get("Body", ""), fields.get("OptOutType", ""))
         if state and sid and number:

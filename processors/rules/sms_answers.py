@@ -18,6 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from processors.rules.answers import Answer, Kind
 
+STATUS_PATH: Final = "/webhooks/sms/status"
+INBOUND_PATH: Final = "/webhooks/sms/inbound"
+"""Where the provider calls, below the public address."""
+
 LIMITED_MS: Final = 60_000
 """How long the provider is left alone where it does not say."""
 

@@ -15,13 +15,12 @@ from engine import Clock, SystemClock
 from processors.rules.answers import Answer, Kind
 from processors.rules.retry_after import retry_after_ms
 from processors.rules.sms import is_same_text, measure, shorten
-from processors.rules.sms_answers import create_answer, report_of
+from processors.rules.sms_answers import STATUS_PATH, create_answer, report_of
 from processors.senders.base import Sms
 from processors.senders.numbers import Numbers
 from processors.senders.sms_api import NotAsked, Reply, SmsApi, Text, Unanswered, read
 from processors.settings.sms import SmsSettings
 
-STATUS_PATH: Final = "/webhooks/sms/status"
 SKEW_MS: Final = 60_000
 """By how much the provider's clock may be behind ours, so that no text is overlooked."""
 
