@@ -45,7 +45,8 @@ CREATE TABLE quiet_hours (
   ends     time NOT NULL, -- at or before starts: the window crosses midnight
   days     smallint NOT NULL DEFAULT 127 CHECK (days BETWEEN 1 AND 127), -- bit 0 Monday, of the start
   tz       text, -- null: the user's
-  PRIMARY KEY (user_id, starts)
+  PRIMARY KEY (user_id, starts),
+  CHECK (starts < '24:00' AND ends < '24:00') -- midnight is 00:00
 );
 
 -- Addresses that must not be written to, by hash: no list of addresses lies around.
@@ -65,15 +66,18 @@ CREATE TABLE notifications (
   dedup_key        text NOT NULL,
   conversation_id  uuid REFERENCES conversations ON DELETE CASCADE,
   message_id       uuid REFERENCES messages ON DELETE CASCADE,
-  seq              bigint,
+  seq              bigint, -- read once the member has read up to here
   payload          jsonb NOT NULL DEFAULT '{}',
+  listed           boolean NOT NULL DEFAULT true, -- false: leads to deliveries alone
   created_at       timestamptz NOT NULL DEFAULT now(),
   read_at          timestamptz,
   expires_at       timestamptz,
   UNIQUE (user_id, dedup_key)
 );
 
-CREATE INDEX notifications_unread ON notifications (user_id, id) WHERE read_at IS NULL;
+CREATE INDEX notifications_list ON notifications (user_id, id) WHERE listed;
+CREATE INDEX notifications_unread ON notifications (user_id, conversation_id, seq)
+  WHERE read_at IS NULL;
 CREATE INDEX notifications_message ON notifications (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX notifications_conversation ON notifications (conversation_id, user_id, seq)
   WHERE conversation_id IS NOT NULL;
@@ -81,7 +85,8 @@ CREATE INDEX notifications_age ON notifications (created_at);
 CREATE INDEX notifications_read ON notifications (read_at) WHERE read_at IS NOT NULL;
 CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
 
--- One try to reach one target over one channel. target_id is the push target, or the user.
+-- One way to one target over one channel. target_id is the push target, or the user. What is
+-- 'sending' may have left: after its lease, only a repetition that the provider folds is safe.
 CREATE TABLE notification_deliveries (
   id               uuid PRIMARY KEY DEFAULT uuid_v7(),
   notification_id  uuid NOT NULL REFERENCES notifications ON DELETE CASCADE,
@@ -93,6 +98,9 @@ CREATE TABLE notification_deliveries (
     'digested')),
   attempts         integer NOT NULL DEFAULT 0,
   lease_until      timestamptz,
+  first_tried_at   timestamptz, -- of the requests whose end is not known
+  last_tried_at    timestamptz,
+  address_hash     bytea CHECK (octet_length(address_hash) = 32), -- whom it went to
   provider_id      text,
   error_code       text,
   next_at          timestamptz,
@@ -118,3 +126,14 @@ CREATE TABLE notification_digests (
 );
 
 CREATE INDEX notification_digests_due ON notification_digests (due_at);
+
+-- How often one conversation wrote to one user over a channel that people tire of.
+CREATE TABLE notification_paces (
+  user_id          uuid NOT NULL REFERENCES users ON DELETE CASCADE,
+  channel          text NOT NULL CHECK (channel IN ('push', 'email', 'sms')),
+  conversation_id  uuid NOT NULL REFERENCES conversations ON DELETE CASCADE,
+  sent_at          timestamptz NOT NULL,
+  told_at          timestamptz NOT NULL, -- the last time that there was something to tell
+  gap_ms           bigint NOT NULL CHECK (gap_ms >= 0),
+  PRIMARY KEY (user_id, channel, conversation_id)
+);
