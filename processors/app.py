@@ -20,6 +20,7 @@ from processors.database.pool import Database, open_database
 from processors.delivery_confirmation import delivery_confirmation
 from processors.errors import ConfigurationError, ProcessorError
 from processors.indexing import indexing
+from processors.notification import register as register_notification
 from processors.send_message import send_message
 from processors.services.attachments import AttachmentStore
 from processors.services.bundle import Services
@@ -28,8 +29,10 @@ from processors.services.encryption import open_encryption
 from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
+from processors.services.notification_parts import open_notifications
 from processors.services.objects import open_objects
 from processors.services.presence import PresenceService
+from processors.services.protocols import Sealer
 from processors.services.pubsub import Publisher
 from processors.services.relay import OutboxRelay, connect
 from processors.services.retention import RetentionService
@@ -100,16 +103,16 @@ async def _open_services(
 ) -> AsyncIterator[Services]:
     """Put the services together, for as long as an engine runs."""
     url = postgres_url(engine_settings)
-    redis_url = engine_settings.redis_url
+    redis_url, clock = engine_settings.redis_url, SystemClock()
     async with (
         _database(url, own) as database,
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
-        open_encryption(database, own.encryption, clock=SystemClock()) as encryption,
+        open_encryption(database, own.encryption, clock=clock) as encryption,
         AsyncExitStack() as stack,
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
-        job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=SystemClock())
+        job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=clock)
 
         def committed() -> None:
             relay.wake()
@@ -117,19 +120,15 @@ async def _open_services(
 
         objects = open_objects(own.objects)
         conversations = ConversationService(database, committed=committed)
-        messages = EnhancedMessageService(
-            database,
-            conversations,
-            sealer=encryption,
-            settings=own,
-            clock=SystemClock(),
-            committed=committed,
-        )
-        presence = PresenceService(client, SystemClock(), ttl_ms=own.gateway.presence_ms)
+        messages = _messages(database, conversations, encryption, own, committed)
+        presence = PresenceService(client, clock, ttl_ms=own.gateway.presence_ms)
         revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
         websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
         search = await stack.enter_async_context(
-            open_search(database, encryption, own.search, committed=committed, clock=SystemClock())
+            open_search(database, encryption, own.search, committed=committed, clock=clock)
+        )
+        notifications = await stack.enter_async_context(
+            open_notifications(database, own, presence, encryption, committed)
         )
         yield Services(
             database=database,
@@ -140,16 +139,32 @@ async def _open_services(
             encryption=encryption,
             search=search,
             attachments=AttachmentStore(
-                database, objects, own.objects, clock=SystemClock(), random=os.urandom
+                database, objects, own.objects, clock=clock, random=os.urandom
             ),
             governance=GovernanceService(database, committed=committed),
-            retention=RetentionService(
-                database, objects, own, clock=SystemClock(), committed=committed
-            ),
+            retention=RetentionService(database, objects, own, clock=clock, committed=committed),
+            notifications=notifications,
             presence=presence,
             tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
             websockets=websockets,
         )
+
+
+def _messages(
+    database: Database,
+    conversations: ConversationService,
+    sealer: Sealer,
+    own: ProcessorSettings,
+    committed: Callable[[], None],
+) -> EnhancedMessageService:
+    return EnhancedMessageService(
+        database,
+        conversations,
+        sealer=sealer,
+        settings=own,
+        clock=SystemClock(),
+        committed=committed,
+    )
 
 
 def postgres_url(engine_settings: EngineSettings) -> str:
@@ -202,6 +217,7 @@ def registry(own: ProcessorSettings) -> Registry:
         timeout_s=120,
         retry=Exponential(attempts=5, base_s=5, cap_s=600),
     )(cleanup)
+    register_notification(types, own.notification)
     declare_schedules(types, own.retention)
     return types
 

@@ -11,6 +11,7 @@ from processors.services.encryption import EncryptionService
 from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
+from processors.services.notification_parts import Notifications
 from processors.services.presence import PresenceService
 from processors.services.relay import OutboxRelay
 from processors.services.retention import RetentionService
@@ -38,6 +39,7 @@ class Services:
         attachments: Takes uploads in and hands them out.
         governance: Deletion of conversations, legal holds, retention.
         retention: Cleanup and housekeeping.
+        notifications: Tells users over all channels.
     """
 
     database: Database
@@ -53,3 +55,4 @@ class Services:
     attachments: AttachmentStore
     governance: GovernanceService
     retention: RetentionService
+    notifications: Notifications

@@ -11,6 +11,7 @@ from processors.database.migrations import migrate
 from processors.database.pool import open_database
 from processors.settings import from_env
 from tests.integration.processors.keeper import Keeper, local_store
+from tests.integration.processors.notified import Notified
 from tests.integration.processors.world import World
 
 
@@ -28,3 +29,9 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
 def keeper(world: World, tmp_path: Path) -> Keeper:
     """Give the services of cleanup over that database and a directory of objects."""
     return Keeper(world, local_store(tmp_path / "objects"))
+
+
+@pytest.fixture
+async def notified(world: World) -> Notified:
+    """Give notifications over a migrated database of the test's own."""
+    return Notified(world)
