@@ -23,6 +23,7 @@ from engine.settings import Described, load_engine
 from engine.settings import describe as describe_settings
 from engine.settings import load as load_settings
 from engine.version import __version__
+from engine.wire.keys import reply_key
 
 __all__ = [
     "App",
@@ -58,4 +59,5 @@ __all__ = [
     "fan_in",
     "load_engine",
     "load_settings",
+    "reply_key",
 ]

@@ -13,6 +13,7 @@ import asyncpg
 
 from engine import App, Client, Exponential, Registry, SystemClock
 from processors import demo, settings
+from processors.batch_message import batch_message
 from processors.cleanup import cleanup, declare_schedules
 from processors.database import migrations
 from processors.database.middleware import database_errors
@@ -23,6 +24,7 @@ from processors.indexing import indexing
 from processors.notification import register as register_notification
 from processors.send_message import send_message
 from processors.services.attachments import AttachmentStore
+from processors.services.batches import BatchService
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
 from processors.services.encryption import open_encryption
@@ -113,11 +115,7 @@ async def _open_services(
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
         job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=clock)
-
-        def committed() -> None:
-            relay.wake()
-            job_relay.wake()
-
+        committed = _ringing(relay, job_relay)
         objects = open_objects(own.objects)
         conversations = ConversationService(database, committed=committed)
         messages = _messages(database, conversations, encryption, own, committed)
@@ -136,6 +134,9 @@ async def _open_services(
             messages=messages,
             relay=relay,
             job_relay=job_relay,
+            batches=BatchService(
+                database, producer, client, own.batch, clock=clock, committed=committed
+            ),
             encryption=encryption,
             search=search,
             attachments=AttachmentStore(
@@ -165,6 +166,14 @@ def _messages(
         clock=SystemClock(),
         committed=committed,
     )
+
+
+def _ringing(*relays: OutboxRelay | JobRelay) -> Callable[[], None]:
+    def committed() -> None:
+        for relay in relays:
+            relay.wake()
+
+    return committed
 
 
 def postgres_url(engine_settings: EngineSettings) -> str:
@@ -219,6 +228,12 @@ def registry(own: ProcessorSettings) -> Registry:
     )(cleanup)
     register_notification(types, own.notification)
     declare_schedules(types, own.retention)
+    types.job(
+        "batch-message",
+        queue="batch-message",
+        timeout_s=60,
+        retry=Exponential(attempts=10, base_s=1, cap_s=300),
+    )(batch_message)
     return types
 
 

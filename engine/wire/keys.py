@@ -166,6 +166,11 @@ class QueueKeys:
         ]
 
 
+def reply_key(queue: str, name: str) -> str:
+    """stream: answers that a producer asked for by ``reply``, and the producer deletes."""
+    return f"mq:{{{queue}}}:reply:{name}"
+
+
 def lane_of(stream: str) -> str:
     """Return the lane of a stream's name: its own, or the one whose jobs were let through."""
     return stream.partition(":")[0]

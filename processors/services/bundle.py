@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from processors.database.pool import Database
 from processors.services.attachments import AttachmentStore
+from processors.services.batches import BatchService
 from processors.services.conversations import ConversationService
 from processors.services.encryption import EncryptionService
 from processors.services.governance import GovernanceService
@@ -34,6 +35,7 @@ class Services:
         tickets: Lets clients open sockets.
         websockets: Tells connected clients.
         job_relay: Brings the jobs of the outbox to their queues.
+        batches: Messages to many recipients.
         encryption: Seals and opens contents.
         search: Indexes messages and finds them.
         attachments: Takes uploads in and hands them out.
@@ -50,6 +52,7 @@ class Services:
     tickets: TicketService
     websockets: WebSocketService
     job_relay: JobRelay
+    batches: BatchService
     encryption: EncryptionService
     search: Searching
     attachments: AttachmentStore

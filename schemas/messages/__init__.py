@@ -5,6 +5,15 @@ On the wire names are camelCase. A field that a type does not know is refused, s
 or newer field never vanishes unnoticed.
 """
 
+from schemas.messages.batch import (
+    RECIPIENTS_MAX,
+    BatchMessage,
+    BatchProgress,
+    BatchStarted,
+    CancelBatch,
+    RunBatch,
+    StartBatch,
+)
 from schemas.messages.cleanup import (
     DAYS_MAX,
     Cleanup,
@@ -55,9 +64,14 @@ __all__ = [
     "DAYS_MAX",
     "NOTIFIED_MAX",
     "RECEIPTS_MAX",
+    "RECIPIENTS_MAX",
     "AuditIndex",
     "AuditResult",
     "BadgeResult",
+    "BatchMessage",
+    "BatchProgress",
+    "BatchStarted",
+    "CancelBatch",
     "Channel",
     "Cleanup",
     "CleanupDeletedConversations",
@@ -88,8 +102,10 @@ __all__ = [
     "RecordStatus",
     "Reindex",
     "ReindexResult",
+    "RunBatch",
     "SendMessage",
     "SendResult",
+    "StartBatch",
     "StatusResult",
     "UnindexResult",
     "UpdateBadge",

@@ -20,6 +20,7 @@ Processes are forked from one that has imported everything, so a step costs mill
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import json
@@ -27,10 +28,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 ROOT = Path(__file__).parents[2]
 STEPS_MAX = 400
@@ -41,6 +44,7 @@ class _Counter:
 
     passed = 0
     fatal = 0
+    is_off = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,20 @@ def kill_at_each_step(
     return Steps({line["step"]: line["seen"] for line in lines[:-1]}, lines[-1]["seen"])
 
 
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Take no steps: the scenario plays the part of another process."""
+    _Counter.is_off = True
+    try:
+        yield
+    finally:
+        _Counter.is_off = False
+
+
 def step() -> None:
     """Pass a step; the fatal one ends the process."""
+    if _Counter.is_off:
+        return
     _Counter.passed += 1
     if _Counter.passed == _Counter.fatal:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -182,6 +198,8 @@ def main() -> None:
     """Run the scenario named on the command line; one JSON line per step."""
     module, _, name = sys.argv[1].partition(":")
     scenario = getattr(importlib.import_module(module), name)()
+    # What services log must not stand among the results.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     _instrument()
     for fatal in range(1, STEPS_MAX):
         result = _run(scenario, fatal)
