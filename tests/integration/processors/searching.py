@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,17 +9,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import orjson
 
 from engine import SystemClock
-from processors.services.encryption import EncryptionService
-from processors.services.keys import LocalKeyring
 from processors.services.protocols import Place
 from processors.services.search import Filters, SearchPage
 from processors.services.searching import Searching, open_search
 from processors.settings.search import SearchSettings
 from tests.integration.processors.world import World
-
-KEYRING = {"k1": hashlib.sha256(b"the tests' own key").digest()}
 
 
 @dataclass
@@ -31,13 +27,11 @@ class SearchWorld:
     Attributes:
         world: People and conversations.
         search: The services under test.
-        sealer: The real encryption, with a key of the tests.
         commits: One entry per commit that left a job.
     """
 
     world: World
     search: Searching
-    sealer: EncryptionService
     commits: list[None]
 
     async def say(self, conversation: UUID, sender: UUID, *texts: str) -> list[UUID]:
@@ -48,29 +42,27 @@ class SearchWorld:
         await self.search.indexer.index(ids)
         return ids
 
-    async def stranger(self) -> UUID:
-        """Make a user who is in no conversation."""
-        user_id = uuid4()
-        await self.world.database.execute(
-            "INSERT INTO users (id, display_name) VALUES ($1, 'somebody')", user_id
-        )
-        return user_id
-
     async def edit(self, message_id: UUID, text: str) -> None:
-        """Change a message, as an edit does, without indexing it."""
-        await self.world.database.execute(
-            "UPDATE messages SET body = $2, version = version + 1, edited_at = now() WHERE id = $1",
-            message_id,
-            text,
-        )
+        """Change a message, without running the job that this leaves."""
+        await self.world.messages.edit(message_id, await self.sender(message_id), text)
 
     async def remove(self, message_id: UUID) -> None:
-        """Delete a message softly, without telling the index."""
-        await self.world.database.execute(
-            "UPDATE messages SET body = NULL, ciphertext = NULL, key_id = NULL, deleted_at = now() "
-            "WHERE id = $1",
-            message_id,
+        """Delete a message softly, without running the job that this leaves."""
+        await self.world.messages.soft_delete(message_id, await self.sender(message_id))
+
+    async def sender(self, message_id: UUID) -> Any:
+        """Return who sent a message."""
+        return await self.world.value("SELECT sender_id FROM messages WHERE id = $1", message_id)
+
+    async def jobs(self, *actions: str) -> list[dict[str, Any]]:
+        """Take the indexing jobs of these actions out of the outbox, in the order they came."""
+        rows = await self.world.database.fetch(
+            "WITH o AS (DELETE FROM outbox WHERE topic = 'job' AND key = 'indexing' "
+            "AND payload->'data'->>'action' = ANY ($1) RETURNING id, payload::text) "
+            "SELECT payload FROM o ORDER BY id",
+            actions,
         )
+        return [orjson.loads(row["payload"]) for row in rows]
 
     async def blind_conversation(self, members: int = 2) -> tuple[UUID, list[UUID]]:
         """Make an encrypted conversation that is searched by hashes."""
@@ -88,22 +80,13 @@ class SearchWorld:
         )
         assert row is not None
         place = Place(row["conversation_id"], message_id, row["version"])
-        envelope = await self.sealer.seal(place, row["body"].encode())
+        envelope = await self.world.encryption.seal(place, row["body"].encode())
         await self.world.database.execute(
             "UPDATE messages SET body = NULL, ciphertext = $2, key_id = $3 WHERE id = $1",
             message_id,
             envelope.ciphertext,
             envelope.key_id,
         )
-
-    async def whisper(self, conversation: UUID, sender: UUID, *texts: str) -> list[UUID]:
-        """Write messages into an encrypted conversation and index them."""
-        ids = []
-        for text in texts:
-            ids.append((await self.world.send(conversation, sender, content=text)).message_id)
-            await self.seal(ids[-1])
-        await self.search.indexer.index(ids)
-        return ids
 
     async def find(self, user: UUID, query: str, **options: Any) -> list[UUID]:
         """Return the ids that one page shows."""
@@ -156,14 +139,12 @@ class SearchWorld:
 async def searching(world: World, **settings: Any) -> AsyncIterator[SearchWorld]:
     """Open search over a world, with settings of the test's own."""
     own = msgspec.convert(settings, SearchSettings)
-    sealer = EncryptionService(
-        world.database,
-        LocalKeyring(KEYRING),
-        world.settings.encryption,
-        clock=SystemClock(),
-    )
     commits: list[None] = []
     async with open_search(
-        world.database, sealer, own, committed=lambda: commits.append(None), clock=SystemClock()
+        world.database,
+        world.encryption,
+        own,
+        committed=lambda: commits.append(None),
+        clock=SystemClock(),
     ) as search:
-        yield SearchWorld(world, search, sealer, commits)
+        yield SearchWorld(world, search, commits)

@@ -312,3 +312,28 @@ async def test_overlapping_jobs_do_not_deadlock(search: SearchWorld) -> None:
     audit = await run(search, {"action": "audit"})
     assert (audit[0].messages, audit[0].missing, audit[0].stale) == (60, 0, 0)
     assert len(await search.find(bob, "horse", limit=100)) == 60
+
+
+async def test_the_jobs_that_sending_and_changing_leave_keep_the_index_up_to_date(
+    search: SearchWorld,
+) -> None:
+    """Goal: whoever only sends, edits and deletes finds things, in both kinds of conversations."""
+    for conversation, (ada, bob) in (
+        await search.world.conversation(2),
+        await search.blind_conversation(2),
+    ):
+        edited, deleted = [
+            (await search.world.send(conversation, ada, content=text)).message_id
+            for text in ("a horse", "a cow")
+        ]
+        await search.edit(edited, "a zebra")
+        await search.remove(deleted)
+        jobs = await search.jobs("index", "update", "delete")
+
+        # Late, and in the wrong order.
+        await run(search, *(job["data"] for job in jobs[::-1]))
+
+        assert len(jobs) == 4
+        assert await search.find(bob, "horse or cow") == []
+        assert await search.find(bob, "zebra") == [edited]
+        assert set(await search.entries([edited, deleted])) == {edited}

@@ -133,7 +133,7 @@ async def test_nul_and_broken_text_in_a_query_do_no_harm(search: SearchWorld) ->
 
 async def test_only_members_find_and_only_what_came_after_they_joined(search: SearchWorld) -> None:
     conversation, (ada, bob, late) = await search.world.conversation(3)
-    outsider = await search.stranger()
+    outsider = await search.world.user()
     first, second = await search.say(conversation, ada, "first horse", "second horse")
     await search.world.database.execute(
         "UPDATE conversation_members SET joined_seq = 1 WHERE user_id = $1", late
