@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+import structlog
 
 from engine import EngineError
 from processors.cli.bounce import bounce
 from processors.cli.keyring import keyring
 from processors.cli.retention import attachments, retention
+from processors.cli.search import search
 from processors.cli.settings import settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -42,6 +45,7 @@ main.add_command(attachments)
 main.add_command(bounce)
 main.add_command(keyring)
 main.add_command(retention)
+main.add_command(search)
 main.add_command(settings)
 
 
@@ -49,4 +53,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
+    # What a command prints is its answer alone; what services tell beside it goes to stderr.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     main(args=arguments, prog_name="python -m processors", standalone_mode=True, obj=os.environ)
