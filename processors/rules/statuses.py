@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-Reported = Literal["delivered", "failed", "bounced", "complained", "stopped"]
+Reported = Literal["delivered", "failed", "bounced", "complained", "stopped", "started"]
 
 _OPEN: Final = frozenset({"pending", "sending", "sent", "unknown"})
 _NOT_THE_ADDRESS: Final = ("4.", "5.2.", "5.3.", "5.4.", "5.6.", "5.7.")
@@ -27,7 +27,7 @@ def advanced(state: str, reported: Reported) -> str:
         return state
     if reported == "delivered":
         return "delivered"
-    # A complaint or a stop says nothing of this one message.
+    # What somebody wants or complains about says nothing of this one message.
     return "failed" if reported in ("failed", "bounced") else state
 
 

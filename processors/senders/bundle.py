@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine import Clock
 from processors.senders.base import EmailSender, Provider, PushSender, SmsSender
 from processors.senders.email import open_email_sender
+from processors.senders.sms import open_sms_sender
 from processors.settings import ProcessorSettings
 
 
@@ -40,4 +41,7 @@ async def open_senders(settings: ProcessorSettings, *, clock: Clock) -> AsyncIte
         email = open_email_sender(settings.email, clock=clock)
         if email is not None:
             stack.push_async_callback(email.close)
-        yield Senders(email=email)
+        sms = open_sms_sender(settings.sms, clock=clock)
+        if sms is not None:
+            stack.push_async_callback(sms.close)
+        yield Senders(email=email, sms=sms)

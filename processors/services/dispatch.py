@@ -22,6 +22,7 @@ from processors.database.statements import notification_deliveries as statements
 from processors.rules.answers import Answer, Kind
 from processors.rules.decision import Decision, Defer, Digest, Drop, Send, decide
 from processors.rules.pauses import LogGate
+from processors.rules.statuses import suppression
 from processors.rules.throttle import gap_after
 from processors.senders.bundle import Senders
 from processors.services.composing import Unsubscribe, compose_mail, compose_push, compose_sms
@@ -260,8 +261,9 @@ class Dispatcher:
                     statements.TARGET_GONE, target.id, now, target.token, code, gone_since
                 )
             else:
+                reason = suppression(case.channel, "failed", code) or "bounce"
                 await connection.execute(
-                    statements.SUPPRESS, case.channel, case.address_hash, "bounce", now
+                    statements.SUPPRESS, case.channel, case.address_hash, reason, now
                 )
         self._log(case, answer, "notification_target_gone")
         return DeliveryResult(state="failed", code=code or "target-gone")

@@ -14,7 +14,7 @@ from processors.errors import Refused
 from processors.rules.decision import Level
 from processors.rules.preferences import ANY
 from processors.rules.quiet_hours import Window, zone
-from schemas.messages import Channel
+from processors.rules.unsubscribe import Unsubscribe
 
 PATTERN: Final = re.compile(r"\*|[a-z0-9][a-z0-9._-]{0,63}|[a-z0-9][a-z0-9._-]{0,61}\.\*")
 WINDOWS_MAX: Final = 14
@@ -148,9 +148,14 @@ class PreferenceService:
         if row is None:
             raise Refused("not-a-member", f"user {user_id} is not in {conversation_id}")
 
-    async def unsubscribe(self, user_id: UUID, *, type_: str, channel: Channel) -> None:
-        """Stop a type over a channel, as one click in an email asks; ``*`` stops all of them."""
-        await self.set(user_id, Wish(type_, channel, enabled=False))
+    async def unsubscribe(self, wish: Unsubscribe) -> None:
+        """
+        Stop a type over a channel, as one click in an email asks.
+
+        Raises:
+            Refused: ``unknown-user``.
+        """
+        await self.set(wish.user_id, Wish(wish.type, wish.channel, enabled=False))
 
 
 def _check(wish: Wish) -> None:

@@ -64,6 +64,8 @@ class StatusService:
                     )
                 # Whom it went to, which need not be whom the user's address leads to now.
                 address_hash = address_hash or row["address_hash"]
+            if report.state == "started" and address_hash is not None:
+                await connection.execute(statements.LIFT, report.channel, address_hash)
             reason = suppression(report.channel, report.state, report.code)
             suppressed = False
             if reason and address_hash is not None:

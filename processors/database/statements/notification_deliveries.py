@@ -148,6 +148,11 @@ RETURNING channel
 """
 """Channel, address hash, why, now. No row: it was suppressed for good already."""
 
+LIFT: Final = """
+DELETE FROM suppressions WHERE channel = $1 AND address_hash = $2 AND reason = 'stop'
+"""
+"""Channel, address hash: only a recipient's own wish is lifted by their wish."""
+
 GATHER: Final = """
 WITH d AS (
   UPDATE notification_deliveries

@@ -12,7 +12,7 @@ from processors.rules.statuses import advanced, suppression
 
 STATES = ["pending", "sending", "sent", "unknown", "delivered", "failed", "dropped", "cancelled",
           "digested"]  # fmt: skip
-REPORTS = ["delivered", "failed", "bounced", "complained", "stopped"]
+REPORTS = ["delivered", "failed", "bounced", "complained", "stopped", "started"]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ REPORTS = ["delivered", "failed", "bounced", "complained", "stopped"]
         ("cancelled", "delivered", "cancelled"),
         ("delivered", "complained", "delivered"),
         ("sent", "stopped", "sent"),
+        ("sent", "started", "sent"),
     ],
 )
 def test_states(state: str, reported: Any, expected: str) -> None:
@@ -60,6 +61,7 @@ def test_an_end_stays_and_a_repeated_report_changes_nothing(state: str, reports:
         ("sms", "failed", "21610", "stop"),
         ("sms", "failed", "30003", ""),
         ("sms", "delivered", "", ""),
+        ("sms", "started", "START", ""),
     ],
 )
 def test_suppressions(channel: Any, reported: Any, code: str, expected: str) -> None:
