@@ -18,6 +18,8 @@ from engine.client import (
 from engine.clock import Clock, SystemClock
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, EnqueueError, Hold, Retry, SettingsError, Snooze
+from engine.logs import flush as flush_logs
+from engine.logs import set_up as set_up_logs
 from engine.registry import App, Ended, Job, Registry
 from engine.settings import Described, load_engine
 from engine.settings import describe as describe_settings
@@ -57,7 +59,9 @@ __all__ = [
     "chain",
     "describe_settings",
     "fan_in",
+    "flush_logs",
     "load_engine",
     "load_settings",
     "reply_key",
+    "set_up_logs",
 ]

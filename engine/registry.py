@@ -353,7 +353,10 @@ class App:
         lifespan: An async context manager that yields the services handed to handlers which
             take three arguments; entered once per engine process.
         migrate: Applies outstanding migrations and returns their names; ``engine migrate``.
-        seed: Puts demo data in place; only ``engine dev`` calls it, after the migrations.
+        seed: Puts demo data in place; only ``engine dev`` calls it, after the migrations. It
+            returns lines that say how to try it.
+        dev: Switches on what a trial wants, such as a further listener; only ``engine dev`` calls
+            it, before it serves. It returns lines to print with the addresses.
         background: Coroutine functions that take the services and run beside the engine until
             cancelled, such as an outbox relay; one that ends with an error is started again.
         ready: Says what keeps the app from working, or an empty string; part of ``/ready``.
@@ -366,6 +369,7 @@ class App:
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] = _no_services,
         migrate: Callable[[], Awaitable[list[str]]] | None = None,
         seed: Callable[[], Awaitable[list[str]]] | None = None,
+        dev: Callable[[], Awaitable[list[str]]] | None = None,
         background: Sequence[Callable[[Any], Awaitable[None]]] = (),
         ready: Callable[[Any], Awaitable[str]] | None = None,
     ) -> None:
@@ -373,5 +377,6 @@ class App:
         self.lifespan = lifespan
         self.migrate = migrate
         self.seed = seed
+        self.dev = dev
         self.background = tuple(background)
         self.ready = ready

@@ -22,6 +22,10 @@ from processors.delivery_confirmation import delivery_confirmation
 from processors.errors import ConfigurationError, ProcessorError
 from processors.indexing import indexing
 from processors.notification import register as register_notification
+from processors.realtime.backing import open_backing, revocations_of
+from processors.realtime.gateway import Gateway
+from processors.realtime.listener import PATH
+from processors.realtime.place import Place
 from processors.send_message import send_message
 from processors.services.attachments import AttachmentStore
 from processors.services.batches import BatchService
@@ -36,16 +40,15 @@ from processors.services.objects import open_objects
 from processors.services.presence import PresenceService
 from processors.services.protocols import Sealer
 from processors.services.pubsub import Publisher
-from processors.services.relay import OutboxRelay, connect
+from processors.services.redis_link import connect
+from processors.services.relay import OutboxRelay
 from processors.services.retention import RetentionService
 from processors.services.searching import open_search
-from processors.services.sessions import RevocationService
 from processors.services.tickets import TicketService
 from processors.services.websockets import WebSocketService
 from processors.settings import ProcessorSettings
 
 QUEUE = "message-delivery"
-HOUR_MS = 3_600_000
 RELAY_GIVE_UP_S = 3.0
 """How long the relay of jobs waits for a silent server before it gives its queues back."""
 
@@ -59,6 +62,7 @@ class EngineSettings(Protocol):
     Attributes:
         postgres_url: Where the data lives; ``ENGINE_POSTGRES_URL``.
         redis_url: Where events are published; ``ENGINE_REDIS_URL``.
+        processes: Engine processes that serve side by side.
     """
 
     @property
@@ -68,6 +72,10 @@ class EngineSettings(Protocol):
     @property
     def redis_url(self) -> str:
         """Address of Redis."""
+
+    @property
+    def processes(self) -> int:
+        """Number of engine processes."""
 
 
 def build(engine_settings: EngineSettings) -> App:
@@ -86,15 +94,25 @@ def build(engine_settings: EngineSettings) -> App:
         return await migrations.migrate(postgres_url(engine_settings))
 
     async def seed() -> list[str]:
-        async with _database(postgres_url(engine_settings), own) as database:
+        async with opened_database(postgres_url(engine_settings), own) as database:
             return await demo.seed(ConversationService(database))
+
+    place = Place(own.gateway.listen)
+
+    async def dev() -> list[str]:
+        return [f"gateway ws://{place.take()}{PATH}"]
+
+    async def serve_gateway(services: Services) -> None:
+        if place.listen:
+            await _serve_gateway(engine_settings, own, place, services)
 
     return App(
         registry(own),
         lifespan=lambda: _open_services(engine_settings, own),
         migrate=migrate,
         seed=seed,
-        background=[publish_outbox, relay_jobs],
+        dev=dev,
+        background=[publish_outbox, relay_jobs, serve_gateway],
         ready=ready,
     )
 
@@ -107,7 +125,7 @@ async def _open_services(
     url = postgres_url(engine_settings)
     redis_url, clock = engine_settings.redis_url, SystemClock()
     async with (
-        _database(url, own) as database,
+        opened_database(url, own) as database,
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
         open_encryption(database, own.encryption, clock=clock) as encryption,
@@ -120,7 +138,7 @@ async def _open_services(
         conversations = ConversationService(database, committed=committed)
         messages = _messages(database, conversations, encryption, own, committed)
         presence = PresenceService(client, clock, ttl_ms=own.gateway.presence_ms)
-        revocations = RevocationService(client, keep_ms=own.gateway.socket_ms_max + HOUR_MS)
+        revocations = revocations_of(own, client)
         websockets = WebSocketService(Publisher(client, own.pubsub), presence, revocations)
         search = await stack.enter_async_context(
             open_search(database, encryption, own.search, committed=committed, clock=clock)
@@ -258,8 +276,22 @@ async def ready(services: Services) -> str:
     return ""
 
 
+async def _serve_gateway(
+    engine_settings: EngineSettings, own: ProcessorSettings, place: Place, services: Services
+) -> None:
+    """Serve WebSockets beside the engine until cancelled."""
+    async with open_backing(
+        own, services.database, engine_settings.redis_url, services.encryption, SystemClock()
+    ) as backing:
+        # Several processes of one engine share the port; the kernel spreads clients over them.
+        shares_port = engine_settings.processes > 1
+        gateway = Gateway(backing, place.listen, sock=place.hand_over(), shares_port=shares_port)
+        await gateway.run()
+
+
 @asynccontextmanager
-async def _database(url: str, own: ProcessorSettings) -> AsyncIterator[Database]:
+async def opened_database(url: str, own: ProcessorSettings) -> AsyncIterator[Database]:
+    """Open the pool for a block."""
     database = await open_database(url, own)
     try:
         yield database

@@ -29,6 +29,7 @@ async def seed(conversations: ConversationService) -> list[str]:
     return [
         f"demo conversation {CONVERSATION}: {people}",
         f"listen: SSUBSCRIBE conv:{{{CONVERSATION}}} (before Redis 7: SUBSCRIBE)",
+        f"connect as bob: python -m processors ticket {BOB}",
         f"ada writes: {_xadd('send-message', message)}",
         f"bob reads: {_xadd('delivery-confirmation', reading)}",
     ]

@@ -206,6 +206,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
         encrypted: It is kept encrypted.
         unreadable: It could not be decrypted.
         mentions: Users that it names.
+        attachments: Files that belong to it.
         edited_at: When it was last edited.
         deleted: It was deleted; its place stays.
     """
@@ -222,6 +223,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     encrypted: bool = False
     unreadable: bool = False
     mentions: tuple[UUID, ...] = ()
+    attachments: tuple[UUID, ...] = ()
     edited_at: str | None = None
     deleted: bool = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ def _serve_dev(settings: EngineSettings, directory: Path, *, seed: bool) -> int:
 
     app = load_app(settings)
     run_migrations(app)
-    hints = asyncio.run(_seed(app)) if seed else []
+    hints = asyncio.run(_lines(app.seed)) if seed else []
+    addresses = asyncio.run(_lines(app.dev))
     # For other commands, in another shell.
     exports = [
         f"export ENGINE_REDIS_URL={shlex.quote(settings.redis_url)}",
@@ -174,6 +175,7 @@ def _serve_dev(settings: EngineSettings, directory: Path, *, seed: bool) -> int:
             f"postgres {settings.postgres_url}",
             f"page http://{address}/",
             f"metrics http://{address}/metrics",
+            *addresses,
             *exports,
             *hints,
         ):
@@ -192,8 +194,9 @@ def _write_private(path: Path, lines: list[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-async def _seed(app: App) -> list[str]:
-    return await app.seed() if app.seed is not None else []
+async def _lines(step: Callable[[], Awaitable[list[str]]] | None) -> list[str]:
+    """Take a step of the app's, if it has one, and return what it tells people."""
+    return await step() if step is not None else []
 
 
 def _page_address(frame: Frame) -> str:

@@ -13,6 +13,7 @@ import structlog
 
 from engine import EngineError
 from processors.cli.bounce import bounce
+from processors.cli.gateway import gateway, ticket
 from processors.cli.keyring import keyring
 from processors.cli.retention import attachments, retention
 from processors.cli.search import search
@@ -43,10 +44,12 @@ def main() -> None:
 
 main.add_command(attachments)
 main.add_command(bounce)
+main.add_command(gateway)
 main.add_command(keyring)
 main.add_command(retention)
 main.add_command(search)
 main.add_command(settings)
+main.add_command(ticket)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -21,8 +21,6 @@ from typing import Final
 import asyncpg
 import redis.asyncio
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from processors.database import outbox
@@ -35,30 +33,12 @@ from processors.settings import ProcessorSettings
 
 log = structlog.get_logger("processors.relay")
 
-SOCKET_S_MAX: Final = 5.0
 PIPELINE_EVENTS: Final = 100
 RETRY_BASE_S: Final = 0.1
 RETRY_CAP_S: Final = 5.0
 LOG_EVERY_S: Final = 30.0
 
 Outage = (RedisError, OSError, TimeoutError, DatabaseError, asyncpg.PostgresError)
-
-
-def connect(url: str) -> redis.asyncio.Redis:
-    """
-    Make a client that never repeats a command by itself: a second PUBLISH would be seen.
-
-    It has no time limit of its own for commands: redis-py would keep it with ``asyncio.wait_for``,
-    which on Python 3.11 can lose a cancellation. Callers bring one.
-    """
-    return redis.asyncio.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        socket_timeout=None,
-        socket_connect_timeout=SOCKET_S_MAX,
-        client_name="streamlane-relay",
-    )
 
 
 class OutboxRelay:

@@ -169,10 +169,11 @@ def _message(
         kind=row["kind"],
         sent_at=row["sent_at"],
         version=row["version"],
-        content=None if row["is_deleted"] else content or row["body"],
+        content=row["body"] if content is None else content,
         encrypted=row["ciphertext"] is not None,
         unreadable=unreadable,
         mentions=tuple(row["mentions"]),
+        attachments=tuple(row["attachments"]),
         edited_at=row["edited_at"],
         deleted=row["is_deleted"],
     )

@@ -7,7 +7,9 @@ from typing import Final
 _FIELDS: Final = """
   m.id, m.seq, m.sender_id, m.client_msg_id, m.kind, m.body, m.ciphertext, m.key_id, m.version,
   m.mentions, iso_utc(m.created_at) AS sent_at, iso_utc(m.edited_at) AS edited_at,
-  m.deleted_at IS NOT NULL AS is_deleted
+  m.deleted_at IS NOT NULL AS is_deleted,
+  ARRAY(SELECT a.attachment_id FROM message_attachments a WHERE a.message_id = m.id
+    ORDER BY a.position) AS attachments
 """
 
 PAGE: Final = f"""

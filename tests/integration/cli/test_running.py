@@ -146,9 +146,15 @@ def test_dev_brings_everything_up_and_drains_on_ctrl_c(server_directory: Path) -
     with started:
         assert started.stdout is not None
         try:
-            lines = [started.stdout.readline().split() for _ in range(4)]
+            lines = [started.stdout.readline().split() for _ in range(5)]
             urls = dict(lines)
-            assert [name for name, _ in lines] == ["redis", "postgres", "page", "metrics"]
+            assert [name for name, _ in lines] == [
+                "redis",
+                "postgres",
+                "page",
+                "metrics",
+                "gateway",
+            ]
             exports = [started.stdout.readline() for _ in range(2)]
             assert exports == [
                 f"export ENGINE_REDIS_URL={urls['redis']}\n",
@@ -163,6 +169,9 @@ def test_dev_brings_everything_up_and_drains_on_ctrl_c(server_directory: Path) -
                 assert answer.status == 200
             with urllib.request.urlopen(urls["metrics"]) as answer:
                 assert b"engine_info" in answer.read()
+            live = urls["gateway"].replace("ws://", "http://").removesuffix("/ws") + "/live"
+            with urllib.request.urlopen(live) as answer:
+                assert answer.status == 200
             started.send_signal(signal.SIGINT)
             assert started.wait(60) == 0
             assert not kept.exists()

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from processors.database import outbox
-from processors.services.relay import OutboxRelay, connect
+from processors.services.redis_link import connect
+from processors.services.relay import OutboxRelay
 from processors.settings import from_env
 from tests.integration.processors.world import World
 

@@ -16,7 +16,8 @@ import redis.asyncio
 from processors.database import outbox
 from processors.database.migrations import migrate
 from processors.database.pool import Database, open_database
-from processors.services.relay import OutboxRelay, connect
+from processors.services.redis_link import connect
+from processors.services.relay import OutboxRelay
 from processors.settings import from_env
 from tests.integration.processors.world import World
 from tests.support.servers import PostgresTestServer, RedisTestServer

@@ -16,7 +16,7 @@ from processors.errors import Refused, ServiceUnavailable
 from processors.services.presence import Here, PresenceService
 from processors.services.protocols import Present
 from processors.services.pubsub import Publisher
-from processors.services.relay import connect
+from processors.services.redis_link import connect
 from processors.services.sessions import Revocation, RevocationService
 from processors.services.tickets import TicketService, redis_now_ms
 from processors.services.websockets import REVOKE, WebSocketService

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from processors.errors import ConfigurationError
 from processors.services.pubsub import PLAIN, SHARDED, Dialect, Publisher
-from processors.services.relay import connect
+from processors.services.redis_link import connect
 from processors.settings import from_env
 from tests.integration.processors.test_outbox_relay import listening
 from tests.support.servers import RedisTestServer, StartRedis

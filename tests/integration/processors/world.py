@@ -48,7 +48,7 @@ class World:
             self.settings.encryption,
             clock=self.clock,
         )
-        self.conversations = ConversationService(self.database)
+        self.conversations = ConversationService(self.database, committed=self.committed)
         self.messages = self.messages_with(self.encryption)
 
     def messages_with(self, encryption: EncryptionService) -> EnhancedMessageService:
