@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from engine import Clock
 from processors.senders.base import EmailSender, Provider, PushSender, SmsSender
 from processors.senders.email import open_email_sender
-from processors.senders.sms import open_sms_sender
+from processors.senders.sms import Others, open_sms_sender
 from processors.settings import ProcessorSettings
 
 
@@ -30,9 +30,16 @@ class Senders:
 
 
 @asynccontextmanager
-async def open_senders(settings: ProcessorSettings, *, clock: Clock) -> AsyncIterator[Senders]:
+async def open_senders(
+    settings: ProcessorSettings, *, clock: Clock, others: Others
+) -> AsyncIterator[Senders]:
     """
     Make the senders that the settings ask for, and close them at the end.
+
+    Args:
+        settings: Which ones, and how.
+        clock: Gives the time.
+        others: Tells which texts at the SMS provider are known to be of other deliveries.
 
     Raises:
         ConfigurationError: A setting is at fault, or a library is not installed.
@@ -41,7 +48,7 @@ async def open_senders(settings: ProcessorSettings, *, clock: Clock) -> AsyncIte
         email = open_email_sender(settings.email, clock=clock)
         if email is not None:
             stack.push_async_callback(email.close)
-        sms = open_sms_sender(settings.sms, clock=clock)
+        sms = open_sms_sender(settings.sms, clock=clock, others=others)
         if sms is not None:
             stack.push_async_callback(sms.close)
         yield Senders(email=email, sms=sms)

@@ -8,8 +8,10 @@ further attempt, and only when it had time enough to take it and has not got it,
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 from engine import Clock, SystemClock
 from processors.rules.answers import Answer, Kind
@@ -24,30 +26,42 @@ from processors.settings.sms import SmsSettings
 SKEW_MS: Final = 60_000
 """By how much the provider's clock may be behind ours, so that no text is overlooked."""
 
+NOT_FOUND: Final = "not-found"
 TRIAL: Final = "Sent from your Twilio trial account - "
+
+Others = Callable[[Sequence[str], UUID], Awaitable[Collection[str]]]
+"""Of some texts' ids at the provider, tells those known to be of deliveries other than this one."""
 
 
 class SmsApiSender:
     """
     Sends texts, and finds out what became of those without an answer.
 
-    Two deliveries of the same text to the same number within a minute, one of them unanswered,
-    cannot be told apart: the unanswered one may then be taken for sent. It is never sent twice.
+    What a delivery says may have changed between two attempts. So a text of ours to the number,
+    of those minutes, that is not known to be of another delivery leaves it open, whatever it says.
 
     Args:
         api: The provider.
         numbers: Which numbers may be written to.
         settings: Who texts are from, and how long they may be.
         clock: Gives the time.
+        others: Tells which texts are known to be of other deliveries.
     """
 
     def __init__(
-        self, api: SmsApi, numbers: Numbers, settings: SmsSettings, *, clock: Clock
+        self,
+        api: SmsApi,
+        numbers: Numbers,
+        settings: SmsSettings,
+        *,
+        clock: Clock,
+        others: Others,
     ) -> None:
         self._api = api
         self._numbers = numbers
         self._settings = settings
         self._clock = clock
+        self._others = others
 
     async def send(self, sms: Sms) -> Answer:
         """Ask the provider once; trouble is an answer, never an exception."""
@@ -77,11 +91,11 @@ class SmsApiSender:
         except NotAsked as error:
             return Answer(error.kind, error.code)
         except Unanswered:
-            return await self._found_out(sms.to, text, since_ms=now_ms)
+            return await self._found_out(sms, text, since_ms=now_ms)
         if 200 <= reply.status <= 299:
             return _taken(read(reply.body, Text) or Text())
         refusal = self._refusal(reply)
-        return refusal or await self._found_out(sms.to, text, since_ms=now_ms)
+        return refusal or await self._found_out(sms, text, since_ms=now_ms)
 
     def _refusal(self, reply: Reply) -> Answer | None:
         told = read(reply.body, Text)
@@ -95,25 +109,34 @@ class SmsApiSender:
         Returns:
             The answer for them, or None where the provider certainly has not got the text.
         """
-        answer = await self._found_out(sms.to, text, since_ms=sms.tried_from_ms)
+        answer = await self._found_out(sms, text, since_ms=sms.tried_from_ms)
         rest_ms = max(sms.tried_from_ms, sms.tried_until_ms) + self._settings.settle_ms
         rest_ms -= self._clock.now_ms()
-        if answer.code != "not-found":
+        if answer.code != NOT_FOUND:
             return answer
         # It may still be on its way there.
-        return None if rest_ms <= 0 else Answer(Kind.UNKNOWN, "not-found", retry_after_ms=rest_ms)
+        return None if rest_ms <= 0 else Answer(Kind.UNKNOWN, NOT_FOUND, retry_after_ms=rest_ms)
 
-    async def _found_out(self, number: str, text: str, *, since_ms: int) -> Answer:
+    async def _found_out(self, sms: Sms, text: str, *, since_ms: int) -> Answer:
         """Ask the provider whether it has a text, after an attempt that got no answer."""
         wait_ms = self._settings.settle_ms
         try:
-            texts = await self._api.texts_to(number, since_ms - SKEW_MS)
+            texts = await self._api.texts_to(sms.to, since_ms - SKEW_MS)
         except Unanswered:
             return Answer(Kind.UNKNOWN, "not-answered", retry_after_ms=wait_ms)
-        for each in texts:
+        ours = [each for each in texts if self._is_ours(each)]
+        others = await self._others([each.sid or "" for each in ours], sms.delivery_id)
+        left = [each for each in ours if each.sid not in others]
+        for each in left:
             if is_same_text((each.body or "").removeprefix(TRIAL), text):
                 return _taken(each)
-        return Answer(Kind.UNKNOWN, "not-found", retry_after_ms=wait_ms)
+        return Answer(Kind.UNKNOWN, "not-certain" if left else NOT_FOUND, retry_after_ms=wait_ms)
+
+    def _is_ours(self, text: Text) -> bool:
+        """Say whether we may have sent a text, and not somebody else with the same account."""
+        if self._settings.messaging_service:
+            return text.service in {None, self._settings.messaging_service}
+        return text.sender in {None, self._settings.sender}
 
     def _fields(self, sms: Sms, text: str) -> dict[str, str]:
         settings = self._settings
@@ -138,11 +161,18 @@ def _taken(text: Text) -> Answer:
     return Answer(kind, report.code, provider_id=sid)
 
 
-def open_sms_sender(settings: SmsSettings, *, clock: Clock | None = None) -> SmsApiSender | None:
+def open_sms_sender(
+    settings: SmsSettings, *, clock: Clock | None = None, others: Others
+) -> SmsApiSender | None:
     """
     Make the sender that the settings ask for; None where SMS is off. ``close()`` ends it.
 
     Nothing is connected to before there is something to send.
+
+    Args:
+        settings: The provider, and who texts are from.
+        clock: Gives the time.
+        others: Tells which texts at the provider are known to be of other deliveries.
 
     Raises:
         ConfigurationError: A setting is at fault, or the library is not installed.
@@ -150,4 +180,6 @@ def open_sms_sender(settings: SmsSettings, *, clock: Clock | None = None) -> Sms
     if not settings.account_sid:
         return None
     numbers = Numbers(settings.countries)
-    return SmsApiSender(SmsApi(settings), numbers, settings, clock=clock or SystemClock())
+    return SmsApiSender(
+        SmsApi(settings), numbers, settings, clock=clock or SystemClock(), others=others
+    )

@@ -66,6 +66,8 @@ class Text(msgspec.Struct, frozen=True):
     Attributes:
         sid: Its id.
         status: Its state; in a refusal the HTTP status.
+        sender: The number or name it came from.
+        service: The messaging service that chose it.
         to: The recipient.
         body: The text.
         direction: ``outbound-api`` for ours; ``inbound`` for what recipients send.
@@ -76,6 +78,8 @@ class Text(msgspec.Struct, frozen=True):
 
     sid: str | None = None
     status: str | int | None = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    service: str | None = msgspec.field(default=None, name="messaging_service_sid")
     to: str | None = None
     body: str | None = None
     direction: str | None = None

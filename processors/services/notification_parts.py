@@ -17,7 +17,7 @@ from processors.services.notifications import NotificationService
 from processors.services.preferences import PreferenceService
 from processors.services.previews import Previews
 from processors.services.protocols import Presence, Sealer
-from processors.services.statuses import StatusService
+from processors.services.statuses import StatusService, texts_of_others
 from processors.services.targets import TargetService
 from processors.settings import ProcessorSettings
 from processors.settings.notification import NotificationSettings
@@ -109,7 +109,7 @@ async def open_notifications(
         ConfigurationError: A setting is at fault, or a library is not installed.
     """
     clock = SystemClock()
-    async with open_senders(settings, clock=clock) as senders:
+    async with open_senders(settings, clock=clock, others=texts_of_others(database)) as senders:
         yield put_together(
             database,
             settings.notification,

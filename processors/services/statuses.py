@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -10,6 +12,7 @@ from engine import Clock, Retry
 from processors.database.pool import Database
 from processors.database.statements import notification_deliveries as statements
 from processors.rules.statuses import advanced, suppression
+from processors.senders.sms import Others
 from processors.services.deliveries import moment
 from schemas.messages import RecordStatus, StatusResult
 
@@ -76,3 +79,13 @@ class StatusService:
         if suppressed:
             log.info("address_suppressed", channel=report.channel, reason=reason, code=report.code)
         return StatusResult(advanced=moved, suppressed=suppressed)
+
+
+def texts_of_others(database: Database) -> Others:
+    """Make what tells which texts at the SMS provider are known to be of other deliveries."""
+
+    async def of_others(ids: Sequence[str], delivery_id: UUID) -> Collection[str]:
+        rows = await database.fetch(statements.OF_OTHERS, list(ids), delivery_id)
+        return {row["provider_id"] for row in rows}
+
+    return of_others

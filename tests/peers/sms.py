@@ -25,6 +25,7 @@ from processors.rules.sms_answers import signature
 HOST: Final = "127.0.0.1"
 ACCOUNT: Final = "AC00000000000000000000000000000001"
 TOKEN: Final = "the token of the account"
+SENDER: Final = "+14155550199"
 SIGNED_IN: Final = f"Basic {base64.b64encode(f'{ACCOUNT}:{TOKEN}'.encode()).decode()}"
 
 
@@ -55,6 +56,7 @@ class Text:
     status: str = "queued"
     error_code: int | None = None
     direction: str = "outbound-api"
+    service: str = ""
     hidden: bool = False
 
     @property
@@ -68,7 +70,8 @@ class Text:
             "account_sid": ACCOUNT,
             "sid": self.sid,
             "to": self.to,
-            "from": self.sender,
+            "from": self.sender or None,
+            "messaging_service_sid": self.service or None,
             "body": self.body,
             "direction": self.direction,
             "status": self.status,
@@ -110,7 +113,7 @@ class SmsPeer:
         return {
             "PROCESSORS_SMS_ACCOUNT_SID": ACCOUNT,
             "PROCESSORS_SMS_AUTH_TOKEN": TOKEN,
-            "PROCESSORS_SMS_SENDER": "+14155550199",
+            "PROCESSORS_SMS_SENDER": SENDER,
             "PROCESSORS_SMS_URL": f"http://{HOST}:{self.port}",
         }
 
@@ -187,7 +190,8 @@ class SmsPeer:
         text = Text(
             sid=f"SM{len(self.texts):032x}",
             to=str(fields["To"]),
-            sender=str(fields.get("From") or fields["MessagingServiceSid"]),
+            sender=str(fields.get("From", "")),
+            service=str(fields.get("MessagingServiceSid", "")),
             body=str(fields["Body"]),
             created=self.now(),
             callback=str(fields.get("StatusCallback", "")),

@@ -153,6 +153,12 @@ DELETE FROM suppressions WHERE channel = $1 AND address_hash = $2 AND reason = '
 """
 """Channel, address hash: only a recipient's own wish is lifted by their wish."""
 
+OF_OTHERS: Final = """
+SELECT provider_id FROM notification_deliveries
+WHERE channel = 'sms' AND provider_id = ANY ($1::text[]) AND id <> $2
+"""
+"""Ids of texts at the provider, a delivery: those that are known to be of other deliveries."""
+
 GATHER: Final = """
 WITH d AS (
   UPDATE notification_deliveries

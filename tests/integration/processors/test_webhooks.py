@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -255,7 +255,7 @@ async def test_the_provider_s_peer_is_believed(redis_url: str, unused_port: int)
     async with SmsPeer() as peer:
         site = Site(redis_url, **peer.environ(), PROCESSORS_SMS_WEBHOOK_URL=url)
         await site.start(unused_port)
-        sender = open_sms_sender(site.settings.sms)
+        sender = open_sms_sender(site.settings.sms, others=nobody)
         assert sender
         await sender.send(Sms(delivery_id=delivery, to=ADA, text="hello"))
         await sender.close()
@@ -267,6 +267,11 @@ async def test_the_provider_s_peer_is_believed(redis_url: str, unused_port: int)
     assert [(job.state, job.delivery_id, job.provider_id) for job in jobs] == [
         ("delivered", delivery, peer.texts[0].sid)
     ]
+
+
+async def nobody(ids: Sequence[str], delivery_id: UUID) -> set[str]:
+    """No text is known to be of another delivery."""
+    return set()
 
 
 WISH = Unsubscribe(UUID("0198c0de-0000-7000-8000-00000000ada0"), "message", "email")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -18,7 +18,7 @@ from processors.rules.answers import Kind
 from processors.senders.base import Sms
 from processors.senders.sms import SmsApiSender, open_sms_sender
 from processors.settings import from_env
-from tests.peers.sms import Refuse, SmsPeer, Text
+from tests.peers.sms import SENDER, Refuse, SmsPeer, Text
 
 pytestmark = pytest.mark.servers
 
@@ -44,10 +44,14 @@ async def peer(clock: ManualClock) -> AsyncIterator[SmsPeer]:
 
 @asynccontextmanager
 async def sender_to(
-    peer: SmsPeer, clock: ManualClock, **changed: str
+    peer: SmsPeer, clock: ManualClock, *, others: Collection[str] = (), **changed: str
 ) -> AsyncIterator[SmsApiSender]:
+    async def of_others(ids: Sequence[str], delivery_id: UUID) -> Collection[str]:
+        return set(others) & set(ids)
+
     variables = {f"PROCESSORS_SMS_{name.upper()}": value for name, value in changed.items()}
-    sender = open_sms_sender(from_env(peer.environ() | variables).sms, clock=clock)
+    settings = from_env(peer.environ() | variables).sms
+    sender = open_sms_sender(settings, clock=clock, others=of_others)
     assert sender
     try:
         yield sender
@@ -87,7 +91,8 @@ async def test_a_messaging_service_may_choose_the_sender(peer: SmsPeer, clock: M
     async with sender_to(peer, clock, sender="", messaging_service="MG1") as sender:
         await sender.send(sms())
 
-    assert (peer.texts[0].sender, peer.texts[0].callback) == ("MG1", "")
+    text = peer.texts[0]
+    assert (text.sender, text.service, text.callback) == ("", "MG1", "")
 
 
 async def test_a_text_costs_no_more_than_is_allowed(peer: SmsPeer, clock: ManualClock) -> None:
@@ -287,24 +292,51 @@ async def test_an_attempt_before_the_last_one_is_found_as_well(
     assert peer.asked == 1
 
 
-async def test_other_texts_to_the_number_are_not_taken_for_this_one(
+def listed(peer: SmsPeer, body: str, **changed: Any) -> Text:
+    """A text that the provider has."""
+    fields: dict[str, Any] = {"sid": f"SMold{len(peer.texts)}", "to": ADA, "sender": SENDER}
+    text = Text(**fields | {"body": body, "created": peer.now(), "callback": ""} | changed)
+    peer.texts.append(text)
+    return text
+
+
+async def test_what_others_sent_to_the_number_does_not_count(
     peer: SmsPeer, clock: ManualClock
 ) -> None:
-    def old(body: str, *, to: str = ADA, ago_s: int = 0, direction: str = "outbound-api") -> None:
-        at = peer.now() - timedelta(seconds=ago_s)
-        peer.texts.append(
-            Text(f"SMold{len(peer.texts)}", to, "x", body, at, "", direction=direction)
-        )
-
-    old("Bob: hullo")
-    old("Bob: hello", to=GERMAN)
-    old("Bob: hello", ago_s=121)
-    old("Bob: hello", direction="inbound")
-    async with sender_to(peer, clock) as sender:
+    """Goal: texts that cannot be this one's earlier attempt do not keep it from being sent."""
+    long_ago = peer.now() - timedelta(seconds=121)
+    listed(peer, "Bob: hello", to=GERMAN)
+    listed(peer, "Bob: hello", created=long_ago)
+    listed(peer, "Bob: hello", direction="inbound", sender=ADA)
+    listed(peer, "Bob: hello", sender="+14155550111")
+    listed(peer, "Bob: hello", sid="SMother")
+    listed(peer, "Eve: hello", sid="SMthird")
+    async with sender_to(peer, clock, others=["SMother", "SMthird"]) as sender:
         sent = await sender.send(again(sms(), tried_ms=clock.now_ms() - 60_000))
 
-    assert sent.provider_id == peer.texts[-1].sid
-    assert len(peer.texts) == 5
+    assert (sent.kind, sent.provider_id) == (Kind.SENT, peer.texts[-1].sid)
+    assert peer.asked == 1
+
+
+async def test_a_text_of_ours_that_nobody_knows_leaves_it_open(
+    peer: SmsPeer, clock: ManualClock
+) -> None:
+    """Goal: what it says was changed after the first attempt, which got through."""
+    listed(peer, "Bob: hullo")
+    async with sender_to(peer, clock) as sender:
+        answer = await sender.send(again(sms(), tried_ms=clock.now_ms() - 60_000))
+
+    assert (answer.kind, answer.code) == (Kind.UNKNOWN, "not-certain")
+    assert (answer.retry_after_ms, peer.asked) == (60_000, 0)
+
+
+async def test_a_messaging_service_s_texts_are_ours(peer: SmsPeer, clock: ManualClock) -> None:
+    listed(peer, "Bob: hello", sender="+1", service="MG2")
+    mine = listed(peer, "Bob: hello", sender="+1", service="MG1")
+    async with sender_to(peer, clock, sender="", messaging_service="MG1") as sender:
+        answer = await sender.send(again(sms(), tried_ms=clock.now_ms()))
+
+    assert (answer.kind, answer.provider_id) == (Kind.SENT, mine.sid)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +345,7 @@ async def test_other_texts_to_the_number_are_not_taken_for_this_one(
 async def test_a_text_is_known_again_though_the_provider_changed_it(
     peer: SmsPeer, clock: ManualClock, body: str
 ) -> None:
-    peer.texts.append(Text("SM7", ADA, "x", body, peer.now(), ""))
+    listed(peer, body, sid="SM7")
     async with sender_to(peer, clock) as sender:
         answer = await sender.send(again(sms(text="“Hi” – you…"), tried_ms=clock.now_ms()))
 
@@ -322,7 +354,7 @@ async def test_a_text_is_known_again_though_the_provider_changed_it(
 
 async def test_a_text_on_a_later_page_is_found(peer: SmsPeer, clock: ManualClock) -> None:
     peer.page_texts = 2
-    peer.texts.append(Text("SM7", ADA, "x", "Bob: hello", peer.now(), ""))
+    listed(peer, "Bob: hello", sid="SM7")
     for number in range(5):
         peer.texts.append(
             Text(f"SMx{number}", ADA, "x", "else", peer.now() + timedelta(seconds=1), "")
@@ -335,7 +367,8 @@ async def test_a_text_on_a_later_page_is_found(peer: SmsPeer, clock: ManualClock
 
 async def test_pages_that_do_not_end_leave_it_unknown(peer: SmsPeer, clock: ManualClock) -> None:
     peer.page_texts = 1
-    peer.texts += [Text(f"SMx{number}", ADA, "x", "else", peer.now(), "") for number in range(9)]
+    for _ in range(9):
+        listed(peer, "else")
     async with sender_to(peer, clock) as sender:
         answer = await sender.send(again(sms(), tried_ms=clock.now_ms() - 3_600_000))
 
@@ -354,8 +387,7 @@ async def test_pages_that_do_not_end_leave_it_unknown(peer: SmsPeer, clock: Manu
 async def test_a_text_that_is_found_may_have_ended(
     peer: SmsPeer, clock: ManualClock, status: str, code: int | None, kind: Kind
 ) -> None:
-    text = Text("SM7", ADA, "x", "Bob: hello", peer.now(), "", status=status, error_code=code)
-    peer.texts.append(text)
+    listed(peer, "Bob: hello", sid="SM7", status=status, error_code=code)
     async with sender_to(peer, clock) as sender:
         answer = await sender.send(again(sms(), tried_ms=clock.now_ms()))
 
@@ -387,15 +419,19 @@ async def test_a_sender_that_is_given_up_leaves_nothing_open(
         assert (await sender.send(sms(text="next"))).kind is Kind.SENT
 
 
+async def nobody(ids: Sequence[str], delivery_id: UUID) -> Collection[str]:
+    return ()
+
+
 def test_no_account_no_sender() -> None:
-    assert open_sms_sender(from_env({}).sms) is None
+    assert open_sms_sender(from_env({}).sms, others=nobody) is None
 
 
 def test_a_country_that_is_none_is_told_at_the_start(peer: SmsPeer) -> None:
     settings = from_env(peer.environ() | {"PROCESSORS_SMS_COUNTRIES": "DE,XX"}).sms
 
     with pytest.raises(ConfigurationError, match="XX"):
-        open_sms_sender(settings)
+        open_sms_sender(settings, others=nobody)
 
 
 def test_what_is_secret_is_not_shown() -> None:

@@ -58,6 +58,7 @@ def test_an_end_stays_and_a_repeated_report_changes_nothing(state: str, reports:
         ("email", "complained", "", "complaint"),
         ("email", "stopped", "", "unsubscribe"),
         ("sms", "stopped", "", "stop"),
+        ("sms", "started", "", ""),
         ("sms", "failed", "21610", "stop"),
         ("sms", "failed", "30003", ""),
         ("sms", "delivered", "", ""),
