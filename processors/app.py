@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from processors.database import migrations
 from processors.database.middleware import database_errors
 from processors.database.pool import Database, open_database
 from processors.delivery_confirmation import delivery_confirmation
+from processors.encryption import register as register_encryption
 from processors.errors import ConfigurationError, ProcessorError
 from processors.indexing import indexing
 from processors.notification import register as register_notification
@@ -31,7 +32,7 @@ from processors.services.attachments import AttachmentStore
 from processors.services.batches import BatchService
 from processors.services.bundle import Services
 from processors.services.conversations import ConversationService
-from processors.services.encryption import open_encryption
+from processors.services.encryption import EncryptionService, open_encryption
 from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
@@ -122,18 +123,17 @@ async def _open_services(
     engine_settings: EngineSettings, own: ProcessorSettings
 ) -> AsyncIterator[Services]:
     """Put the services together, for as long as an engine runs."""
-    url = postgres_url(engine_settings)
     redis_url, clock = engine_settings.redis_url, SystemClock()
     async with (
-        opened_database(url, own) as database,
+        opened_database(postgres_url(engine_settings), own) as database,
         connect(redis_url) as client,
         Client(redis_url, give_up_s=RELAY_GIVE_UP_S, when_full="fail") as producer,
-        open_encryption(database, own.encryption, clock=clock) as encryption,
         AsyncExitStack() as stack,
     ):
         relay = OutboxRelay(database, client, own, draw=_draw)
         job_relay = JobRelay(database, producer, own, relay=uuid4(), clock=clock)
         committed = _ringing(relay, job_relay)
+        encryption = await stack.enter_async_context(_encryption(database, own, committed))
         objects = open_objects(own.objects)
         conversations = ConversationService(database, committed=committed)
         messages = _messages(database, conversations, encryption, own, committed)
@@ -167,6 +167,18 @@ async def _open_services(
             tickets=TicketService(client, ttl_ms=own.gateway.ticket_ms),
             websockets=websockets,
         )
+
+
+def _encryption(
+    database: Database, own: ProcessorSettings, committed: Callable[[], None]
+) -> AbstractAsyncContextManager[EncryptionService]:
+    return open_encryption(
+        database,
+        own.encryption,
+        clock=SystemClock(),
+        committed=committed,
+        index=own.index_messages,
+    )
 
 
 def _messages(
@@ -245,6 +257,7 @@ def registry(own: ProcessorSettings) -> Registry:
         retry=Exponential(attempts=5, base_s=5, cap_s=600),
     )(cleanup)
     register_notification(types, own.notification)
+    register_encryption(types)
     declare_schedules(types, own.retention)
     types.job(
         "batch-message",

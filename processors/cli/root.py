@@ -15,6 +15,7 @@ from engine import EngineError
 from processors.cli.bounce import bounce
 from processors.cli.gateway import gateway, ticket
 from processors.cli.keyring import keyring
+from processors.cli.reply_key import reply_key
 from processors.cli.retention import attachments, retention
 from processors.cli.search import search
 from processors.cli.settings import settings
@@ -48,6 +49,7 @@ main.add_command(gateway)
 main.add_command(keyring)
 main.add_command(retention)
 main.add_command(search)
+main.add_command(reply_key)
 main.add_command(settings)
 main.add_command(ticket)
 

@@ -207,15 +207,14 @@ class DataKeys:
         block = max(uses, settings.uses_block)
         age_ms = settings.epoch_days_max * DAY_MS
         for _ in range(TRIES):
-            row = await self._database.fetchrow(
+            found = await self._database.fetchrow(
                 statements.RESERVE,
                 conversation_id,
                 block,
                 settings.epoch_uses_max,
                 instant(self._clock.now_ms() - age_ms),
             )
-            _require(row, conversation_id, "latest_state")
-            assert row is not None
+            row = require(found, conversation_id, "latest_state")
             if row["id"] is not None:
                 key = await self._opened(row)
                 ends_ms = round(row["created_at"].timestamp() * 1000) + age_ms
@@ -226,9 +225,8 @@ class DataKeys:
 
     async def _find_index(self, conversation_id: UUID) -> IndexKeys:
         for _ in range(TRIES):
-            row = await self._database.fetchrow(statements.LATEST, conversation_id, "index")
-            _require(row, conversation_id, "state")
-            assert row is not None
+            found = await self._database.fetchrow(statements.LATEST, conversation_id, "index")
+            row = require(found, conversation_id, "state")
             if row["id"] is not None:
                 secret = await self._unwrapped(row)
                 keys = IndexKeys(derived(secret, "fingerprint"), derived(secret, "blind"))
@@ -306,9 +304,15 @@ def context(key_id: UUID, conversation_id: UUID, tenant: str, purpose: str) -> d
     return named | ({"tenant": tenant} if tenant else {})
 
 
-def _require(row: asyncpg.Record | None, conversation_id: UUID, state: str) -> None:
-    """Insist on a conversation whose keys were not shredded."""
+def require(row: asyncpg.Record | None, conversation_id: UUID, state: str) -> asyncpg.Record:
+    """
+    Insist on a conversation whose keys were not shredded.
+
+    Raises:
+        Refused: ``unknown-conversation``, or ``key-shredded``.
+    """
     if row is None:
         raise Refused("unknown-conversation", f"there is no conversation {conversation_id}")
     if row[state] == "shredded":
         raise Refused("key-shredded", f"the keys of conversation {conversation_id} were shredded")
+    return row

@@ -1,51 +1,56 @@
-"""Encryption of contents at rest: sealing, opening, and hashes that stand in for contents."""
+"""Encryption of contents at rest: the service that the other parts and the jobs use."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import structlog
-
 from engine import Clock
 from processors.database.pool import Database
-from processors.database.statements import encryption as statements
 from processors.errors import Refused
-from processors.rules.envelope import (
-    NONCE_BYTES,
-    BadRecord,
-    associated,
-    blind_terms,
-    decrypt,
-    encrypt,
-    keyed_hash,
-)
-from processors.services.data_keys import DataKey, DataKeys
-from processors.services.keyrings import key_providers
+from processors.services.data_keys import DataKeys
+from processors.services.decrypting import Decrypting
+from processors.services.encrypting import StoredContents
+from processors.services.key_changes import KeyChanges
+from processors.services.keyrings import open_keys
 from processors.services.keys import KeyProvider, Random
 from processors.services.protocols import Envelope, Place
+from processors.services.sealer import ContentSealer
 from processors.settings.encryption import EncryptionSettings
-
-log = structlog.get_logger("processors.encryption")
-
-DAMAGED = frozenset({"undecryptable", "unknown-key"})
-"""Reasons for which a record is set aside."""
+from schemas.messages import (
+    Decrypt,
+    DecryptResult,
+    Encrypt,
+    EncryptResult,
+    ReEncrypt,
+    ReEncryptResult,
+    Rewrap,
+    RewrapResult,
+    Rotate,
+    RotateResult,
+    Shred,
+    ShredResult,
+    TurnOn,
+    TurnOnResult,
+)
 
 
 class EncryptionService:
     """
-    Seals and opens contents of conversations; a ``Sealer``.
+    Seals and opens contents of conversations, and changes their keys; a ``Sealer``.
 
-    Records that do not open are quarantined: noted once per version of their message, told in the
-    audit log, and left as they are.
+    Any method may raise ``ServiceUnavailable`` where the key provider cannot serve now, and
+    ``ConfigurationError`` where no provider is set or its key is missing or disabled.
 
     Args:
-        database: Where data keys are.
-        provider: Who wraps them.
+        database: Where data keys and messages are.
+        provider: Who wraps data keys.
         settings: What may be done with them.
         clock: Where time comes from.
+        committed: Called after each commit that left a job in the outbox.
+        index: Whether messages that jobs encrypt are followed by ``indexing`` jobs.
         random: Gives that many random bytes.
     """
 
@@ -56,11 +61,17 @@ class EncryptionService:
         settings: EncryptionSettings,
         *,
         clock: Clock,
+        committed: Callable[[], None] = lambda: None,
+        index: bool = True,
         random: Random = os.urandom,
     ) -> None:
-        self._database = database
-        self._random = random
-        self._keys = DataKeys(database, provider, settings, clock=clock, random=random)
+        rows_max = settings.chunk_rows
+        keys = DataKeys(database, provider, settings, clock=clock, random=random)
+        self._sealer = ContentSealer(database, keys, random=random)
+        self._stored = StoredContents(database, self._sealer, keys, rows_max=rows_max, index=index)
+        self._changes = KeyChanges(database, provider, keys, rows_max=rows_max)
+        self._decrypting = Decrypting(database, self._sealer, settings)
+        self._committed = committed
 
     async def seal(self, place: Place, plaintext: bytes) -> Envelope:
         """
@@ -68,25 +79,12 @@ class EncryptionService:
 
         Raises:
             Refused: ``unknown-conversation``, or ``key-shredded``.
-            ServiceUnavailable: The key provider cannot serve now.
-            ConfigurationError: No provider is set, or its key is missing or disabled.
         """
-        key = await self._keys.sealing(place.conversation_id)
-        return self._sealed(key, place, plaintext)
+        return await self._sealer.seal(place, plaintext)
 
     async def seal_many(self, contents: Sequence[tuple[Place, bytes]]) -> list[Envelope]:
         """Encrypt several contents, in their order; raises as :meth:`seal`."""
-        counts: dict[UUID, int] = {}
-        for place, _ in contents:
-            counts[place.conversation_id] = counts.get(place.conversation_id, 0) + 1
-        keys = {
-            conversation_id: await self._keys.sealing(conversation_id, count)
-            for conversation_id, count in counts.items()
-        }
-        return [
-            self._sealed(keys[place.conversation_id], place, plaintext)
-            for place, plaintext in contents
-        ]
+        return await self._sealer.seal_many(contents)
 
     async def open(self, place: Place, envelope: Envelope) -> bytes:
         """
@@ -95,97 +93,104 @@ class EncryptionService:
         Raises:
             Refused: ``undecryptable``: the record is damaged or belongs elsewhere;
                 ``unknown-key``: its key has no row; ``key-shredded``: it was made unreadable.
-            ServiceUnavailable: The key provider cannot serve now.
-            ConfigurationError: The key is missing or disabled.
         """
-        (opened,) = await self.open_many([(place, envelope)])
-        if isinstance(opened, Refused):
-            raise opened
-        return opened
+        return await self._sealer.open(place, envelope)
 
     async def open_many(self, records: Sequence[tuple[Place, Envelope]]) -> list[bytes | Refused]:
-        """
-        Decrypt several records, of any conversations, in their order.
-
-        A record that does not open stands there as the reason, so that one does not keep the
-        others from being read. Trouble with the key provider is raised, as by :meth:`open`.
-        """
-        keys = await self._keys.by_id({envelope.key_id for _, envelope in records})
-        opened = [_opened(keys[envelope.key_id], place, envelope) for place, envelope in records]
-        await self._set_aside(
-            [
-                (place, envelope, reason)
-                for (place, envelope), reason in zip(records, opened, strict=True)
-                if isinstance(reason, Refused) and reason.code in DAMAGED
-            ]
-        )
-        return opened
+        """Decrypt several records, in their order; one that does not open is its reason."""
+        return await self._sealer.open_many(records)
 
     async def fingerprint(self, conversation_id: UUID, data: bytes) -> bytes:
-        """
-        Return a keyed hash of 32 bytes, the same for the same data and conversation for ever.
-
-        Raises as :meth:`seal`.
-        """
-        return keyed_hash((await self._keys.index(conversation_id)).fingerprint, data)
+        """Return a keyed hash of 32 bytes, the same for the same data and conversation for ever."""
+        return await self._sealer.fingerprint(conversation_id, data)
 
     async def blind(self, conversation_id: UUID, terms: Iterable[str]) -> list[bytes]:
+        """Return keyed hashes of 8 bytes of search terms, in the terms' order."""
+        return await self._sealer.blind(conversation_id, terms)
+
+    async def turn_on(self, payload: TurnOn) -> TurnOnResult:
         """
-        Return keyed hashes of 8 bytes of search terms, in the terms' order.
+        Encrypt a conversation from now on, and enqueue the encryption of what it holds.
 
-        Raises as :meth:`seal`.
+        Doing it again changes nothing.
+
+        Raises:
+            Refused: ``unknown-conversation``, or ``key-shredded``.
         """
-        return blind_terms((await self._keys.index(conversation_id)).blind, terms)
+        result = await self._changes.turn_on(payload)
+        self._committed()
+        return result
 
-    def _sealed(self, key: DataKey, place: Place, plaintext: bytes) -> Envelope:
-        nonce = self._random(NONCE_BYTES)
-        return Envelope(key.id, encrypt(key.cipher, nonce, plaintext, _belonging(key, place)))
+    async def encrypt(self, payload: Encrypt, *, job_id: str) -> EncryptResult:
+        """
+        Encrypt messages that are kept in plain though their conversation is encrypted.
 
-    async def _set_aside(self, bad: Sequence[tuple[Place, Envelope, Refused]]) -> None:
-        if not bad:
-            return
-        rows = await self._database.fetch(
-            statements.QUARANTINE,
-            [place.message_id for place, _, _ in bad],
-            [envelope.key_id for _, envelope, _ in bad],
-            [envelope.ciphertext for _, envelope, _ in bad],
-            [reason.code for _, _, reason in bad],
-        )
-        for row in rows:
-            log.error("message_quarantined", message_id=str(row["message_id"]), code=row["code"])
+        Others are passed over: those that are encrypted, deleted or in plain conversations. What
+        plain words of them the search index holds goes with the plain content.
+        """
+        result = await self._stored.encrypt(payload, job_id=job_id)
+        self._committed()
+        return result
+
+    async def re_encrypt(self, payload: ReEncrypt, *, job_id: str) -> ReEncryptResult:
+        """Bring messages from retired keys to the present ones; those that do not open stay."""
+        result = await self._stored.re_encrypt(payload, job_id=job_id)
+        self._committed()
+        return result
+
+    async def decrypt(self, payload: Decrypt, *, job_id: str) -> DecryptResult:
+        """
+        Read messages: all that are there, or none where one does not open.
+
+        Raises:
+            Refused: ``decrypt-not-allowed``; ``result-too-large``; or as :meth:`open`.
+        """
+        return await self._decrypting.decrypt(payload, job_id=job_id)
+
+    async def rotate(self, payload: Rotate, *, job_id: str) -> RotateResult:
+        """
+        Give a conversation a new data key, once per job.
+
+        Raises:
+            Refused: ``unknown-conversation``, or ``key-shredded``.
+        """
+        result = await self._changes.rotate(payload, job_id=job_id)
+        self._committed()
+        return result
+
+    async def rewrap(self, payload: Rewrap, *, job_id: str) -> RewrapResult:
+        """Wrap data keys with the primary key, where another one wrapped them."""
+        result = await self._changes.rewrap(payload, job_id=job_id)
+        self._committed()
+        return result
+
+    async def shred(self, payload: Shred, *, job_id: str) -> ShredResult:
+        """
+        Destroy the keys of a deleted conversation, and what its search index holds.
+
+        Raises:
+            Refused: ``unknown-conversation``, ``conversation-open``, ``legal-hold``, or
+                ``not-encrypted`` where plain messages would outlive the keys.
+        """
+        return await self._changes.shred(payload, job_id=job_id)
 
 
 @asynccontextmanager
 async def open_encryption(
-    database: Database, settings: EncryptionSettings, *, clock: Clock
+    database: Database,
+    settings: EncryptionSettings,
+    *,
+    clock: Clock,
+    committed: Callable[[], None] = lambda: None,
+    index: bool = True,
 ) -> AsyncIterator[EncryptionService]:
     """
     Put the service together from its settings; without a keyring it says so when it is asked.
 
     Raises:
-        ConfigurationError: A keyring is set and cannot be used.
+        ConfigurationError: A keyring or a reply key is set and cannot be used.
     """
-    yield EncryptionService(database, key_providers(settings), settings, clock=clock)
-
-
-def _opened(key: DataKey | Refused, place: Place, envelope: Envelope) -> bytes | Refused:
-    where = f"message {place.message_id}"
-    if isinstance(key, Refused):
-        return Refused(key.code, f"{where}: {key.detail}")
-    if key.conversation_id != place.conversation_id:
-        return Refused("undecryptable", f"{where}: its key is of another conversation")
-    try:
-        return decrypt(key.cipher, envelope.ciphertext, _belonging(key, place))
-    except BadRecord as error:
-        return Refused("undecryptable", f"{where}: {error}")
-
-
-def _belonging(key: DataKey, place: Place) -> bytes:
-    return associated(
-        tenant=key.tenant,
-        conversation_id=place.conversation_id,
-        message_id=place.message_id,
-        version=place.version,
-        field=place.field,
-        key_id=key.id,
-    )
+    async with open_keys(settings) as provider:
+        yield EncryptionService(
+            database, provider, settings, clock=clock, committed=committed, index=index
+        )

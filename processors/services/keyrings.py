@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,15 +23,16 @@ FIRST_ID: Final = "first"
 FILE_BYTES_MAX: Final = 65_536
 
 
-def key_providers(settings: EncryptionSettings) -> KeyProvider:
+@asynccontextmanager
+async def open_keys(settings: EncryptionSettings) -> AsyncIterator[KeyProvider]:
     """
-    Make the providers that are set.
+    Make the providers that are set; without any, each use says what to set.
 
     Raises:
         ConfigurationError: A keyring is set and cannot be used.
     """
     keys = _local_keys(settings)
-    return KeyProviders(settings.provider, {LOCAL: LocalKeyring(keys)} if keys else {})
+    yield KeyProviders(settings.provider, {LOCAL: LocalKeyring(keys)} if keys else {})
 
 
 def _local_keys(settings: EncryptionSettings) -> dict[str, bytes]:

@@ -65,8 +65,7 @@ class Sealer(Protocol):
         Return a keyed hash of 32 bytes, the same for the same data and conversation for ever.
 
         It stands in for a plain hash, which would give short contents away. Of a message, the data
-        is ``rules.content.body_hash`` as it would stand in a plain conversation: so messages that
-        are encrypted later keep an answer to their client ids, whatever they hold by then.
+        is ``rules.content.described``, also where it was encrypted after it was sent.
         """
 
     async def blind(self, conversation_id: UUID, terms: Iterable[str]) -> list[bytes]:

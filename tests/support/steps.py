@@ -196,6 +196,8 @@ def _run(scenario: Any, fatal: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the scenario named on the command line; one JSON line per step."""
+    # What the scenario logs must not get between the lines that this prints.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     module, _, name = sys.argv[1].partition(":")
     scenario = getattr(importlib.import_module(module), name)()
     # What services log must not stand among the results.

@@ -7,17 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from engine.testing import ManualClock
 from processors.errors import ConfigurationError, Refused
-from processors.services.encryption import EncryptionService
-from processors.services.keys import KeyProvider, LocalKeyring, NoKeys, WrappedKey
+from processors.services.keys import LocalKeyring, NoKeys, WrappedKey
 from processors.services.protocols import Envelope, Place, Sealer
-from processors.settings import from_env
+from tests.integration.processors.encrypted import KEK, place, service
 from tests.integration.processors.world import World
 
 pytestmark = pytest.mark.servers
@@ -29,7 +28,7 @@ DAY_MS = 86_400_000
 class CountingKeys:
     """A keyring that counts its calls."""
 
-    ring: LocalKeyring = field(default_factory=lambda: LocalKeyring({"a": bytes(32)}))
+    ring: LocalKeyring = field(default_factory=lambda: LocalKeyring({"a": KEK}))
     calls: list[str] = field(default_factory=list)
 
     async def primary(self) -> str:
@@ -47,28 +46,6 @@ class CountingKeys:
         self.calls.append("unwrap")
         await asyncio.sleep(0)
         return await self.ring.unwrap(wrapped, context)
-
-
-def service(
-    world: World,
-    *,
-    keys: KeyProvider | None = None,
-    clock: ManualClock | None = None,
-    **settings: int,
-) -> EncryptionService:
-    variables = {f"PROCESSORS_ENCRYPTION_{name.upper()}": str(v) for name, v in settings.items()}
-    return EncryptionService(
-        world.database,
-        keys or LocalKeyring({"a": bytes(32)}),
-        from_env(variables).encryption,
-        clock=clock or ManualClock(),
-    )
-
-
-async def place(world: World, conversation: UUID | None = None) -> Place:
-    if conversation is None:
-        conversation, _ = await world.conversation(1)
-    return Place(conversation, uuid4())
 
 
 async def uses(world: World) -> dict[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from processors.errors import ConfigurationError, Refused
-from processors.services.keyrings import key_providers, read_keyring, write_keyring
+from processors.services.keyrings import open_keys, read_keyring, write_keyring
 from processors.services.keys import KeyProviders, LocalKeyring, NoKeys, WrappedKey
 from processors.settings import from_env
 
@@ -58,15 +58,16 @@ async def test_a_damaged_or_moved_data_key_is_refused() -> None:
 
 
 async def test_without_a_provider_every_use_says_what_to_set() -> None:
-    for provider in (NoKeys(), key_providers(from_env({}).encryption)):
-        for call in (
-            provider.primary(),
-            provider.generate(CONTEXT),
-            provider.wrap(OLD, CONTEXT),
-            provider.unwrap(WrappedKey("local:a", b""), CONTEXT),
-        ):
-            with pytest.raises(ConfigurationError, match="keyring new FILE"):
-                await call
+    async with open_keys(from_env({}).encryption) as unset:
+        for provider in (NoKeys(), unset):
+            for call in (
+                provider.primary(),
+                provider.generate(CONTEXT),
+                provider.wrap(OLD, CONTEXT),
+                provider.unwrap(WrappedKey("local:a", b""), CONTEXT),
+            ):
+                with pytest.raises(ConfigurationError, match="keyring new FILE"):
+                    await call
 
 
 async def test_each_provider_opens_what_it_wrapped() -> None:
@@ -127,15 +128,18 @@ async def test_a_keyring_for_trying_out_is_made_once(tmp_path: Path) -> None:
             "PROCESSORS_ENCRYPTION_KEYRING_CREATE": "1",
         }
     ).encryption
-    key, wrapped = await key_providers(settings).generate(CONTEXT)
+    async with open_keys(settings) as keys:
+        key, wrapped = await keys.generate(CONTEXT)
 
-    assert await key_providers(settings).unwrap(wrapped, CONTEXT) == key
+    async with open_keys(settings) as keys:
+        assert await keys.unwrap(wrapped, CONTEXT) == key
 
 
 async def test_a_keyring_may_come_from_the_environment() -> None:
     settings = from_env({"PROCESSORS_ENCRYPTION_KEYRING": f"a={'A' * 43}= b={'B' * 43}="})
 
-    assert await key_providers(settings.encryption).primary() == "local:a"
+    async with open_keys(settings.encryption) as keys:
+        assert await keys.primary() == "local:a"
 
 
 @pytest.mark.parametrize(
@@ -155,8 +159,8 @@ def test_settings_that_contradict_each_other_are_named(
         from_env({f"PROCESSORS_ENCRYPTION_{name}": value for name, value in variables.items()})
 
 
-def test_a_keyring_in_the_environment_is_not_quoted() -> None:
+async def test_a_keyring_in_the_environment_is_not_quoted() -> None:
     settings = from_env({"PROCESSORS_ENCRYPTION_KEYRING": "a=secret!"}).encryption
     with pytest.raises(ConfigurationError, match="KEYRING: line 1: key a is not base64") as error:
-        key_providers(settings)
+        await open_keys(settings).__aenter__()
     assert "secret" not in str(error.value)
