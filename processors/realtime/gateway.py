@@ -20,6 +20,8 @@ from processors.realtime.listener import PATH, Listener
 from processors.realtime.parts import Parts
 from processors.realtime.socket import Code, End
 from processors.realtime.watching import Watch
+from processors.realtime.webhooks import webhook_routes
+from processors.services.preferences import PreferenceService
 from schemas.realtime import Reconnect
 
 log = structlog.get_logger("processors.gateway")
@@ -166,8 +168,19 @@ class Gateway:
                 "totals": self.counters.shown(),
             }
 
+        backing = self._backing
+        routes = webhook_routes(
+            backing.settings,
+            producer=backing.producer,
+            unsubscribe=PreferenceService(backing.database).unsubscribe,
+        )
         listener = Listener(
-            parts, self._listen, ready=ready, status=status, shares_port=self._shares_port
+            parts,
+            self._listen,
+            ready=ready,
+            status=status,
+            routes=routes,
+            shares_port=self._shares_port,
         )
         return listener
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -73,6 +73,7 @@ class Listener:
         listen: Where, as host:port.
         ready: Says why the gateway is not ready, or an empty string.
         status: What the gateway tells of itself.
+        routes: What else is served.
         shares_port: Let several processes listen on the same port.
     """
 
@@ -83,6 +84,7 @@ class Listener:
         *,
         ready: Callable[[], str],
         status: Callable[[], dict[str, Any]],
+        routes: Sequence[web.RouteDef] = (),
         shares_port: bool = False,
     ) -> None:
         self._parts = parts
@@ -90,6 +92,7 @@ class Listener:
         self._listen = listen
         self._ready = ready
         self._status = status
+        self._routes = routes
         self._shares_port = shares_port
         self._addresses: Counter[str] = Counter()
         self._open = 0
@@ -125,6 +128,7 @@ class Listener:
                 web.get("/live", self._live),
                 web.get("/ready", self._tell_ready),
                 web.get("/status", self._tell_status),
+                *self._routes,
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -293,7 +297,9 @@ async def _surround(
     finally:
         connection.busy = False
     if not response.prepared:
-        response.headers.update(HEADERS)
+        for name, value in HEADERS.items():
+            # A page has a policy of its own.
+            response.headers.setdefault(name, value)
         response.force_close()
     return response
 

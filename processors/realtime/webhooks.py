@@ -7,6 +7,7 @@ So nothing is lost while the database is away, and the answer follows only once 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -34,6 +35,7 @@ log = structlog.get_logger("processors.webhooks")
 
 QUEUE: Final = "notification"
 BODY_BYTES_MAX: Final = 65_536
+BODY_S_MAX: Final = 10.0
 FIELDS_MAX: Final = 200
 SID_CHARS_MAX: Final = 64
 RETRY_S: Final = "30"
@@ -183,12 +185,16 @@ class _Links:
 
 
 async def _body(request: web.Request) -> bytes:
-    """Read a body, which may not be long."""
+    """Read a body, which may not be long, nor take long."""
     body = bytearray()
-    async for chunk in request.content.iter_chunked(BODY_BYTES_MAX):
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise web.HTTPRequestEntityTooLarge(max_size=BODY_BYTES_MAX, actual_size=len(body))
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            async for chunk in request.content.iter_chunked(BODY_BYTES_MAX):
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise web.HTTPRequestEntityTooLarge(BODY_BYTES_MAX, len(body))
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     return bytes(body)
 
 

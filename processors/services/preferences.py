@@ -150,12 +150,17 @@ class PreferenceService:
 
     async def unsubscribe(self, wish: Unsubscribe) -> None:
         """
-        Stop a type over a channel, as one click in an email asks.
+        Stop a type over a channel, as one click in an email asks, in all conversations.
 
         Raises:
-            Refused: ``unknown-user``.
+            Refused: ``invalid-preference`` or ``unknown-user``.
         """
-        await self.set(wish.user_id, Wish(wish.type, wish.channel, enabled=False))
+        _check(Wish(wish.type, wish.channel, enabled=False))
+        row = await self._database.fetchrow(
+            statements.UNSUBSCRIBE, wish.user_id, wish.type, wish.channel
+        )
+        if row is None:
+            raise Refused("unknown-user", f"there is no user {wish.user_id}")
 
 
 def _check(wish: Wish) -> None:

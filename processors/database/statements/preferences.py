@@ -14,6 +14,28 @@ RETURNING user_id
 """
 """User, scope, its id, type, channel, wanted, gathered. No row: there is no such user."""
 
+UNSUBSCRIBE: Final = """
+WITH wider AS (
+  UPDATE notification_preferences SET enabled = false
+  WHERE user_id = $1 AND channel = $3 AND $2 = '*' AND type <> '*' AND enabled
+)
+INSERT INTO notification_preferences (user_id, scope_kind, scope_id, type, channel, enabled)
+SELECT u.id, s.kind, s.id, $2, $3, false
+FROM users u CROSS JOIN LATERAL (
+  SELECT 'user' AS kind, '' AS id
+  UNION
+  SELECT p.scope_kind, p.scope_id FROM notification_preferences p
+  WHERE p.user_id = u.id AND p.scope_kind = 'conversation' AND p.enabled AND p.channel IN ($3, '*')
+) AS s
+WHERE u.id = $1
+ON CONFLICT (user_id, scope_kind, scope_id, type, channel) DO UPDATE SET enabled = false
+RETURNING user_id
+"""
+"""
+User, type, channel: off for the user, and for each conversation that they asked more of, since what
+is said of a conversation counts first. No row: there is no such user.
+"""
+
 CLEAR: Final = """
 DELETE FROM notification_preferences
 WHERE user_id = $1 AND scope_kind = $2 AND scope_id = $3 AND type = $4 AND channel = $5

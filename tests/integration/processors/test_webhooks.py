@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from engine import Client
 from processors.errors import DatabaseUnavailable, Refused
+from processors.realtime import webhooks as webhooks_module
 from processors.realtime.webhooks import BODY_BYTES_MAX, webhooks
 from processors.rules.addresses import address_hash
 from processors.rules.sms_answers import signature
@@ -225,6 +227,19 @@ async def test_a_stranger_is_refused(site: Site, path: str) -> None:
 )
 async def test_a_body_that_cannot_be_read_is_refused(site: Site, body: bytes, status: int) -> None:
     assert (await site.tell("/webhooks/sms/status", {}, body=body, token="x"))[0] == status
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "BODY_S_MAX", 0.05)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"MessageSid="
+        await asyncio.Event().wait()
+
+    async with site.session.post(f"{site.url}/webhooks/sms/status", data=drip()) as response:
+        assert response.status == 408
 
 
 async def test_a_secret_that_is_being_replaced_is_still_good(redis_url: str) -> None:
