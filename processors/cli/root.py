@@ -15,6 +15,7 @@ from engine import EngineError
 from processors.cli.bounce import bounce
 from processors.cli.gateway import gateway, ticket
 from processors.cli.keyring import keyring
+from processors.cli.queues import bulk, failed, health, retry_failed
 from processors.cli.reply_key import reply_key
 from processors.cli.retention import attachments, retention
 from processors.cli.search import search
@@ -45,11 +46,15 @@ def main() -> None:
 
 main.add_command(attachments)
 main.add_command(bounce)
+main.add_command(bulk)
+main.add_command(failed)
 main.add_command(gateway)
+main.add_command(health)
 main.add_command(keyring)
-main.add_command(retention)
-main.add_command(search)
 main.add_command(reply_key)
+main.add_command(retention)
+main.add_command(retry_failed)
+main.add_command(search)
 main.add_command(settings)
 main.add_command(ticket)
 

@@ -20,6 +20,7 @@ import msgspec
 from engine import NewJob
 from processors.database.pool import Database
 from processors.database.statements import outbox as statements
+from schemas.queues import OutboxLook
 
 ERROR_CHARS_MAX: Final = 500
 
@@ -127,6 +128,13 @@ async def settle(
         queues,
         relay,
     )
+
+
+async def look(database: Database, *, rows_max: int) -> OutboxLook:
+    """Count what waits in the outbox, up to a number of rows of a kind."""
+    row = await database.fetchrow(statements.LOOK, rows_max)
+    assert row is not None
+    return OutboxLook(**row)
 
 
 def _job(row: asyncpg.Record) -> NewJob:

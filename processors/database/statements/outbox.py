@@ -45,3 +45,20 @@ WITH sent AS (
 UPDATE outbox_queues SET leased_until = '-infinity' WHERE queue = ANY ($4::text[]) AND relay = $5
 """
 """Rows that were enqueued, rows to set aside and why, queues to give back, relay."""
+
+LOOK: Final = """
+WITH e AS (
+  SELECT created_at FROM outbox WHERE topic <> 'job' ORDER BY id LIMIT $1
+), j AS (
+  SELECT created_at FROM outbox WHERE topic = 'job' AND failed_at IS NULL ORDER BY key, id LIMIT $1
+), f AS (
+  SELECT id FROM outbox WHERE failed_at IS NOT NULL LIMIT $1
+)
+SELECT (SELECT count(*) FROM e) AS events, (SELECT count(*) FROM j) AS jobs,
+  (SELECT count(*) FROM f) AS set_aside,
+  coalesce((SELECT extract(epoch FROM now() - min(created_at)) * 1000 FROM e), 0)::bigint
+    AS events_oldest_ms,
+  coalesce((SELECT extract(epoch FROM now() - min(created_at)) * 1000 FROM j), 0)::bigint
+    AS jobs_oldest_ms
+"""
+"""Rows counted of a kind, at most."""
