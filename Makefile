@@ -23,11 +23,12 @@ WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test test-full check lint format clean install install-run
+.PHONY: help run demo test test-full check lint format clean install install-run
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run        start Valkey, PostgreSQL, an engine and its page; Ctrl-C stops them"
+	@echo "make demo       play a small chat day against a running \`make run\`"
 	@echo "make test       run the tests"
 	@echo "make test-full  run them with the long ones, on every server that is installed"
 	@echo "make check      run the static checks and the quick tests"
@@ -41,6 +42,16 @@ help:
 
 run: install-run
 	@exec $(BIN)/python -m engine dev $(ARGS)
+
+# ARGS="--data DIR" of `make run` needs DEV=DIR here.
+DEV ?= .dev
+
+demo: install-run
+	@test -f $(DEV)/env || { \
+		echo "start \`make run\` first, and \`make demo\` in another terminal"; exit 1; }
+	@set -a; . $(abspath $(DEV))/env; \
+		test ! -f $(DEV)/sinks.env || . $(abspath $(DEV))/sinks.env; \
+		exec $(BIN)/python -m processors demo $(ARGS)
 
 test: install
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)

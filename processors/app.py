@@ -109,7 +109,7 @@ def build(engine_settings: EngineSettings) -> App:
 
     return App(
         registry(own),
-        lifespan=lambda: _open_services(engine_settings, own),
+        lifespan=lambda: open_services(engine_settings, own),
         migrate=migrate,
         seed=seed,
         dev=dev,
@@ -119,7 +119,7 @@ def build(engine_settings: EngineSettings) -> App:
 
 
 @asynccontextmanager
-async def _open_services(
+async def open_services(
     engine_settings: EngineSettings, own: ProcessorSettings
 ) -> AsyncIterator[Services]:
     """Put the services together, for as long as an engine runs."""

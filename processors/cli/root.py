@@ -13,6 +13,7 @@ import structlog
 
 from engine import EngineError
 from processors.cli.bounce import bounce
+from processors.cli.demo import demo
 from processors.cli.gateway import gateway, ticket
 from processors.cli.keyring import keyring
 from processors.cli.queues import bulk, failed, health, retry_failed
@@ -50,6 +51,7 @@ main.add_command(bulk)
 main.add_command(failed)
 main.add_command(gateway)
 main.add_command(health)
+main.add_command(demo)
 main.add_command(keyring)
 main.add_command(reply_key)
 main.add_command(retention)

@@ -1,0 +1,1 @@
+"""A small chat day for people to watch: ``python -m processors demo``."""
