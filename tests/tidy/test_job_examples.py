@@ -25,9 +25,20 @@ def examples() -> list[tuple[str, str, bytes]]:
     heads = list(HEAD.finditer(PAGE))
     for head, following in zip(heads, [*heads[1:], None], strict=True):
         end = following.start() if following else len(PAGE)
-        section = PAGE[head.end() : end].partition("\n## ")[0]
-        found += [(head[1], head[2], each.encode()) for each in JSON.findall(section)]
+        section = PAGE[head.end() : end].partition("\n## ")[0].partition("**Result")[0]
+        found += [
+            (head[1], head[2], payload)
+            for block in JSON.findall(section)
+            for payload in payloads(block)
+        ]
     return found
+
+
+def payloads(block: str) -> list[bytes]:
+    """One payload, or one per line."""
+    lines = block.strip().splitlines()
+    one_each = len(lines) > 1 and all(line.startswith("{") and line.endswith("}") for line in lines)
+    return [line.encode() for line in lines] if one_each else [block.encode()]
 
 
 @pytest.mark.parametrize(("job_type", "queue", "payload"), examples())
