@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Text:
     @property
     def line(self) -> str:
         """The text on one line, for people."""
-        return f"sms to {self.to}: {self.body}"
+        return f"sms → {self.to}: {self.body}"
 
     def shown(self) -> dict[str, Any]:
         """Return the text as the API shows it."""
@@ -81,6 +82,11 @@ class Text:
         }
 
 
+def by_number(number: str) -> Refuse | None:
+    """Refuse numbers that ask for it: those on ``0009`` have sent STOP."""
+    return Refuse(400, 21610) if number.endswith("0009") else None
+
+
 @dataclass
 class SmsPeer:
     """
@@ -88,6 +94,8 @@ class SmsPeer:
 
     Attributes:
         creating: What happens to the next requests to take a text, in their order.
+        rule: How recipients are refused by their number, such as :func:`by_number`.
+        reports: Tell callbacks at once that texts were sent and delivered.
         listing: What happens to the next requests for the list.
         now: Gives its time.
         on_arrival: Is told of each text.
@@ -97,6 +105,8 @@ class SmsPeer:
     """
 
     creating: deque[Refuse | Trouble] = field(default_factory=deque)
+    rule: Callable[[str], Refuse | None] | None = None
+    reports: bool = False
     listing: deque[Refuse | Trouble] = field(default_factory=deque)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_arrival: Callable[[str], None] | None = None
@@ -120,6 +130,7 @@ class SmsPeer:
     async def start(self) -> None:
         """Listen, on a port of the system's choice where none is set."""
         self._gone = asyncio.Event()
+        self._reporting: set[asyncio.Task[None]] = set()
         app = web.Application()
         path = "/2010-04-01/Accounts/{account}/Messages"
         app.router.add_post(f"{path}.json", self._create)
@@ -135,6 +146,9 @@ class SmsPeer:
     async def stop(self) -> None:
         """End, those who wait included."""
         self._gone.set()
+        for task in self._reporting:
+            task.cancel()
+        await asyncio.gather(*self._reporting, return_exceptions=True)
         await self._session.close()
         await self._runner.cleanup()
 
@@ -144,6 +158,10 @@ class SmsPeer:
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
+
+    async def reported(self) -> None:
+        """Wait until all reports so far were told."""
+        await asyncio.gather(*self._reporting)
 
     def reveal(self) -> None:
         """List all that was hidden."""
@@ -185,6 +203,8 @@ class SmsPeer:
         fields = await request.post()
         if not fields.get("To") or not fields.get("Body"):
             return _refusal(Refuse(400, 21604))
+        if self.rule and (refused_number := self.rule(str(fields["To"]))):
+            return _refusal(refused_number)
         if step in {"hang-before", "close-before"}:
             return await self._leave(request, step)
         text = Text(
@@ -200,9 +220,19 @@ class SmsPeer:
         self.texts.append(text)
         if self.on_arrival:
             self.on_arrival(text.line)
+        if self.reports and text.callback:
+            task = asyncio.create_task(self._report_on(text))
+            self._reporting.add(task)
+            task.add_done_callback(self._reporting.discard)
         if step:
             return await self._leave(request, step)
         return web.json_response(text.shown(), status=201)
+
+    async def _report_on(self, text: Text) -> None:
+        # Nobody may be there to hear it.
+        with contextlib.suppress(aiohttp.ClientError):
+            for status in ("sent", "delivered"):
+                await self.report(text, status)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         self.listed += 1

@@ -8,10 +8,9 @@ It runs in a thread with a loop of its own, so that it answers whatever the test
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -58,18 +57,26 @@ class Arrived:
     @property
     def line(self) -> str:
         """The mail on one line, for people."""
-        return f"email to {self.to}: {self.message['Subject']}"
+        return f"email → {self.to}: {self.message['Subject']}"
+
+
+def by_address(address: str) -> str | None:
+    """Refuse addresses that ask for it: ``bounce…`` is nobody's, ``busy…`` is for later."""
+    if address.startswith("bounce"):
+        return "550 5.1.1 there is nobody of that name"
+    return "451 4.7.1 too busy, try again later" if address.startswith("busy") else None
 
 
 @dataclass
 class SmtpPeer:
     """
-    The server; a context manager.
+    The server; a context manager, asynchronous or not.
 
     Attributes:
         script: What is said in a phase instead of yes: a reply such as ``550 5.1.1 unknown``,
             ``close`` to hang up, ``silent`` to say nothing. In the phase ``data`` the mail has
             arrived by then where ``keep_all`` says so.
+        rule: What is said to recipients by their address, such as :func:`by_address`.
         keep_all: Also keep mail whose reply the script takes away.
         users: Passwords by name; signing in is then offered, and demanded with ``must_sign_in``.
         tls: For STARTTLS, or from the first byte on with ``tls_first``.
@@ -79,6 +86,7 @@ class SmtpPeer:
     """
 
     script: dict[Phase, str] = field(default_factory=dict)
+    rule: Callable[[str], str | None] | None = None
     keep_all: bool = True
     users: dict[str, str] = field(default_factory=dict)
     must_sign_in: bool = False
@@ -106,7 +114,15 @@ class SmtpPeer:
             "PROCESSORS_EMAIL_RETURN_PATH": "bounces+{id}@chat.example",
         }
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Listen."""
+        await asyncio.to_thread(self.open)
+
+    async def stop(self) -> None:
+        """Hang up on everybody, and end."""
+        await asyncio.to_thread(self.close)
+
+    def open(self) -> None:
         """Listen, on a port of the system's choice where none is set."""
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
@@ -114,18 +130,25 @@ class SmtpPeer:
         ready.wait(10)
         assert self.port, "the mail server did not start"
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Hang up on everybody, and end."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
 
     def __enter__(self) -> SmtpPeer:
-        self.start()
+        self.open()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stop()
+        self.close()
+
+    async def __aenter__(self) -> SmtpPeer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
 
     def _run(self, ready: threading.Event) -> None:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
@@ -267,6 +290,8 @@ class _Handler:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         told = await self._dialogue.say("rcpt")
+        if not told and self._peer.rule:
+            told = self._peer.rule(address)
         if told:
             return told
         envelope.rcpt_tos.append(address)
@@ -295,10 +320,3 @@ class _Handler:
 
     def _dialogue_dsn(self, envelope: Envelope) -> list[str]:
         return list(getattr(envelope, "dsn", []))
-
-
-@contextlib.contextmanager
-def smtp_peer(**options: Any) -> Iterator[SmtpPeer]:
-    """Run a mail server for a while."""
-    with SmtpPeer(**options) as peer:
-        yield peer

@@ -20,7 +20,7 @@ from processors.rules.bounces import delivery_of
 from processors.senders.base import Mail
 from processors.senders.email import SmtpSender, open_email_sender
 from processors.settings import from_env
-from tests.peers.smtp import CLOSE, SILENT, SmtpPeer
+from tests.peers.smtp import CLOSE, SILENT, SmtpPeer, by_address
 
 pytestmark = pytest.mark.servers
 
@@ -142,8 +142,8 @@ async def test_a_server_that_hung_up_meanwhile_is_called_again(peer: SmtpPeer) -
     async with sender_to(peer) as sender:
         await sender.send(mail())
         port = peer.port
-        peer.stop()
-        peer.start()
+        await peer.stop()
+        await peer.start()
         assert peer.port == port
         again = await sender.send(mail())
 
@@ -210,6 +210,18 @@ async def test_a_mail_whose_reply_was_lost_is_repeated_under_the_same_id(
     first, second = (each.message for each in peer.arrived)
     assert first["Message-ID"] == second["Message-ID"]
     assert first["References"] == second["References"]
+
+
+async def test_an_address_may_choose_how_it_ends(peer: SmtpPeer) -> None:
+    """Goal: whoever tries the peer by hand sees each kind of answer."""
+    peer.rule = by_address
+    async with sender_to(peer) as sender:
+        kinds = [
+            (await sender.send(mail(to=f"{name}@example.org"))).kind
+            for name in ("bounce-1", "busy", "ada")
+        ]
+
+    assert kinds == [Kind.TARGET_GONE, Kind.LATER, Kind.SENT]
 
 
 async def test_nobody_listens(peer: SmtpPeer, unused_port: int) -> None:

@@ -18,7 +18,7 @@ from processors.rules.answers import Kind
 from processors.senders.base import Sms
 from processors.senders.sms import SmsApiSender, open_sms_sender
 from processors.settings import from_env
-from tests.peers.sms import SENDER, Refuse, SmsPeer, Text
+from tests.peers.sms import SENDER, Refuse, SmsPeer, Text, by_number
 
 pytestmark = pytest.mark.servers
 
@@ -171,6 +171,16 @@ async def test_a_refusal_is_an_answer(
 
     assert (answer.kind, answer.code, answer.retry_after_ms) == (kind, code, retry_ms)
     assert (peer.texts, peer.listed) == ([], 0)
+
+
+async def test_a_number_may_choose_how_it_ends(peer: SmsPeer, clock: ManualClock) -> None:
+    """Goal: whoever tries the peer by hand sees that somebody has sent STOP."""
+    peer.rule = by_number
+    async with sender_to(peer, clock) as sender:
+        stopped = await sender.send(sms(to="+14155550009"))
+        taken = await sender.send(sms())
+
+    assert (stopped.kind, stopped.code, taken.kind) == (Kind.TARGET_GONE, "21610", Kind.SENT)
 
 
 async def test_a_wrong_secret(peer: SmsPeer, clock: ManualClock) -> None:
