@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from processors.rules.answers import Answer, Kind
 from processors.rules.retry_after import retry_after_ms
 
+MALFORMED: Final = "endpoint-malformed"
+UNLISTED: Final = "endpoint-host"
 LIMITED_WAIT_MS: Final = 60_000
 ENDPOINT_CHARS_MAX: Final = 4_096
 VAPID_WORDS: Final = (b"vapid", b"unauthorized", b"authorization", b"jwt")
@@ -71,21 +73,21 @@ def endpoint_fault(endpoint: str, *, hosts: Iterable[str], allow_loopback: bool)
         allow_loopback: Whether this machine may be asked, also without TLS.
     """
     if len(endpoint) > ENDPOINT_CHARS_MAX or not endpoint.isascii() or not endpoint.isprintable():
-        return "endpoint-malformed"
+        return MALFORMED
     try:
         parts = urlsplit(endpoint)
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
-        return "endpoint-malformed"
+        return MALFORMED
     if not host or parts.username is not None or parts.password is not None or "\\" in endpoint:
-        return "endpoint-malformed"
+        return MALFORMED
     if allow_loopback and is_loopback(host):
         return "" if parts.scheme in {"http", "https"} else "endpoint-scheme"
     if parts.scheme != "https" or " " in endpoint:
         return "endpoint-scheme"
     if port not in {None, 443}:
         return "endpoint-port"
-    return "" if _is_listed(host, hosts) else "endpoint-host"
+    return "" if _is_listed(host, hosts) else UNLISTED
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,10 @@ https://developer.apple.com/documentation/usernotifications/sending-notification
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import orjson
@@ -23,6 +22,7 @@ from processors.rules import apns as rules
 from processors.rules.answers import Answer, Kind
 from processors.rules.fitting import clean, fitted
 from processors.rules.surge import Surge
+from processors.senders import apple
 from processors.senders.base import Push, PushTarget
 from processors.senders.http2 import Http2Client, Http2Error, Response, Unsent
 from processors.settings.push import PushSettings
@@ -30,7 +30,7 @@ from processors.settings.push import PushSettings
 log = structlog.get_logger("processors.apns")
 
 PAYLOAD_BYTES_MAX: Final = 4_096
-COLLAPSE_BYTES_MAX: Final = 64
+TOPICS: Final = "topics"
 SHORTER: Final = 0.5
 """What is left of the bound for a push that was too large all the same."""
 
@@ -119,7 +119,8 @@ class ApnsSender:
                     timeout_s=settings.apns_timeout_ms / 1000,
                     streams_max=settings.apns_streams_max,
                     ping_s=settings.apns_ping_ms / 1000,
-                )
+                ),
+                timeout_s=settings.apns_timeout_ms / 1000,
             )
             for name, url in (
                 ("production", settings.apns_url),
@@ -135,7 +136,10 @@ class ApnsSender:
         """Ask APNs once; again after a token that had run out, and shorter after a 413."""
         topic = target.app_id or self._settings.apns_topics[0]
         if topic not in self._settings.apns_topics:
-            return Answer(Kind.MISCONFIGURED, "UnknownTopic", scope="provider")
+            # One target names its app wrongly; where all do, an app lacks in the settings.
+            if self._surge.refused(TOPICS, target.id):
+                return Answer(Kind.MISCONFIGURED, "UnknownTopic", scope="provider")
+            return Answer(Kind.REFUSED, "UnknownTopic")
         body = payload(push, PAYLOAD_BYTES_MAX)
         if body is None:
             return Answer(Kind.REFUSED, "PayloadTooLarge")
@@ -169,40 +173,50 @@ class ApnsSender:
         group = f"{target.environment} {topic}"
         if answer.kind is Kind.SENT:
             self._surge.accepted(group)
+            self._surge.accepted(TOPICS)
         elif answer.code in rules.BAD_TARGETS and self._surge.refused(group, target.id):
             log.error("apns_refuses_all_targets", environment=target.environment, topic=topic)
             return Answer(Kind.MISCONFIGURED, answer.code, scope="provider")
         return answer
 
     def _headers(self, push: Push, topic: str, token: str) -> list[tuple[str, str]]:
-        expires = self._clock.now_ms() // 1000 + push.ttl_s if push.ttl_s else 0
-        headers = [
+        return [
             ("authorization", f"bearer {token}"),
             ("apns-id", str(push.delivery_id)),
             ("apns-topic", topic),
-            ("apns-push-type", "background" if push.silent else "alert"),
-            # Background pushes of priority 10 are refused.
-            ("apns-priority", "10" if push.urgent and not push.silent else "5"),
-            ("apns-expiration", str(expires)),
+            *apple.headers(push, now_ms=self._clock.now_ms()),
         ]
-        if push.collapse_key:
-            headers.append(("apns-collapse-id", collapse_id(push.collapse_key)))
-        return headers
 
 
 class _Host:
-    """One environment's host, to which one request alone goes until it has taken a token."""
+    """
+    One environment's host, to which one request alone goes until it has taken a token.
 
-    def __init__(self, client: Http2Client) -> None:
+    Args:
+        client: Speaks to it.
+        timeout_s: How long a request may take, the wait for that one included.
+    """
+
+    def __init__(self, client: Http2Client, *, timeout_s: float) -> None:
         self.client = client
+        self._timeout_s = timeout_s
         self._first = asyncio.Lock()
         self._is_proven = False
 
     async def request(self, path: str, headers: list[tuple[str, str]], body: bytes) -> Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._first.acquire()
+        except TimeoutError:
+            raise Unsent("no token was accepted meanwhile") from None
         if self._is_proven:
+            # Whoever waited goes on together.
+            self._first.release()
             return await self._request(path, headers, body)
-        async with self._first:
+        try:
             return await self._request(path, headers, body)
+        finally:
+            self._first.release()
 
     async def _request(self, path: str, headers: list[tuple[str, str]], body: bytes) -> Response:
         response = await self.client.request("POST", path, headers, body)
@@ -210,14 +224,6 @@ class _Host:
             self._is_proven and response.status != 403
         )
         return response
-
-
-def collapse_id(key: str) -> str:
-    """Bring a key into APNs' bound; a longer one is told by its hash."""
-    raw = key.encode("utf-8", "replace")
-    if len(raw) <= COLLAPSE_BYTES_MAX and key.isascii() and key.isprintable():
-        return key
-    return hashlib.sha256(raw).hexdigest()[:COLLAPSE_BYTES_MAX]
 
 
 def payload(push: Push, bytes_max: int) -> bytes | None:
@@ -230,16 +236,10 @@ def payload(push: Push, bytes_max: int) -> bytes | None:
     """
 
     def written(body: str) -> bytes:
-        aps: dict[str, Any] = {}
-        if push.silent:
-            aps["content-available"] = 1
-        else:
-            aps["alert"] = {"title": clean(push.title), "body": body}
-            aps["sound"] = "default"
-        if push.badge is not None:
-            aps["badge"] = push.badge
-        data = {name: clean(value) for name, value in push.data.items() if name != "aps"}
-        return orjson.dumps(data | {"aps": aps})
+        aps = apple.signs(push)
+        if not push.silent:
+            aps |= {"alert": {"title": clean(push.title), "body": body}, "sound": "default"}
+        return orjson.dumps(apple.custom(push) | {"aps": aps})
 
     body = fitted(clean(push.body), weigh=lambda text: len(written(text)), weight_max=bytes_max)
     return None if body is None else written(body)

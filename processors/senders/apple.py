@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 from processors.rules.fitting import clean
@@ -27,13 +28,25 @@ def expiration(push: Push, *, now_ms: int) -> str:
 
 def collapse_id(push: Push) -> str:
     """
-    Name what the device folds by: the collapse key, or the delivery where there is none to be used.
+    Name what the device folds by: the collapse key, or the delivery where there is none.
 
-    So a delivery that is sent twice is seen once.
+    So a delivery that is sent twice is seen once. A key that does not fit is told by its hash.
     """
-    key = push.collapse_key
-    usable = key.isascii() and key.isprintable() and 0 < len(key) <= COLLAPSE_BYTES_MAX
-    return key if usable else str(push.delivery_id)
+    key = push.collapse_key or str(push.delivery_id)
+    raw = key.encode("utf-8", "replace")
+    if len(raw) <= COLLAPSE_BYTES_MAX and key.isascii() and key.isprintable():
+        return key
+    return hashlib.sha256(raw).hexdigest()
+
+
+def headers(push: Push, *, now_ms: int) -> list[tuple[str, str]]:
+    """Write the headers that tell how a push is treated."""
+    return [
+        ("apns-push-type", push_type(push)),
+        ("apns-priority", priority(push)),
+        ("apns-expiration", expiration(push, now_ms=now_ms)),
+        ("apns-collapse-id", collapse_id(push)),
+    ]
 
 
 def signs(push: Push) -> dict[str, Any]:
@@ -46,5 +59,5 @@ def signs(push: Push) -> dict[str, Any]:
 
 def custom(push: Push) -> dict[str, str]:
     """Write what the app is handed, with the delivery's id by which it may fold, too."""
-    data = {clean(name): clean(value) for name, value in push.data.items()}
+    data = {clean(name): clean(value) for name, value in push.data.items() if name != "aps"}
     return {**data, "deliveryId": str(push.delivery_id)}

@@ -63,7 +63,9 @@ class FcmSender:
     async def send(self, target: PushTarget, push: Push) -> Answer:
         """Ask FCM once, and once more with a fresh access token where ours was refused."""
         if target.app_id not in {"", self._project}:
-            return Answer(Kind.REFUSED, "other-project")
+            # One target names its project wrongly; where all do, ours is the wrong one.
+            is_surge = self._surge.refused(self._project, target.id)
+            return Answer(Kind.MISCONFIGURED if is_surge else Kind.REFUSED, "other-project")
         body = message(target, push, now_ms=self._clock.now_ms())
         if body is None:
             return Answer(Kind.REFUSED, "too-large")
@@ -143,10 +145,5 @@ def _content(push: Push, body: str, now_ms: int) -> dict[str, Any]:
 
 def _apns(push: Push, now_ms: int) -> dict[str, Any]:
     """Write what FCM hands on to Apple."""
-    headers = {
-        "apns-priority": apple.priority(push),
-        "apns-push-type": apple.push_type(push),
-        "apns-expiration": apple.expiration(push, now_ms=now_ms),
-        "apns-collapse-id": apple.collapse_id(push),
-    }
-    return {"headers": headers, "payload": {"aps": apple.signs(push)}}
+    aps = apple.signs(push) if push.silent else apple.signs(push) | {"sound": "default"}
+    return {"headers": dict(apple.headers(push, now_ms=now_ms)), "payload": {"aps": aps}}

@@ -4,7 +4,7 @@ HTTP/2 for many small requests to one host, over one connection at a time.
 Libraries of general use lose requests when a server ends a connection in good order, which APNs
 does often. Here a request that the server says it has not seen (GOAWAY below its stream,
 REFUSED_STREAM) goes out again over a new connection; one whose fate is unknown is reported as such;
-and none waits for longer than its time limit. The protocol itself is that of the library h2.
+and none waits for longer than its time limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from processors.senders.http2_connection import Connection, Http2Error, Lost, Re
 
 __all__ = ["Http2Client", "Http2Error", "Lost", "Response", "Unsent"]
 
-REPLAYS_MAX: Final = 4
+REPLAYS_MAX: Final = 32
+"""A server that refuses for ever is left alone; one that ends connections often is not."""
 
 
 class Http2Client:

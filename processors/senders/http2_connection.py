@@ -1,4 +1,9 @@
-"""One HTTP/2 connection: streams, windows, and what becomes of requests when it ends."""
+"""
+One HTTP/2 connection: many requests at a time, each of which ends.
+
+The protocol itself is that of the library h2, but for GOAWAY, after which h2 would take nothing
+more: requests that the server has taken still get their answers.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,10 @@ GOAWAY: Final = 7
 READ_BYTES: Final = 65_536
 WINDOW_BYTES: Final = 1 << 20
 BODY_BYTES_MAX: Final = 65_536
+FRAME_BYTES_MAX: Final = 16_384
+"""What a frame may hold unless we allowed more, which we do not (RFC 9113, section 4.2)."""
+
+LAST_STREAM: Final = 0x7FFF_FFFF
 
 
 class Http2Error(Exception):
@@ -66,11 +75,19 @@ class Frames:
         self._rest = bytearray()
 
     def take(self, data: bytes) -> list[bytes]:
-        """Add what was received; returns the frames that are complete by now."""
+        """
+        Add what was received; returns the frames that are complete by now.
+
+        Raises:
+            ProtocolError: A frame says that it is longer than may be.
+        """
         self._rest += data
         frames = []
         while len(self._rest) >= HEADER_BYTES:
-            end = HEADER_BYTES + int.from_bytes(self._rest[:3])
+            size = int.from_bytes(self._rest[:3])
+            if size > FRAME_BYTES_MAX:
+                raise h2.exceptions.FrameTooLargeError(f"a frame of {size} bytes")
+            end = HEADER_BYTES + size
             if len(self._rest) < end:
                 break
             frames.append(bytes(self._rest[:end]))
@@ -159,7 +176,7 @@ class Connection:
             await self._changed.wait()
         if not self.is_usable:
             raise Unsent(self._why)
-        stream_id = self._h2.get_next_available_stream_id()
+        stream_id = self._next_stream()
         stream = _Stream(asyncio.get_running_loop().create_future())
         self._streams[stream_id] = stream
         try:
@@ -198,6 +215,13 @@ class Connection:
         if self._probing is None or self._probing.done():
             self._heard.clear()
             self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    def _next_stream(self) -> int:
+        try:
+            return self._h2.get_next_available_stream_id()
+        except h2.exceptions.NoAvailableStreamIDError:
+            self._finish("all streams were used", processed=LAST_STREAM)
+            raise Unsent(self._why) from None
 
     def _has_room(self) -> bool:
         allowed = min(self._streams_max, self._h2.remote_settings.max_concurrent_streams)
@@ -271,7 +295,7 @@ class Connection:
     def _on_goaway(self, frame: bytes) -> None:
         # Kept from h2, which would take no answer after it: streams up to the last one still get
         # theirs (RFC 9113, section 6.8).
-        last = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + 4]) & 0x7FFF_FFFF
+        last = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + 4]) & LAST_STREAM
         code = int.from_bytes(frame[HEADER_BYTES + 4 : HEADER_BYTES + 8])
         self._finish(f"GOAWAY with code {code}", processed=last)
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 
 from engine import Clock
+from processors.errors import ConfigurationError
 from processors.rules.surge import Surge
 from processors.senders.base import Provider, PushSender
 from processors.settings.push import PushSettings
@@ -33,6 +34,10 @@ async def open_push_senders(
         senders: dict[Provider, PushSender] = {}
         if settings.fcm_service_account:
             senders["fcm"] = await _open_fcm(stack, settings, clock)
+        if settings.apns_key:
+            senders["apns"] = _open_apns(stack, settings, clock)
+        if settings.webpush_vapid_key:
+            senders["webpush"] = await _open_web_push(stack, settings, clock)
         yield senders
 
 
@@ -54,3 +59,29 @@ async def _open_fcm(stack: AsyncExitStack, settings: PushSettings, clock: Clock)
         surge=Surge(settings.surge_targets),
         clock=clock,
     )
+
+
+def _open_apns(stack: AsyncExitStack, settings: PushSettings, clock: Clock) -> PushSender:
+    try:
+        from processors.senders.apns import ApnsSender
+    except ImportError as error:
+        raise ConfigurationError(
+            "push to Apple's devices needs packages that are not installed: "
+            "pip install 'streamlane[push]'"
+        ) from error
+    sender = ApnsSender(settings, clock)
+    stack.push_async_callback(sender.close)
+    return sender
+
+
+async def _open_web_push(stack: AsyncExitStack, settings: PushSettings, clock: Clock) -> PushSender:
+    from processors.senders.web_push import PublicResolver, WebPushSender
+    from processors.senders.web_push_crypto import Vapid, read_vapid_key
+
+    vapid = Vapid(read_vapid_key(settings.webpush_vapid_key), settings.webpush_subject, clock)
+    connector = aiohttp.TCPConnector(
+        limit=CONNECTIONS_MAX,
+        resolver=PublicResolver(allow_loopback=settings.webpush_allow_loopback),
+    )
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+    return WebPushSender(session, vapid, settings, clock=clock)

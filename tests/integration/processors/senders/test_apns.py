@@ -16,7 +16,8 @@ from engine import SystemClock
 from engine.testing import ManualClock
 from processors.errors import ConfigurationError
 from processors.rules.answers import Kind
-from processors.senders.apns import ApnsSender, collapse_id, payload
+from processors.senders.apns import ApnsSender, payload
+from processors.senders.apple import collapse_id
 from processors.senders.base import Push, PushTarget
 from processors.settings import from_env
 from tests.peers.apns import TOPIC, ApnsPeer, Pushed, Reply, apns_peer
@@ -58,7 +59,11 @@ async def test_a_push_arrives_as_apple_wants_it(tmp_path: Path) -> None:
     told = {name: first.headers[name] for name in ("apns-topic", "apns-priority", "apns-push-type")}
     assert told == {"apns-topic": TOPIC, "apns-priority": "10", "apns-push-type": "alert"}
     assert first.headers["apns-collapse-id"] == "k"
-    assert second.payload["aps"] == {"content-available": 1, "badge": 0}
+    assert first.payload["deliveryId"] == first.headers["apns-id"] == str(sent.delivery_id)
+    # A background push may not set a badge.
+    assert second.payload["aps"] == {"badge": 0}
+    assert second.headers["apns-push-type"] == "alert"
+    assert second.headers["apns-collapse-id"] == second.headers["apns-id"]
     assert (second.headers["apns-priority"], second.headers["apns-expiration"]) == ("5", "0")
 
 
@@ -199,12 +204,50 @@ async def test_many_bad_devices_in_a_row_are_the_set_up_s_fault(tmp_path: Path) 
     assert kinds == [Kind.TARGET_GONE, Kind.TARGET_GONE, Kind.MISCONFIGURED, Kind.MISCONFIGURED]
 
 
-async def test_targets_of_another_app_are_a_matter_of_settings(tmp_path: Path) -> None:
+async def test_a_hint_to_fetch_is_a_background_push(tmp_path: Path) -> None:
     async with sending(tmp_path) as (peer, sender):
-        answer = await sender.send(target(app_id="com.example.other"), push())
+        await sender.send(target(), push(silent=True))
 
-    assert (answer.kind, answer.code) == (Kind.MISCONFIGURED, "UnknownTopic")
-    assert not peer.seen
+    assert peer.accepted[0].payload["aps"] == {"content-available": 1}
+    assert peer.accepted[0].headers["apns-push-type"] == "background"
+
+
+async def test_a_target_of_an_app_that_is_not_ours_is_refused_and_many_are_a_matter_of_settings(
+    tmp_path: Path,
+) -> None:
+    few = {"PROCESSORS_PUSH_SURGE_TARGETS": "2"}
+    async with sending(tmp_path, settings=few) as (peer, sender):
+        others = [target(app_id="com.example.other") for _ in range(3)]
+        before = [(await sender.send(other, push())).kind for other in others[:2]]
+        await sender.send(target(app_id=TOPIC), push())
+        after = await sender.send(others[2], push())
+
+    assert before == [Kind.REFUSED, Kind.MISCONFIGURED]
+    assert (after.kind, after.code) == (Kind.REFUSED, "UnknownTopic")
+    assert len(peer.seen) == 1
+
+
+async def test_nobody_waits_longer_for_the_first_token_than_for_an_answer(tmp_path: Path) -> None:
+    """Goal: a silent server holds 50 requests for one time limit, not for 50."""
+    quick = {"PROCESSORS_PUSH_APNS_TIMEOUT_MS": "300"}
+    silent = Reply(act="silent")
+    async with sending(tmp_path, answer=lambda _: silent, settings=quick) as (peer, sender):
+        answers = await asyncio.gather(*(sender.send(target(), push()) for _ in range(50)))
+
+    assert {answer.kind for answer in answers} == {Kind.LATER}
+    # Within the one limit few can have had their turn: each turn takes all of it.
+    assert len(peer.seen) <= 2
+
+
+async def test_connections_may_end_more_often_than_a_request_takes_its_turn(
+    tmp_path: Path,
+) -> None:
+    """Goal: requests that stand behind many others go out again as often as it takes."""
+    async with sending(tmp_path, goaway_every=40) as (peer, sender):
+        answers = await asyncio.gather(*(sender.send(target(), push()) for _ in range(400)))
+
+    assert {answer.kind for answer in answers} == {Kind.SENT}
+    assert len(peer.accepted) == 400
 
 
 async def test_a_key_that_is_none_is_told_at_start(tmp_path: Path) -> None:
@@ -225,10 +268,9 @@ async def test_a_token_cannot_change_the_path(tmp_path: Path) -> None:
 
 
 def test_long_collapse_keys_are_told_by_their_hash() -> None:
-    assert collapse_id("k") == "k"
-    assert len(collapse_id("ü" * 40)) == 64
-    assert collapse_id("a b") == "a b"
-    assert collapse_id("ü" * 40) != collapse_id("ö" * 40)
+    assert collapse_id(push(collapse_key="a b")) == "a b"
+    assert len(collapse_id(push(collapse_key="ü" * 40))) == 64
+    assert collapse_id(push(collapse_key="ü" * 40)) != collapse_id(push(collapse_key="ö" * 40))
 
 
 def test_what_cannot_fit_has_no_payload() -> None:

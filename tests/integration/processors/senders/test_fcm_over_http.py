@@ -47,7 +47,7 @@ async def test_a_message_arrives_with_all_that_devices_need(peer: FcmPeer) -> No
                 "apns-expiration": str(clock.now_ms() // 1000 + 60),
                 "apns-collapse-id": "conv-1",
             },
-            "payload": {"aps": {"badge": 3}},
+            "payload": {"aps": {"badge": 3, "sound": "default"}},
         },
         "webpush": {
             "headers": {"TTL": "60", "Urgency": "high"},
