@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine import Clock
 from processors.senders.base import EmailSender, Provider, PushSender, SmsSender
 from processors.senders.email import open_email_sender
+from processors.senders.push import open_push_senders
 from processors.senders.sms import Others, open_sms_sender
 from processors.settings import ProcessorSettings
 
@@ -51,4 +52,5 @@ async def open_senders(
         sms = open_sms_sender(settings.sms, clock=clock, others=others)
         if sms is not None:
             stack.push_async_callback(sms.close)
-        yield Senders(email=email, sms=sms)
+        push = await stack.enter_async_context(open_push_senders(settings.push, clock=clock))
+        yield Senders(push=push, email=email, sms=sms)
