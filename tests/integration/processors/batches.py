@@ -19,7 +19,7 @@ from engine.testing import ManualClock
 from engine.wire.keys import QueueKeys
 from processors.errors import Refused
 from processors.services.batches import MESSAGES, BatchService
-from processors.services.relay import connect
+from processors.services.redis_link import connect
 from processors.settings import from_env
 from schemas.messages import SendMessage, StartBatch
 from tests.integration.processors.world import World, open_world

@@ -15,7 +15,7 @@ from engine.wire.keys import QueueKeys
 from processors.errors import Refused, ServiceUnavailable
 from processors.rules.batches import child_of, direct_conversation
 from processors.services.batches import MESSAGES
-from processors.services.relay import connect
+from processors.services.redis_link import connect
 from schemas.messages import BatchProgress
 from tests.integration.processors.batches import LANE, Batches, data_of
 from tests.integration.processors.world import World
