@@ -179,7 +179,9 @@ class BlindIndex:
     ) -> list[asyncpg.Record]:
         arguments = list(ask.arguments(ask.limit))
         arguments[8:10] = before or (None, None)
-        return await self._database.fetch(statements.SEARCH_BLIND, *arguments, *wanted)
+        async with self._database.transaction() as connection:
+            await connection.execute(statements.CUSTOM_PLAN)
+            return await connection.fetch(statements.SEARCH_BLIND, *arguments, *wanted)
 
     async def _looked_at(
         self, ask: Ask, row: asyncpg.Record, place: Place

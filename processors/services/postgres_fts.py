@@ -66,12 +66,25 @@ class PostgresFts:
         return merge([await self._branch(ask, branch) for branch in branches(ask.query)])
 
     async def _branch(self, ask: Ask, branch: Branch) -> Candidates:
-        arguments = (*ask.arguments(ask.limit), branch.words, self._languages, _like(branch.never))
-        if branch.runs:
-            first, *others = _like(branch.runs)
-            rows = await self._database.fetch(statements.SEARCH_RUNS, *arguments, first, others)
-        else:
-            rows = await self._database.fetch(statements.SEARCH_WORDS, *arguments)
+        async with self._database.transaction() as connection:
+            await connection.execute(statements.CUSTOM_PLAN)
+            asked = await connection.fetch(statements.QUERIES, branch.words, self._languages)
+            queries = {row["lang"]: row["query"] if row["is_asking"] else None for row in asked}
+            arguments = (*ask.arguments(ask.limit), list(queries.values()), list(queries))
+            never = _like(branch.never)
+            if branch.runs:
+                first, *others = _like(branch.runs)
+                rows = await connection.fetch(
+                    statements.SEARCH_RUNS, *arguments, first, never, others
+                )
+            else:
+                distinct = dict.fromkeys(query for query in queries.values() if query is not None)
+                any_of = " | ".join(f"( {query} )" for query in distinct)
+                rows = (
+                    await connection.fetch(statements.SEARCH_WORDS, *arguments, any_of, never)
+                    if any_of
+                    else []
+                )
         # A match of a run has no rank of its own; it stands beside a word in the text.
         found = [_found(row, extra=0.1 if branch.runs else 0.0) for row in rows]
         return Candidates(found, found[-1].place if len(found) == ask.limit else None)

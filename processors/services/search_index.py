@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from processors.rules.search_pages import Candidates, Place
 from processors.rules.search_query import Query
+
+FOREVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Ask:
         return (
             [scope.conversation_id for scope in self.scope],
             [scope.after_seq for scope in self.scope],
-            [scope.until for scope in self.scope],
+            [scope.until or FOREVER for scope in self.scope],
             self.sender_id,
             self.not_sender_id,
             self.since,

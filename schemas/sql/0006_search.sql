@@ -11,6 +11,7 @@ CREATE TABLE message_search (
   sender_id        uuid NOT NULL,
   seq              bigint NOT NULL,
   sent_at          timestamptz NOT NULL,
+  kind             text NOT NULL,
   version          integer NOT NULL,
   lang             text NOT NULL DEFAULT 'simple',
   tsv              tsvector,

@@ -20,8 +20,9 @@ WHERE m.id = ANY ($1::uuid[])
 # Writes entries from a relation l of locked messages; tells for each whether its entry changed.
 _WRITE: Final = """, w AS (
   INSERT INTO message_search AS s
-    (message_id, conversation_id, sender_id, seq, sent_at, version, lang, tsv, body_trgm, blind)
-  SELECT id, conversation_id, sender_id, seq, created_at, version, lang, tsv, body_trgm, blind
+    (message_id, conversation_id, sender_id, seq, sent_at, kind, version, lang, tsv, body_trgm,
+     blind)
+  SELECT id, conversation_id, sender_id, seq, created_at, kind, version, lang, tsv, body_trgm, blind
   FROM l
   ON CONFLICT (message_id) DO UPDATE
   SET version = EXCLUDED.version, lang = EXCLUDED.lang, tsv = EXCLUDED.tsv,
@@ -41,7 +42,7 @@ SELECT l.id, w.message_id IS NOT NULL AS is_written FROM l LEFT JOIN w ON w.mess
 WRITE_TEXT: Final = (
     """
 WITH l AS MATERIALIZED (
-  SELECT m.id, m.conversation_id, m.sender_id, m.seq, m.created_at, m.version, d.lang,
+  SELECT m.id, m.conversation_id, m.sender_id, m.seq, m.created_at, m.kind, m.version, d.lang,
     setweight(to_tsvector(d.lang::regconfig, d.body), 'A')
       || setweight(to_tsvector(d.lang::regconfig, d.sender), 'C')
       || setweight(to_tsvector(d.lang::regconfig, d.title), 'D') AS tsv,
@@ -65,7 +66,7 @@ WITH t AS MATERIALIZED (
   SELECT id, array_agg(term ORDER BY term) AS blind
   FROM unnest($4::uuid[], $5::bytea[]) AS t(id, term) GROUP BY id
 ), l AS MATERIALIZED (
-  SELECT m.id, m.conversation_id, m.sender_id, m.seq, m.created_at, m.version, d.lang,
+  SELECT m.id, m.conversation_id, m.sender_id, m.seq, m.created_at, m.kind, m.version, d.lang,
     NULL::tsvector AS tsv, NULL::text AS body_trgm, coalesce(t.blind, '{}') AS blind
   FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS d(id, version, lang)
   JOIN messages m ON m.id = d.id AND m.version = d.version
@@ -119,74 +120,78 @@ ORDER BY s.sent_at DESC LIMIT $2
 """
 """Of these conversations the most recently used ones, how many."""
 
+CUSTOM_PLAN: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
+"""
+Searches are planned for their values: a common word is found by walking down from the newest
+message, a rare one by the GIN index, and only its frequency tells which.
+"""
+
+QUERIES: Final = """
+SELECT lang, query::text AS query, numnode(query) > 0 AS is_asking
+FROM (
+  SELECT lang, websearch_to_tsquery(lang::regconfig, $1) AS query FROM unnest($2::text[]) AS lang
+) q
+"""
+"""Words, the languages in use: what is asked for in each; stop words alone ask for nothing."""
+
 # $1 conversations, $2 above which sequence number, $3 until when; $4 sender, $5 not this sender,
 # $6 sent since, $7 sent before, $8 kinds; $9, $10 below this place, $11, $12 at or above this one;
-# $13 how many.
+# $13 how many. Each conversation gives its newest ones, of which the newest are taken.
 _SCOPE: Final = """
-  unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS scope(conversation_id, after_seq, until)
+FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS scope(conversation_id, after_seq, until)
 """
 _SEEN: Final = """
-    JOIN messages m ON m.id = s.message_id
-    WHERE m.deleted_at IS NULL AND s.seq > scope.after_seq
-      AND (scope.until IS NULL OR s.sent_at <= scope.until)
-      AND ($4::uuid IS NULL OR s.sender_id = $4) AND ($5::uuid IS NULL OR s.sender_id <> $5)
-      AND ($6::timestamptz IS NULL OR s.sent_at >= $6)
-      AND ($7::timestamptz IS NULL OR s.sent_at < $7)
-      AND ($8::text[] IS NULL OR m.kind = ANY ($8))
-      AND ($9::timestamptz IS NULL OR (s.sent_at, s.message_id) < ($9, $10::uuid))
-      AND ($11::timestamptz IS NULL OR (s.sent_at, s.message_id) >= ($11, $12::uuid))
-    ORDER BY s.sent_at DESC, s.message_id DESC LIMIT $13
+    AND s.seq > scope.after_seq AND s.sent_at <= scope.until
+    AND ($4::uuid IS NULL OR s.sender_id = $4) AND ($5::uuid IS NULL OR s.sender_id <> $5)
+    AND ($6::timestamptz IS NULL OR s.sent_at >= $6)
+    AND ($7::timestamptz IS NULL OR s.sent_at < $7)
+    AND ($8::text[] IS NULL OR s.kind = ANY ($8))
+    AND ($9::timestamptz IS NULL OR (s.sent_at, s.message_id) < ($9, $10::uuid))
+    AND ($11::timestamptz IS NULL OR (s.sent_at, s.message_id) >= ($11, $12::uuid))
+  ORDER BY s.sent_at DESC, s.message_id DESC LIMIT $13
 """
-_QUERIES: Final = """
-WITH q AS MATERIALIZED (
-  SELECT lang, websearch_to_tsquery(lang::regconfig, $14) AS query FROM unnest($15::text[]) AS lang
-), a AS MATERIALIZED (
-  -- One look into the index serves all languages; the entry's own one then decides.
-  SELECT string_agg('(' || query::text || ')', '|')::tsquery AS query FROM q
-  WHERE numnode(query) > 0
-)
-SELECT f.message_id, f.conversation_id, f.sent_at, f.rank FROM (
-  SELECT h.message_id, h.conversation_id, h.sent_at,
-    coalesce((SELECT ts_rank_cd(h.tsv, q.query, 1) FROM q
-      WHERE q.lang = h.lang AND numnode(q.query) > 0), 0)::float8 AS rank
-  FROM ("""
+# In a CASE, since the planner would take it for a second condition that rarely holds.
+_OWN: Final = "($14::text[]::tsquery[])[array_position($15::text[], {row}.lang)]"
+"""The query in the language of an entry."""
 
-SEARCH_WORDS: Final = (
-    _QUERIES
-    + """
-    SELECT s.message_id, s.conversation_id, s.sent_at, s.lang, s.tsv
-    FROM a CROSS JOIN"""
+_HITS: Final = (
+    f"""
+SELECT message_id, conversation_id, sent_at,
+  coalesce(ts_rank_cd(tsv, {_OWN.format(row="n")}, 1), 0)::float8 AS rank
+FROM (
+SELECT h.*"""
     + _SCOPE
-    + """
-    JOIN message_search s ON s.conversation_id = scope.conversation_id AND s.tsv @@ a.query
-      AND (s.body_trgm IS NULL OR s.body_trgm NOT LIKE ALL ($16::text[]))
-    JOIN q ON q.lang = s.lang AND s.tsv @@ q.query"""
+    + """CROSS JOIN LATERAL (
+  SELECT s.message_id, s.conversation_id, s.sent_at, s.lang, s.tsv
+  FROM message_search s WHERE s.conversation_id = scope.conversation_id AND {found}"""
     + _SEEN
-    + """
-  ) h
-) f ORDER BY f.sent_at DESC, f.message_id DESC
+    + """) h
+ORDER BY h.sent_at DESC, h.message_id DESC LIMIT $13
+) n ORDER BY sent_at DESC, message_id DESC
 """
 )
-"""After those of the scope: the query, the languages in use, runs that must not be there."""
 
-SEARCH_RUNS: Final = (
-    _QUERIES
-    + """
-    SELECT s.message_id, s.conversation_id, s.sent_at, s.lang, s.tsv
-    FROM"""
-    + _SCOPE
-    + """
-    JOIN message_search s ON s.conversation_id = scope.conversation_id
-      AND s.body_trgm LIKE $17::text AND s.body_trgm LIKE ALL ($18::text[])
-      AND s.body_trgm NOT LIKE ALL ($16::text[])
-    JOIN q ON q.lang = s.lang AND (numnode(q.query) = 0 OR s.tsv @@ q.query)"""
-    + _SEEN
-    + """
-  ) h
-) f ORDER BY f.sent_at DESC, f.message_id DESC
-"""
+SEARCH_WORDS: Final = _HITS.replace(
+    "{found}",
+    f"""s.tsv @@ $16::text::tsquery
+    AND CASE WHEN s.tsv @@ {_OWN.format(row="s")} THEN true ELSE false END
+    AND (s.body_trgm IS NULL OR s.body_trgm NOT LIKE ALL ($17::text[]))""",
 )
-"""After those of the words: a run that must be there, and further ones."""
+"""
+After those of the scope: queries and their languages, one query for all of them (one look into
+the index serves all languages; the entry's own one decides), runs that must not be there.
+"""
+
+SEARCH_RUNS: Final = _HITS.replace(
+    "{found}",
+    f"""s.body_trgm LIKE $16::text AND s.body_trgm LIKE ALL ($18::text[])
+    AND s.body_trgm NOT LIKE ALL ($17::text[])
+    AND coalesce(s.tsv @@ {_OWN.format(row="s")}, true)""",
+)
+"""
+After those of the scope: queries (null: nothing is asked) and their languages, a run that must be
+there, runs that must not, and further ones that must.
+"""
 
 SEARCH_BLIND: Final = (
     """
@@ -195,17 +200,19 @@ WITH v AS MATERIALIZED (
   FROM unnest($14::uuid[], $15::integer[], $16::bytea[]) AS v(conversation_id, variant, term)
   GROUP BY conversation_id, variant
 )
-SELECT DISTINCT f.* FROM (
-    SELECT s.message_id, s.conversation_id, s.sent_at, s.lang,
-      m.version, m.body, m.ciphertext, m.key_id
-    FROM v JOIN"""
+SELECT n.*, m.version, m.body, m.ciphertext, m.key_id
+FROM (
+SELECT DISTINCT ON (h.sent_at, h.message_id) h.*"""
     + _SCOPE
-    + """
-      ON scope.conversation_id = v.conversation_id
-    JOIN message_search s ON s.conversation_id = v.conversation_id AND s.blind @> v.terms"""
+    + """JOIN v ON v.conversation_id = scope.conversation_id
+CROSS JOIN LATERAL (
+  SELECT s.message_id, s.conversation_id, s.sent_at, s.lang
+  FROM message_search s
+  WHERE s.conversation_id = scope.conversation_id AND s.blind @> v.terms"""
     + _SEEN
-    + """
-) f ORDER BY f.sent_at DESC, f.message_id DESC
+    + """) h
+ORDER BY h.sent_at DESC, h.message_id DESC LIMIT $13
+) n JOIN messages m ON m.id = n.message_id ORDER BY n.sent_at DESC, n.message_id DESC
 """
 )
 """After those of the scope: for each hash its conversation, its variant of the query, itself."""
