@@ -2,7 +2,7 @@
 Acks and reads of all sockets, gathered for a moment and made into jobs.
 
 Positions only move forward, so what is gathered of one user and conversation is one job, and one
-that may have been accepted can be sent again.
+that may have been accepted can be sent again. Receipts of all users share jobs.
 """
 
 from __future__ import annotations
@@ -134,14 +134,14 @@ class Confirmations:
                 delivered_up_to_seq=delivered or None,
                 read_up_to_seq=read or None,
             )
-        for user_id, own in receipts.items():
-            listed = [
-                Receipt(message_id=message_id, state="read" if is_read else "delivered")
-                for message_id, is_read in own.items()
-            ]
-            for start in range(0, len(listed), RECEIPTS_MAX):
-                part = tuple(listed[start : start + RECEIPTS_MAX])
-                yield DeliveryConfirmation(user_id=user_id, receipts=part)
+        listed = [
+            (user_id, message_id, is_read)
+            for user_id, own in receipts.items()
+            for message_id, is_read in own.items()
+        ]
+        for start in range(0, len(listed), RECEIPTS_MAX):
+            part = listed[start : start + RECEIPTS_MAX]
+            yield _confirmation(part[0][0], part)
 
     def _give_back(self, confirmation: DeliveryConfirmation) -> None:
         if confirmation.conversation_id is not None:
@@ -152,8 +152,23 @@ class Confirmations:
                 confirmation.read_up_to_seq or 0,
             )
         for receipt in confirmation.receipts:
-            own = self._receipts.setdefault(confirmation.user_id, {})
+            own = self._receipts.setdefault(receipt.user_id or confirmation.user_id, {})
             self._count += receipt.message_id not in own
             is_read = receipt.state == "read"
             own[receipt.message_id] = own.get(receipt.message_id, False) or is_read
         self._bell.set()
+
+
+def _confirmation(owner: UUID, listed: Iterable[tuple[UUID, UUID, bool]]) -> DeliveryConfirmation:
+    """Write receipts of several users as one job."""
+    return DeliveryConfirmation(
+        user_id=owner,
+        receipts=tuple(
+            Receipt(
+                message_id=message_id,
+                state="read" if is_read else "delivered",
+                user_id=None if user_id == owner else user_id,
+            )
+            for user_id, message_id, is_read in listed
+        ),
+    )

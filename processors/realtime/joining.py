@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from processors.errors import Refused
+from processors.realtime.attendance import Attendance
 from processors.realtime.channels import Channel, Subscription
 from processors.realtime.hub import Hub
 from processors.realtime.socket import Socket
@@ -39,6 +40,7 @@ class Follower:
         hub: Where channels are.
         conversations: Says who may follow.
         sync: Reads what came before.
+        attendance: Learns that a conversation is in front no more.
         settings: The gateway's.
     """
 
@@ -48,12 +50,15 @@ class Follower:
         hub: Hub,
         conversations: ConversationService,
         sync: SyncService,
+        *,
+        attendance: Attendance,
         settings: GatewaySettings,
     ) -> None:
         self._socket = socket
         self._hub = hub
         self._conversations = conversations
         self._sync = sync
+        self._attendance = attendance
         self._settings = settings
         self.followed: dict[UUID, Subscription] = {}
 
@@ -90,9 +95,24 @@ class Follower:
         """Follow a conversation no more; False where it was not followed."""
         if self.followed.pop(conversation_id, None) is None:
             return False
+        if self._socket.active == conversation_id:
+            self.activate(None)
         self._hub.channels[conversation_id].subscriptions.pop(self._socket, None)
         self._hub.release(conversation_id)
         return True
+
+    def activate(self, conversation_id: UUID | None) -> None:
+        """
+        Take note of what is in front of the user.
+
+        Raises:
+            Refused: The socket does not follow that conversation.
+        """
+        if conversation_id is not None and conversation_id not in self.followed:
+            raise Refused("not-subscribed", "this socket does not follow the conversation")
+        if self._socket.active != conversation_id:
+            self._socket.active = conversation_id
+            self._attendance.open(self._socket)
 
     def _forget(self, conversation_id: UUID) -> None:
         """The channel has ended the subscription."""
@@ -114,9 +134,13 @@ class Follower:
             DatabaseError: PostgreSQL does not say.
             ServiceUnavailable: The keys cannot be had now.
         """
-        await self._socket.room()
         page = await self._sync.sync(conversation_id, self._socket.user_id, after_seq, limit)
+        await self._tell(conversation_id, page, request_id)
+
+    async def _tell(self, conversation_id: UUID, page: Page, request_id: str | None) -> None:
+        """Tell a page as fast as the client reads; it is not what makes a client slow."""
         for frame in _frames(conversation_id, page, request_id):
+            await self._socket.room()
             self._socket.put(frame)
 
     async def _join(
@@ -156,7 +180,6 @@ class Follower:
             self._socket.tell(Resync(conversation_id=channel.conversation_id, seq=floor))
             subscription.skip_to(floor)
         while subscription.told_seq < floor:
-            await self._socket.room()
             if self._socket.ended.done():
                 return
             page = await self._sync.sync(
@@ -166,8 +189,7 @@ class Follower:
                 PAGE,
                 last_seq=floor,
             )
-            for frame in _frames(channel.conversation_id, page, None):
-                self._socket.put(frame)
+            await self._tell(channel.conversation_id, page, None)
             subscription.skip_to(max(page.through_seq, subscription.told_seq + 1))
 
 

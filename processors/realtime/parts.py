@@ -53,13 +53,23 @@ class Parts:
     revocations: RevocationService
     websockets: WebSocketService
 
+    def follower(self, socket: Socket) -> Follower:
+        """Make what follows conversations for a socket."""
+        return Follower(
+            socket,
+            self.hub,
+            self.conversations,
+            self.sync,
+            attendance=self.attendance,
+            settings=self.settings,
+        )
+
     def requests(self, socket: Socket, follower: Follower) -> Requests:
         """Make what follows the frames of a socket."""
         return Requests(
             socket,
             follower,
             confirmations=self.confirmations,
-            attendance=self.attendance,
             client=self.client,
             websockets=self.websockets,
             clock=self.clock,

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 
 from engine import Client, Clock, EngineError, JobRefused, Shed
 from processors.errors import ProcessorError, Refused
-from processors.realtime.attendance import Attendance
 from processors.realtime.confirming import Confirmations
 from processors.realtime.counters import Counters
 from processors.realtime.joining import Follower, fault_of
@@ -86,7 +85,6 @@ class Requests:
         socket: The socket.
         follower: What it follows.
         confirmations: Take acks and reads.
-        attendance: Takes what is in front.
         client: Takes messages.
         websockets: Tells others that somebody is typing.
         clock: Gives time.
@@ -99,7 +97,6 @@ class Requests:
         follower: Follower,
         *,
         confirmations: Confirmations,
-        attendance: Attendance,
         client: Client,
         websockets: WebSocketService,
         clock: Clock,
@@ -108,7 +105,6 @@ class Requests:
         self._socket = socket
         self._follower = follower
         self._confirmations = confirmations
-        self._attendance = attendance
         self._client = client
         self._websockets = websockets
         self._clock = clock
@@ -149,7 +145,7 @@ class Requests:
             case Unsubscribe(conversation_id=conversation_id):
                 self._unsubscribe(conversation_id, frame.id)
             case Active(conversation_id=conversation_id):
-                self._activate(conversation_id)
+                self._follower.activate(conversation_id)
             case Ack() | Read():
                 self._confirm(frame)
             case Ping():
@@ -162,8 +158,6 @@ class Requests:
     def _unsubscribe(self, conversation_id: UUID, request_id: str | None) -> None:
         if not self._follower.leave(conversation_id):
             raise Refused("not-subscribed", "this socket does not follow the conversation")
-        if self._socket.active == conversation_id:
-            self._activate(None)
         self._socket.tell(
             Unsubscribed(id=request_id, conversation_id=conversation_id, code="asked")
         )
@@ -176,13 +170,6 @@ class Requests:
             await self.follow(
                 Subscribe(id=request_id, conversation_id=conversation_id, after_seq=after_seq)
             )
-
-    def _activate(self, conversation_id: UUID | None) -> None:
-        if conversation_id is not None and conversation_id not in self._follower.followed:
-            raise Refused("not-subscribed", "this socket does not follow the conversation")
-        if self._socket.active != conversation_id:
-            self._socket.active = conversation_id
-            self._attendance.open(self._socket)
 
     def _confirm(self, frame: Ack | Read) -> None:
         taken = self._confirmations.add(

@@ -89,9 +89,7 @@ class Session:
             await close(self._ws, grant)
             return grant
         socket = self._socket(grant)
-        follower = Follower(
-            socket, self._parts.hub, self._parts.conversations, self._parts.sync, self._settings
-        )
+        follower = self._parts.follower(socket)
         try:
             end = await self._serve(socket, follower)
         finally:

@@ -94,10 +94,14 @@ class Rig:
     Attributes:
         world: The services over the database.
         redis_url: The server.
+        postgres_url: The database, for other processes.
     """
 
-    def __init__(self, world: World, redis_url: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, world: World, redis_url: str, stack: AsyncExitStack, *, postgres_url: str = ""
+    ) -> None:
         self.world = world
+        self.postgres_url = postgres_url
         self.redis_url = redis_url
         self._stack = stack
 
@@ -191,7 +195,8 @@ class RunningGateway:
         """Stop it in order."""
         assert self._task is not None
         self._stop.set()
-        await self._task
+        if not self._task.cancelled():
+            await self._task
 
     async def cancel(self) -> None:
         """Stop it as an engine does with its background work."""
