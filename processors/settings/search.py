@@ -35,7 +35,7 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         chunk_messages: Messages that one job of a reindex or audit looks at. Default 2,000.
         index: Another index for plain text than PostgreSQL: module:function, which takes these
             settings and returns an async context manager of a SearchIndex. Default none.
-        batch_jobs_max: Jobs that are indexed by one statement. Default 100.
+        batch_jobs_max: Jobs that are indexed by one statement. Default 50.
         batch_wait_ms: How long the first of them waits for others. Default 20 ms.
     """
 
@@ -45,5 +45,5 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     blind_opened_max: Annotated[int, msgspec.Meta(ge=10, le=20_000)] = 1_000
     chunk_messages: Annotated[int, msgspec.Meta(ge=1, le=20_000)] = 2_000
     index: Annotated[str, msgspec.Meta(pattern=r"^(|[\w.]+:\w+)$")] = ""
-    batch_jobs_max: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+    batch_jobs_max: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
     batch_wait_ms: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 20
