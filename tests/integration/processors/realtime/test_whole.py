@@ -12,7 +12,7 @@ import pytest
 
 from processors import demo
 from tests.integration.processors.realtime.rig import Rig, until
-from tests.support.daemon import Daemon, Start, daemons
+from tests.support.daemon import ROOT, Daemon, Start, daemons
 from tests.support.servers import RedisTestServer
 
 pytestmark = pytest.mark.servers
@@ -79,3 +79,33 @@ async def test_the_command_prints_a_ticket(rig: Rig) -> None:
     chat = await rig.dial(gateway.url)
     await chat.tell("auth", ticket=said.decode().strip())
     assert (await chat.next())["userId"] == str(ada)
+
+
+async def test_the_client_of_the_page_works(
+    rig: Rig, redis_server: RedisTestServer, tmp_path: Path
+) -> None:
+    """Goal: the Python program of processors/README.md does what it says, as it stands there."""
+    rig.redis_url = redis_server.url
+    await rig.world.conversations.ensure(demo.CONVERSATION, "Demo", demo.PEOPLE)
+    page = (ROOT / "processors" / "README.md").read_text()
+    shown = re.search(r"gateway client: begin -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    (tmp_path / "client.py").write_text(shown[1])
+    with daemons(tmp_path) as start:
+        started(start, rig)
+        await until(lambda: address_in(tmp_path), "the gateway says where it is")
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, str(tmp_path / "client.py"),
+            address_in(tmp_path), await rig.ticket(demo.ADA), str(demo.CONVERSATION),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert client.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(60):
+            while not lines or not lines[-1].startswith("watermark.advanced"):
+                lines.append((await client.stdout.readline()).decode().strip())
+                assert lines[-1], lines
+        client.kill()
+        await client.wait()
+    assert lines[0] == "hello"
+    assert "message.created 1 hello" in lines
