@@ -40,11 +40,12 @@ help:
 	@echo "ARGS=...        more arguments for the command, as in make test ARGS='-k backoff'"
 	@echo "WORKERS=...     processes that share the tests, 2 unless said otherwise"
 
-run: install-run
-	@exec $(BIN)/python -m engine dev $(ARGS)
-
-# ARGS="--data DIR" of `make run` needs DEV=DIR here.
+# Where data are kept; ARGS="--data DIR" needs DEV=DIR, too.
 DEV ?= .dev
+
+# With places where pushes, emails and texts arrive, for want of accounts.
+run: install-run
+	@exec $(BIN)/python -m tests.peers --data $(DEV) -- $(BIN)/python -m engine dev $(ARGS)
 
 demo: install-run
 	@test -f $(DEV)/env || { \
@@ -82,7 +83,7 @@ install: $(DEV_STAMP)
 install-run: $(if $(wildcard $(DEV_STAMP)),,$(RUN_STAMP))
 
 $(DEV_STAMP): EXTRAS := embedded,dev
-$(RUN_STAMP): EXTRAS := embedded
+$(RUN_STAMP): EXTRAS := embedded,messaging,sinks
 
 $(RUN_STAMP) $(DEV_STAMP):
 	@test -n "$(PYTHON)" && $(PYTHON) $(NEW_ENOUGH) || { \

@@ -66,6 +66,7 @@ class _Stream:
     done: asyncio.Future[Response]
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
+    is_sent: bool = False
 
 
 class Frames:
@@ -188,7 +189,9 @@ class Connection:
             await self._send_body(stream_id, stream, body)
             return await stream.done
         finally:
-            if self._streams.pop(stream_id, None) is not None and not stream.done.done():
+            self._streams.pop(stream_id, None)
+            # Who gives up cancels the future, too; and an answer may come before all was sent.
+            if not stream.is_sent or not stream.done.done() or stream.done.cancelled():
                 self._reset(stream_id)
             self._changed.set()
             self._end_when_drained()
@@ -243,6 +246,7 @@ class Connection:
             self._h2.send_data(stream_id, bytes(rest[:size]), end_stream=size == len(rest))
             rest = rest[size:]
             self._flush()
+        stream.is_sent = not rest
 
     def _flush(self) -> None:
         data = self._h2.data_to_send()
@@ -282,8 +286,11 @@ class Connection:
                 self._take_data(stream_id, event)
             case h2.events.StreamEnded(stream_id=int(stream_id)):
                 self._answered(stream_id)
+                # The request may wait for a window yet.
+                self._changed.set()
             case h2.events.StreamReset(stream_id=int(stream_id)):
                 self._was_reset(stream_id, event.error_code)
+                self._changed.set()
             case h2.events.RemoteSettingsChanged():
                 self._ready.set()
                 self._changed.set()

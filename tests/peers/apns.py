@@ -56,6 +56,13 @@ class Pushed:
     payload: dict[str, Any]
     connection: int
 
+    @property
+    def line(self) -> str:
+        """The push on one line, for people."""
+        alert = self.payload["aps"].get("alert")
+        text = f"{alert['title']}: {alert['body']}" if alert else "(silent)"
+        return f"push apns → {self.token[:24]}: {text}"
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -77,10 +84,22 @@ class Reply:
     act: Act = "answer"
 
 
+def by_token(pushed: Pushed) -> Reply:
+    """Refuse devices that ask for it: those that begin with ``gone``, ``busy`` or ``down``."""
+    if pushed.token.startswith("gone"):
+        since = round(time.time() * 1000) - 1
+        return Reply(410, body=orjson.dumps({"reason": "Unregistered", "timestamp": since}))
+    if pushed.token.startswith("busy"):
+        return Reply(429, "TooManyRequests", headers=(("retry-after", "2"),))
+    if pushed.token.startswith("down"):
+        return Reply(503, "ServiceUnavailable", headers=(("retry-after", "2"),))
+    return Reply()
+
+
 @dataclass
 class ApnsPeer:
     """
-    The peer; use :func:`apns_peer`.
+    The peer; an asynchronous context manager.
 
     Attributes:
         answer: Chooses the reply to a request that is in order.
@@ -90,6 +109,9 @@ class ApnsPeer:
         goaway_every: Ends a connection with GOAWAY after so many requests; 0 for never.
         streams_first: Streams allowed until a token was accepted; 0 for the usual number.
         split: Sends everything in pieces of so many bytes; 0 for whole.
+        key: Signs provider tokens; a new one where none is given.
+        ca: Issues the server's certificate; a new one where none is given.
+        on_arrival: Is told of each push that was accepted, as a line.
         token_age_s_max: Age above which a provider token is expired.
     """
 
@@ -102,14 +124,18 @@ class ApnsPeer:
     streams_first: int = 0
     split: int = 0
     token_age_s_max: float = TOKEN_AGE_S_MAX
-    on_accepted: Callable[[Pushed], None] | None = None
+    key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+    ca: trustme.CA = field(default_factory=trustme.CA)
+    on_arrival: Callable[[str], None] | None = None
     port: int = 0
 
+    name: str = "apns"
+
     def __post_init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._ca = trustme.CA()
         self.ca_file = self.directory / "apns-ca.pem"
-        self._ca.cert_pem.write_to_path(self.ca_file)
+        self.ca.cert_pem.write_to_path(self.ca_file)
         self._open: set[_Served] = set()
 
     @property
@@ -120,7 +146,7 @@ class ApnsPeer:
     @property
     def key_pem(self) -> str:
         """The signing key, as Apple hands it out."""
-        return self._key.private_bytes(
+        return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
@@ -138,6 +164,17 @@ class ApnsPeer:
             f"{prefix}SANDBOX_URL": self.url,
             f"{prefix}CA_FILE": str(self.ca_file),
         }
+
+    async def __aenter__(self) -> ApnsPeer:
+        self._server = await asyncio.start_server(
+            self.serve, "127.0.0.1", self.port, ssl=self.context()
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        self.hang_up()
 
     def hang_up(self) -> None:
         """Break all connections."""
@@ -167,7 +204,7 @@ class ApnsPeer:
         try:
             claims = jwt.decode(
                 authorization.removeprefix("bearer "),
-                self._key.public_key(),
+                self.key.public_key(),
                 algorithms=["ES256"],
                 options={"verify_iat": False},
             )
@@ -180,7 +217,7 @@ class ApnsPeer:
     def context(self) -> ssl.SSLContext:
         """TLS of the server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+        self.ca.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         context.set_alpn_protocols(["h2"])
         return context
 
@@ -285,8 +322,8 @@ class _Served:
         ]
         if reply.status == 200:
             self._peer.accepted.append(pushed)
-            if self._peer.on_accepted is not None:
-                self._peer.on_accepted(pushed)
+            if self._peer.on_arrival is not None:
+                self._peer.on_arrival(pushed.line)
             if self._peer.streams_first:
                 self._allow(1_000)
             self._h2.send_headers(stream, head, end_stream=True)
@@ -313,11 +350,5 @@ def goaway(last_stream: int) -> bytes:
 @contextlib.asynccontextmanager
 async def apns_peer(directory: Path, **options: Any) -> AsyncIterator[ApnsPeer]:
     """Run a peer on a free loopback port; options are those of :class:`ApnsPeer`."""
-    peer = ApnsPeer(directory, **options)
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", peer.port, ssl=peer.context())
-    peer.port = server.sockets[0].getsockname()[1]
-    try:
+    async with ApnsPeer(directory, **options) as peer:
         yield peer
-    finally:
-        server.close()
-        peer.hang_up()

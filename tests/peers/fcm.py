@@ -25,6 +25,7 @@ PROJECT: Final = "streamlane-peer"
 EMAIL: Final = f"sender@{PROJECT}.iam.gserviceaccount.com"
 MESSAGE_BYTES_MAX: Final = 4_096
 FCM_ERROR: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+WAIT: Final = {"Retry-After": "2"}
 
 Silence = Literal["hang", "close"]
 
@@ -81,6 +82,16 @@ class Message:
         return f"push fcm → {self.address[:24]}: {text}"
 
 
+def by_token(token: str) -> Step | None:
+    """Refuse tokens that ask for it: those that begin with ``gone``, ``busy`` or ``down``."""
+    if token.startswith("gone"):
+        return Refuse(404, "NOT_FOUND", "UNREGISTERED")
+    if token.startswith("busy"):
+        busy = "Device message rate exceeded"
+        return Refuse(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", busy, headers=WAIT)
+    return Refuse(503, "UNAVAILABLE", "UNAVAILABLE") if token.startswith("down") else None
+
+
 @dataclass
 class FcmPeer:
     """
@@ -89,7 +100,9 @@ class FcmPeer:
     Attributes:
         sending: What happens to the next messages, in their order.
         buying: What happens to the next requests for a token.
+        rule: How messages are refused by their address, such as :func:`by_token`.
         on_arrival: Is told of each message, as a line.
+        key: The service account's; a new one where none is given.
         expires_s: How long tokens are said to be good for.
         received: The messages that were taken.
         asked: Requests to take a message so far.
@@ -98,7 +111,11 @@ class FcmPeer:
 
     sending: deque[Step] = field(default_factory=deque)
     buying: deque[Step] = field(default_factory=deque)
+    rule: Callable[[str], Step | None] | None = None
     on_arrival: Callable[[str], None] | None = None
+    key: rsa.RSAPrivateKey = field(
+        default_factory=lambda: rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    )
     expires_s: float = 3_600
     port: int = 0
     received: list[Message] = field(default_factory=list)
@@ -108,7 +125,6 @@ class FcmPeer:
     name: str = "fcm"
 
     def __post_init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
         self._good: set[str] = set()
 
     @property
@@ -118,7 +134,7 @@ class FcmPeer:
 
     def account(self) -> dict[str, str]:
         """Return the service account, as its file holds it."""
-        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return {
             "type": "service_account",
             "project_id": PROJECT,
@@ -169,7 +185,7 @@ class FcmPeer:
         try:
             claims = jwt.decode(
                 str(fields["assertion"]),
-                self._key.public_key(),
+                self.key.public_key(),
                 algorithms=["RS256"],
                 audience=f"{self.url}/token",
                 issuer=EMAIL,
@@ -201,6 +217,8 @@ class FcmPeer:
             return fault.response()
         kind = "fid" if "fid" in message else "token"
         taken = Message(message[kind], kind, message)
+        if self.rule and (step := self.rule(taken.address)):
+            return await self._follow(request, step)
         self.received.append(taken)
         if self.on_arrival:
             self.on_arrival(taken.line)

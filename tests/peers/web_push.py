@@ -79,6 +79,15 @@ def public_keys(browser: str) -> dict[str, str]:
     return {"p256dh": encoded(point), "auth": encoded(secret)}
 
 
+def by_browser(browser: str) -> Step | None:
+    """Refuse browsers that ask for it: those that begin with ``gone``, ``busy`` or ``down``."""
+    if browser.startswith("gone"):
+        return Refuse(410)
+    if browser.startswith("busy"):
+        return Refuse(429, {"Retry-After": "2"})
+    return Refuse(503) if browser.startswith("down") else None
+
+
 @dataclass
 class WebPushPeer:
     """
@@ -86,23 +95,26 @@ class WebPushPeer:
 
     Attributes:
         answers: What happens to the next requests, in their order.
+        rule: How pushes are refused by their browser's name, such as :func:`by_browser`.
         on_arrival: Is told of each push, as a line.
+        server_key: The one that subscriptions are made for; a new one where none is given.
         body_bytes_max: The longest body that is taken.
         received: The pushes that arrived.
         asked: Requests so far.
     """
 
     answers: deque[Step] = field(default_factory=deque)
+    rule: Callable[[str], Step | None] | None = None
     on_arrival: Callable[[str], None] | None = None
+    server_key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
     body_bytes_max: int = BODY_BYTES_MAX
     port: int = 0
     received: list[Arrived] = field(default_factory=list)
     asked: int = 0
 
     name: str = "webpush"
-
-    def __post_init__(self) -> None:
-        self._server_key = ec.generate_private_key(ec.SECP256R1())
 
     @property
     def url(self) -> str:
@@ -112,7 +124,7 @@ class WebPushPeer:
     @property
     def public_key(self) -> str:
         """The key that subscriptions are made for."""
-        point = self._server_key.public_key().public_bytes(
+        point = self.server_key.public_key().public_bytes(
             Encoding.X962, PublicFormat.UncompressedPoint
         )
         return encoded(point)
@@ -123,7 +135,7 @@ class WebPushPeer:
 
     def environ(self) -> dict[str, str]:
         """Return the settings that make an engine send here."""
-        number = self._server_key.private_numbers().private_value
+        number = self.server_key.private_numbers().private_value
         return {
             "PROCESSORS_PUSH_WEBPUSH_VAPID_KEY": encoded(number.to_bytes(32)),
             "PROCESSORS_PUSH_WEBPUSH_SUBJECT": SUBJECT,
@@ -156,10 +168,12 @@ class WebPushPeer:
         self.asked += 1
         if self.answers:
             return await self._follow(request, self.answers.popleft())
+        browser = request.match_info["browser"]
+        if self.rule and (step := self.rule(browser)):
+            return await self._follow(request, step)
         body = await request.read()
         if status := self._fault(request, body):
             return web.Response(status=status)
-        browser = request.match_info["browser"]
         key, secret = browser_keys(browser)
         try:
             text = http_ece.decrypt(body, private_key=key, auth_secret=secret, version="aes128gcm")
