@@ -8,7 +8,6 @@ import msgspec
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#\s]+$")]
-PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,8 +22,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             [secret]
         fcm_url: Where FCM takes messages. Default ``https://fcm.googleapis.com``.
         fcm_timeout_ms: How long one request to FCM may take. Default 10 s.
-        fcm_per_s: Requests to FCM per second, over all engines; 0 for any number. Default 8,000,
-            below the 600,000 a minute that a project has.
         apns_key: The signing key from Apple, the text of its ``.p8`` file. Empty: APNs is off.
             [secret]
         apns_key_id: The key's id, 10 characters.
@@ -43,7 +40,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             Default 40 min.
         apns_streams_max: Requests open at a time per connection; Apple may allow fewer.
             Default 500.
-        apns_per_s: Requests to APNs per second, over all engines; 0 for any number. Default 0.
         webpush_vapid_key: The private key by which browsers' push services know us, P-256, as PEM
             or base64url. Empty: web push is off. [secret]
         webpush_subject: Whom push services may write to, ``mailto:…`` or ``https://…``.
@@ -52,8 +48,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         webpush_allow_loopback: Allow push services on this machine, also without TLS, for tests
             and development. Default no.
         webpush_timeout_ms: How long one request to a push service may take. Default 10 s.
-        webpush_per_s: Requests to push services per second, over all engines; 0 for any number.
-            Default 0.
         surge_targets: So many targets in a row refused for reasons that could also be the wrong
             set-up, and none accepted between, count as the wrong set-up. Default 20.
     """
@@ -61,7 +55,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fcm_service_account: str = ""
     fcm_url: Url = "https://fcm.googleapis.com"
     fcm_timeout_ms: Millis = 10_000
-    fcm_per_s: PerSecond = 8_000
     apns_key: str = ""
     apns_key_id: Annotated[str, msgspec.Meta(pattern=r"^([A-Z0-9]{10})?$")] = ""
     apns_team_id: Annotated[str, msgspec.Meta(pattern=r"^([A-Z0-9]{10})?$")] = ""
@@ -73,7 +66,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     apns_ping_ms: Millis = 2_000
     apns_token_ms: Annotated[int, msgspec.Meta(ge=1_200_000, le=3_540_000)] = 2_400_000
     apns_streams_max: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 500
-    apns_per_s: PerSecond = 0
     webpush_vapid_key: str = ""
     webpush_subject: Annotated[str, msgspec.Meta(pattern=r"^((mailto:|https://)\S{1,500})?$")] = ""
     webpush_hosts: tuple[
@@ -86,7 +78,6 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     )
     webpush_allow_loopback: bool = False
     webpush_timeout_ms: Millis = 10_000
-    webpush_per_s: PerSecond = 0
     surge_targets: Annotated[int, msgspec.Meta(ge=2, le=1_000)] = 20
 
     def __post_init__(self) -> None:
