@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,10 +29,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from engine.embedded import unused_port
 from engine.embedded.process import port_is_free
 from tests.peers import apns, fcm, sms, smtp, web_push
 
 BROWSER: Final = "ada"
+GATEWAY_PORT: Final = 8788
 VALUE_CHARS_MAX: Final = 200
 ARRIVALS_BYTES_MAX: Final = 8 * 1_048_576
 
@@ -105,6 +108,13 @@ class Kept:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.file(path.name, pem.decode())
         return key
+
+    def secret(self, name: str) -> str:
+        """Return the secret of that name; a new one the first time."""
+        path = self.directory / f"{name}.secret"
+        if not path.exists():
+            self.file(path.name, secrets.token_urlsafe(32))
+        return path.read_text()
 
     def authority(self, name: str) -> trustme.CA:
         """Return the certificate authority of that name; a new one the first time."""
@@ -231,6 +241,9 @@ async def open_sinks(directory: Path, environ: Mapping[str, str]) -> AsyncIterat
             ports[factory.name] = peer.port
             own = _in_files(kept, peer.environ()) | factory.more(peer)
             variables |= {} if _is_set_otherwise(own, environ) else own
+        ports["gateway"] = kept.port("gateway") or _free_port(GATEWAY_PORT)
+        places = _places(kept, ports["gateway"], variables)
+        variables |= {} if _is_set_otherwise(places, environ) else places
         kept.keep_ports(ports)
         exports = directory / "sinks.env"
         write_private(exports, "".join(f"{line}\n" for line in export_lines(variables)))
@@ -238,6 +251,29 @@ async def open_sinks(directory: Path, environ: Mapping[str, str]) -> AsyncIterat
             yield variables
         finally:
             exports.unlink(missing_ok=True)
+
+
+def _places(kept: Kept, gateway_port: int, providers: Mapping[str, str]) -> dict[str, str]:
+    """Settings of what a back end needs besides providers: files, keys, and where it listens."""
+    objects = kept.directory.parent / "objects"
+    objects.mkdir(exist_ok=True)
+    gateway = f"127.0.0.1:{gateway_port}"
+    places = {
+        "PROCESSORS_GATEWAY_LISTEN": gateway,
+        "PROCESSORS_OBJECTS_URL": objects.as_uri(),
+        "PROCESSORS_ENCRYPTION_KEYRING_FILE": str(kept.directory / "keyring"),
+        "PROCESSORS_ENCRYPTION_KEYRING_CREATE": "true",
+    }
+    if "PROCESSORS_EMAIL_HOST" in providers:
+        places["PROCESSORS_EMAIL_UNSUBSCRIBE_URL"] = f"http://{gateway}"
+        places["PROCESSORS_EMAIL_UNSUBSCRIBE_KEYS"] = kept.secret("unsubscribe")
+    if "PROCESSORS_SMS_URL" in providers:
+        places["PROCESSORS_SMS_WEBHOOK_URL"] = f"http://{gateway}"
+    return places
+
+
+def _free_port(wished: int) -> int:
+    return wished if port_is_free(wished) else unused_port()
 
 
 def export_lines(variables: Mapping[str, str]) -> list[str]:
