@@ -7,6 +7,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -90,13 +91,25 @@ async def _day(
             TimeElapsedColumn(),
             console=console,
         ) as progress:
-            stage = Stage(services, client, cast, _gateway(own), progress, wait_s, [], {})
+            stage = Stage(
+                services,
+                client,
+                cast,
+                _gateway(own),
+                progress,
+                wait_s,
+                is_idle=partial(_is_idle, admin),
+            )
             await play(stage, messages=messages, lines=random.Random(7))  # noqa: S311 - chatter
         return await closing(stage, before, await _after(admin))
 
 
 async def _after(admin: Admin) -> Totals:
     return totals_of(await admin.queues())
+
+
+async def _is_idle(admin: Admin) -> bool:
+    return not any(queue.waiting or queue.active or queue.overdue for queue in await admin.queues())
 
 
 async def _require_engine(admin: Admin) -> None:

@@ -18,10 +18,6 @@ SELECT n.user_id, n.provider, n.kind, n.token, n.keys::jsonb, n.app_id, n.token
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
   AS n (user_id, provider, kind, token, keys, app_id)
 """
-PREFERENCE: Final = """
-INSERT INTO notification_preferences (user_id, type, channel, enabled) VALUES ($1, $2, $3, $4)
-"""
-
 INDEXED: Final = """
 SELECT count(*) FROM message_search WHERE conversation_id = ANY ($1::uuid[])
 """
