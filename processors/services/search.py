@@ -12,9 +12,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -47,9 +48,6 @@ from processors.rules.search_query import (
     query_fault,
 )
 from processors.services.search_index import Ask, Scope, SearchIndex
-
-if TYPE_CHECKING:
-    import asyncpg
 
 log = structlog.get_logger("processors.search")
 
@@ -178,7 +176,8 @@ class SearchService:
             order: ``best`` ranks the newest matches, a window at a time; ``newest`` does not.
 
         Raises:
-            Refused: The query is too long, or the cursor belongs to another search.
+            Refused: The query is too long, or finds too much to be sorted in time, or the cursor
+                belongs to another search.
         """
         began = self._clock.monotonic()
         fault = query_fault(text)
@@ -248,9 +247,14 @@ class SearchService:
             )
 
         asked = [(self._text, ask("text")), (self._blind, ask("blind"))]
-        return merge(
-            await asyncio.gather(*(index.search(each) for index, each in asked if each.scope))
-        )
+        try:
+            return merge(
+                await asyncio.gather(*(index.search(each) for index, each in asked if each.scope))
+            )
+        except asyncpg.QueryCanceledError:
+            raise Refused(
+                "query-too-broad", "the search took too long: narrow it, or add a rarer word"
+            ) from None
 
     async def _shown(self, user_id: UUID, query: Query, page: Page) -> list[Hit]:
         """Read what a page shows, as far as the user may see it at this moment."""

@@ -92,6 +92,17 @@ async def test_a_repeated_index_writes_nothing(search: SearchWorld) -> None:
     assert await search.entries([message]) == before
 
 
+async def test_long_encrypted_messages_are_indexed_beside_other_work(search: SearchWorld) -> None:
+    """Long texts are cut into terms in a thread of their own."""
+    conversation, (ada, bob) = await search.blind_conversation()
+    long, short = await search.say(
+        conversation, ada, " ".join(f"horse{n}s" for n in range(1_400)), "a horse7"
+    )
+
+    assert set(await search.find(bob, "horse7")) == {long, short}
+    assert len((await search.entries([long]))[long]["blind"]) == 1_400
+
+
 async def test_encrypting_a_conversation_replaces_its_words_by_hashes(search: SearchWorld) -> None:
     conversation, (ada, bob) = await search.world.conversation(2)
     (message,) = await search.say(conversation, ada, "a horse")

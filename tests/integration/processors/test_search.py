@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from processors.database.statements import search as statements
 from processors.errors import Refused
 from tests.integration.processors.searching import SearchWorld, searching
 from tests.integration.processors.world import World
@@ -284,3 +285,16 @@ async def test_bounds_of_a_search_are_told(search: SearchWorld) -> None:
             await search.page(uuid4(), "a", limit=limit)
     with pytest.raises(Refused, match="invalid-query: the query has 501 characters"):
         await search.page(uuid4(), "x" * 501)
+
+
+async def test_a_search_that_takes_too_long_says_so(
+    search: SearchWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation, (ada, bob) = await search.world.conversation(2)
+    await search.say(conversation, ada, "horse")
+    slow = "SELECT pg_sleep(60), $1::text, $2::text[]"
+    monkeypatch.setattr(statements, "CUSTOM_PLAN", "SET LOCAL statement_timeout = '50ms'")
+    monkeypatch.setattr(statements, "QUERIES", slow)
+
+    with pytest.raises(Refused, match="query-too-broad"):
+        await search.page(bob, "horse")
