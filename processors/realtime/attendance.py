@@ -37,6 +37,7 @@ class Attendance:
         self._said: dict[str, set[Here]] = {}
         self._changed: set[str] = set()
         self._bell = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def open(self, socket: Socket) -> None:
         """Take a socket in, or what is in front there."""
@@ -79,6 +80,10 @@ class Attendance:
         Raises:
             RedisError: It could not be said, and is kept.
         """
+        async with self._turn:
+            await self._flush()
+
+    async def _flush(self) -> None:
         changed, self._changed = self._changed, set()
         here = {name: self._wanted[name] for name in changed if name in self._wanted}
         gone = {each for name in changed for each in self._said.get(name, ())}

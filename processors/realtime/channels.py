@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -64,6 +64,21 @@ class Heard(msgspec.Struct, frozen=True, rename="camel"):
     at: int | str | None = None
 
 
+class Telling(NamedTuple):
+    """
+    An event on its way to sockets.
+
+    Attributes:
+        frame: As it is sent.
+        seq: Place of the message that it is about, if any.
+        is_message: It brings that message.
+    """
+
+    frame: bytes
+    seq: int | None = None
+    is_message: bool = False
+
+
 class Subscription:
     """
     One socket that follows one conversation.
@@ -81,8 +96,10 @@ class Subscription:
         self.forget = forget
         self.told_seq = 0
         self.joined_seq = 0
-        self.is_removed = False
-        self._kept: list[tuple[int | None, bytes]] | None = []
+        self.dropped = ""
+        """Why it was ended from here, if it was."""
+
+        self._kept: list[Telling] | None = []
         self._has_forgotten = False
 
     @property
@@ -90,12 +107,12 @@ class Subscription:
         """Whether what comes is kept."""
         return self._kept is not None
 
-    def offer(self, seq: int | None, frame: bytes) -> None:
+    def offer(self, telling: Telling) -> None:
         """Pass an event on, or keep it; a message that was told already is left out."""
         if self._kept is None:
-            self._pass(seq, frame)
+            self._pass(telling)
         elif len(self._kept) < EARLY_MAX:
-            self._kept.append((seq, frame))
+            self._kept.append(telling)
         else:
             self._has_forgotten = True
 
@@ -111,16 +128,20 @@ class Subscription:
             self._has_forgotten = False
             return False
         self._kept = None
-        for seq, frame in kept:
-            self._pass(seq, frame)
+        for telling in kept:
+            self._pass(telling)
         return True
 
-    def _pass(self, seq: int | None, frame: bytes) -> None:
-        if seq is not None:
-            if seq <= max(self.told_seq, self.joined_seq):
+    def _pass(self, telling: Telling) -> None:
+        if telling.seq is not None and telling.seq <= self.joined_seq:
+            # From before the member's time, also where it is edited only now.
+            return
+        if telling.is_message:
+            assert telling.seq is not None
+            if telling.seq <= self.told_seq:
                 return
-            self.told_seq = seq
-        self.socket.put(frame)
+            self.told_seq = telling.seq
+        self.socket.put(telling.frame)
 
 
 class Channel:
@@ -162,6 +183,7 @@ class Channel:
         self._tasks = tasks
         self._counters = counters
         self._early: dict[int, bytes] = {}
+        self._later: list[Telling] = []
         self._target = 0
         self._filling: asyncio.Task[None] | None = None
 
@@ -176,10 +198,12 @@ class Channel:
         if heard.type == CREATED and heard.seq is not None:
             self._hear_message(heard.seq, frame)
             return
-        for subscription in self.subscriptions.values():
-            if heard.type == REMOVED and subscription.socket.user_id == heard.user_id:
-                continue
-            subscription.offer(None, frame)
+        telling = Telling(frame, heard.seq)
+        if self._is_ahead(telling) and len(self._later) < EARLY_MAX:
+            # News of a message that is not told yet.
+            self._later.append(telling)
+            return
+        self._tell(telling, except_user=heard.user_id if heard.type == REMOVED else None)
         if heard.type == REMOVED and heard.user_id is not None:
             self.remove(heard.user_id)
         elif heard.type == DELETED:
@@ -204,10 +228,10 @@ class Channel:
 
     def _drop(self, socket: Socket, code: str) -> None:
         subscription = self.subscriptions.pop(socket)
-        subscription.is_removed = True
+        subscription.dropped = code
         self._counters.removed += 1
         if not subscription.is_joining:
-            # One that is joining finds out by itself, before it has told anything.
+            # One that is joining finds out by itself.
             socket.tell(Unsubscribed(conversation_id=self.conversation_id, code=code))
             subscription.forget()
 
@@ -217,7 +241,7 @@ class Channel:
             return
         self._target = max(self._target, seq)
         if self.last_seq is not None and seq == self.last_seq + 1:
-            self._tell(seq, frame)
+            self._tell_message(seq, frame)
             self._follow_on()
             return
         if len(self._early) < EARLY_MAX:
@@ -225,18 +249,34 @@ class Channel:
         if self.last_seq is not None:
             self._fill(self._reorder_ms)
 
-    def _tell(self, seq: int, frame: bytes) -> None:
+    def _tell_message(self, seq: int, frame: bytes) -> None:
         self.last_seq = seq
+        self._tell(Telling(frame, seq, is_message=True))
+
+    def _tell(self, telling: Telling, *, except_user: UUID | None = None) -> None:
         for subscription in self.subscriptions.values():
-            subscription.offer(seq, frame)
+            if except_user is None or subscription.socket.user_id != except_user:
+                subscription.offer(telling)
+
+    def _is_ahead(self, telling: Telling) -> bool:
+        if telling.seq is None:
+            return False
+        return self.last_seq is None or telling.seq > self.last_seq
 
     def _follow_on(self) -> None:
-        """Pass on what waited for the message before it."""
+        """Pass on what waited for the messages before it."""
         assert self.last_seq is not None
         while (frame := self._early.pop(self.last_seq + 1, None)) is not None:
-            self._tell(self.last_seq + 1, frame)
+            self._tell_message(self.last_seq + 1, frame)
         for seq in [seq for seq in self._early if seq <= self.last_seq]:
             del self._early[seq]
+        if self._later:
+            later, self._later = self._later, []
+            for telling in later:
+                if self._is_ahead(telling):
+                    self._later.append(telling)
+                else:
+                    self._tell(telling)
         if self._target > self.last_seq:
             self._fill(self._reorder_ms)
 
@@ -272,7 +312,7 @@ class Channel:
                 continue  # it came by itself meanwhile
             early = self._early.pop(message.seq, None)
             self._counters.filled += early is None
-            self._tell(message.seq, early or as_event(message))
+            self._tell_message(message.seq, early or as_event(message))
         through = found[-1].seq if len(found) == PAGE else target
         assert self.last_seq is not None
         # Places that are empty, as retention leaves them, are not waited for.
@@ -284,10 +324,11 @@ class Channel:
         self.last_seq = self._target
         self._early.clear()
         self._counters.resyncs += 1
-        frame = _encoder.encode(Resync(conversation_id=self.conversation_id, seq=self.last_seq))
+        told = Resync(conversation_id=self.conversation_id, seq=self.last_seq)
+        self._tell(Telling(_encoder.encode(told)))
         for subscription in self.subscriptions.values():
-            subscription.offer(None, frame)
             subscription.skip_to(self.last_seq)
+        self._follow_on()
 
 
 def as_event(message: Message) -> bytes:

@@ -46,6 +46,7 @@ class Confirmations:
         self._receipts: dict[UUID, dict[UUID, bool]] = {}
         self._count = 0
         self._bell = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     @property
     def waiting(self) -> int:
@@ -93,6 +94,10 @@ class Confirmations:
 
     async def flush(self) -> bool:
         """Enqueue what is gathered; what was not accepted is kept, and False returned."""
+        async with self._turn:
+            return await self._flush()
+
+    async def _flush(self) -> bool:
         todo = list(self._take())
         done = 0
         try:

@@ -169,6 +169,7 @@ class Hub:
         if heard.type == REVOKE:
             at_ms = heard.at if isinstance(heard.at, int) else 0
             self.revoke(Revocation(user_id, heard.session_id or "", at_ms))
+        if heard.type.startswith("control."):
             return
         for socket in self.users.get(user_id, ()):
             socket.put(frame)

@@ -21,7 +21,7 @@ from processors.realtime.socket import Socket
 from processors.services.conversations import ConversationService, Standing
 from processors.services.sync import Page, SyncService
 from processors.settings.gateway import GatewaySettings
-from schemas.realtime import Fault, Message, Messages, Resync, Subscribed
+from schemas.realtime import Fault, Message, Messages, Resync, Subscribed, Unsubscribed
 
 JOIN_S_MAX: Final = 10.0
 PAGE: Final = 100
@@ -162,11 +162,20 @@ class Follower:
         position = floor if after_seq is None else min(after_seq, standing.last_seq)
         subscription.skip_to(position)
         self._socket.tell(_subscribed(channel.conversation_id, position, standing, request_id))
-        while True:
-            await self._bring(channel, subscription, standing)
-            if subscription.is_removed:
-                raise Refused("left", "the user was removed meanwhile")
-            if self._socket.ended.done() or subscription.join():
+        while not self._socket.ended.done():
+            try:
+                await self._bring(channel, subscription, standing)
+            except Refused:
+                subscription.dropped = subscription.dropped or "removed"
+            if subscription.dropped:
+                # Removed since it was told to be in.
+                self.leave(channel.conversation_id)
+                told = Unsubscribed(
+                    conversation_id=channel.conversation_id, code=subscription.dropped
+                )
+                self._socket.tell(told)
+                return
+            if subscription.join():
                 return
 
     async def _bring(

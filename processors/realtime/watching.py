@@ -2,12 +2,15 @@
 Who may not stay.
 
 Removals and revocations are events, which may be lost; so all of it is looked up again every few
-seconds, in statements that do not grow with the number of sockets.
+seconds. Of thousands of users and members a part is looked at each time, in turn; all at once
+after Redis was lost.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
+from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
@@ -25,6 +28,11 @@ log = structlog.get_logger("processors.gateway")
 
 OVERLAP_MS: Final = 10_000
 """How far behind the newest revocation is looked again: they need not be recorded in order."""
+
+PART: Final = 5_000
+"""Users, and members, looked at in one go: those of most gateways, and no more than a moment."""
+
+Item = TypeVar("Item")
 
 Trouble = (*DatabaseTrouble, RedisError, OSError, TimeoutError)
 
@@ -59,6 +67,9 @@ class Watch:
         self._clock = clock
         self._counters = counters
         self._seen_ms = 0
+        self._users: list[UUID] = []
+        self._members: list[tuple[UUID, UUID]] = []
+        self._is_all = False
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -69,15 +80,19 @@ class Watch:
     async def look(self) -> None:
         """Look once; what cannot be looked up is left to the next time."""
         self._look_at_ages()
+        failed = False
         for check in (self._look_at_sessions, self._look_at_users, self._look_at_members):
             try:
                 await check()
             except Trouble as error:
+                failed = True
                 log.debug("gateway_check_failed", check=check.__name__, error=type(error).__name__)
+        self._is_all = self._is_all and failed
 
     def forget(self) -> None:
-        """Look at all revocations the next time, as after Redis was lost."""
+        """Look at everything the next time, as after Redis was lost."""
         self._seen_ms = 0
+        self._is_all = True
 
     def _look_at_ages(self) -> None:
         oldest_s = self._clock.monotonic() - self._settings.socket_ms_max / 1_000
@@ -95,17 +110,30 @@ class Watch:
             self._hub.revoke(revoked)
 
     async def _look_at_users(self) -> None:
-        for user_id in await self._sync.gone_users(list(self._hub.users)):
+        part, self._users = _next_part(self._users, lambda: sorted(self._hub.users), self._is_all)
+        for user_id in await self._sync.gone_users(part):
             for socket in list(self._hub.users.get(user_id, ())):
                 self._counters.revoked += 1
                 socket.end(End(Code.FORBIDDEN, "user-disabled"))
 
     async def _look_at_members(self) -> None:
+        part, self._members = _next_part(self._members, self._pairs, self._is_all)
+        for conversation_id, user_id in await self._sync.gone_members(part):
+            if conversation_id in self._hub.channels:
+                self._hub.channels[conversation_id].remove(user_id)
+
+    def _pairs(self) -> list[tuple[UUID, UUID]]:
         pairs = {
             (channel.conversation_id, socket.user_id)
             for channel in self._hub.channels.values()
             for socket in channel.subscriptions
         }
-        for conversation_id, user_id in await self._sync.gone_members(sorted(pairs)):
-            if conversation_id in self._hub.channels:
-                self._hub.channels[conversation_id].remove(user_id)
+        return sorted(pairs)
+
+
+def _next_part(
+    rest: list[Item], everything: Callable[[], list[Item]], is_all: bool
+) -> tuple[list[Item], list[Item]]:
+    """Return what to look at now, and what is left of this round; a new one follows its end."""
+    todo = everything() if is_all or not rest else rest
+    return (todo, []) if is_all else (todo[:PART], todo[PART:])

@@ -14,7 +14,9 @@ from processors.services.pubsub import Publisher
 from processors.services.sessions import ALL, RevocationService
 
 REVOKE: Final = "control.revoke"
-"""Type of the event that ends sessions; gateways keep it to themselves."""
+"""Type of the event that ends sessions; gateways keep all of ``control.`` to themselves."""
+
+AT_ONCE: Final = 500
 
 
 class WebSocketService:
@@ -61,9 +63,9 @@ class WebSocketService:
             RedisError: Nobody, or not all, may have been told.
         """
         text = msgspec.json.encode(event)
-        await self._publisher.publish(
-            [(outbox.channel("user", str(user_id)), text) for user_id in user_ids]
-        )
+        events = [(outbox.channel("user", str(user_id)), text) for user_id in user_ids]
+        for start in range(0, len(events), AT_ONCE):
+            await self._publisher.publish(events[start : start + AT_ONCE])
 
     async def control(
         self, user_id: UUID, order: Literal["revoke"], *, session_id: str = ALL

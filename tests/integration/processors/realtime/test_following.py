@@ -208,8 +208,7 @@ async def test_a_removal_during_the_joining_is_not_missed(
     await rig.world.conversations.remove_member(conversation_id, bob)
     await until(lambda: gateway.gateway.counters.removed, "the removal is heard")
     held.go.set()
-    answer = await chat.next("error")
-    assert answer["code"] == "left"
+    assert (await chat.next("unsubscribed"))["code"] == "removed"
     assert await rig_is_empty(gateway)
 
 
@@ -326,6 +325,43 @@ async def test_edits_and_deletions_are_passed_on(rig: Rig) -> None:
 
 async def publish(client: redis.asyncio.Redis, conversation_id: UUID, event: str) -> None:
     await Publisher(client).publish([(f"conv:{{{conversation_id}}}", event)])
+
+
+async def test_edits_of_what_came_before_the_joining_stay_hidden(rig: Rig) -> None:
+    conversation_id, (ada, _) = await rig.world.conversation(2)
+    await rig.relay()
+    gateway = await rig.gateway()
+    old = await rig.world.send(conversation_id, ada, content="before")
+    late = await rig.world.user()
+    await rig.world.conversations.add_member(conversation_id, late)
+    new, early = await rig.chat(gateway, late), await rig.chat(gateway, ada)
+    for chat in (new, early):
+        await chat.follow(conversation_id)
+    await rig.world.messages.edit(old.message_id, ada, "still from before")
+    await rig.world.send(conversation_id, ada, content="after")
+    assert (await early.next())["content"] == "still from before"
+    assert (await new.next())["content"] == "after"
+
+
+async def test_news_of_a_message_waits_for_the_message(rig: Rig) -> None:
+    conversation_id, (_, bob) = await rig.world.conversation(2)
+    chat = await rig.chat(await rig.gateway(GATEWAY_REORDER_MS="3600000"), bob)
+    await chat.follow(conversation_id)
+    async with connect(rig.redis_url) as client:
+        for event in (
+            '{"type": "message.edited", "seq": 2}',
+            '{"type": "some.thing"}',
+            '{"type": "message.created", "seq": 2}',
+            '{"type": "message.created", "seq": 1}',
+        ):
+            await publish(client, conversation_id, event)
+    told = [await chat.next() for _ in range(4)]
+    assert [(each["type"], each.get("seq")) for each in told] == [
+        ("some.thing", None),
+        ("message.created", 1),
+        ("message.created", 2),
+        ("message.edited", 2),
+    ]
 
 
 async def test_channels_are_heard_as_long_as_somebody_needs_them(rig: Rig) -> None:
