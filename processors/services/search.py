@@ -8,7 +8,6 @@ the same is checked again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -248,9 +247,7 @@ class SearchService:
 
         asked = [(self._text, ask("text")), (self._blind, ask("blind"))]
         try:
-            return merge(
-                await asyncio.gather(*(index.search(each) for index, each in asked if each.scope))
-            )
+            return merge([await index.search(each) for index, each in asked if each.scope])
         except asyncpg.QueryCanceledError:
             raise Refused(
                 "query-too-broad", "the search took too long: narrow it, or add a rarer word"
