@@ -1,4 +1,4 @@
-"""From an event to what arrives: over SMTP, over an SMS API, and through an engine's limits."""
+"""From an event to what arrives: over all channels, and through an engine's limits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from engine import App, Registry, Retry, Snooze
+from engine import App, Clock, Registry, Retry, Snooze, SystemClock
 from engine.testing import EngineHarness
 from processors.database.middleware import database_errors
 from processors.notification import register
@@ -20,19 +21,27 @@ from processors.services.notification_parts import Notifications
 from processors.services.preferences import Wish
 from processors.services.statuses import texts_of_others
 from processors.settings import from_env
-from schemas.messages import DeliveryResult
+from schemas.messages import BadgeResult, DeliveryResult, UpdateBadge
 from tests.integration.processors.notified import Notified
+from tests.peers.apns import ApnsPeer, Reply, apns_peer
+from tests.peers.fcm import FcmPeer
+from tests.peers.fcm import Refuse as FcmRefuse
 from tests.peers.sms import SmsPeer
 from tests.peers.smtp import CLOSE, SmtpPeer
+from tests.peers.web_push import Refuse as WebRefuse
+from tests.peers.web_push import WebPushPeer, public_keys
 
 pytestmark = pytest.mark.servers
 
 
 @asynccontextmanager
-async def connected(notified: Notified, environ: dict[str, str]) -> AsyncIterator[Senders]:
+async def connected(
+    notified: Notified, environ: dict[str, str], *, clock: Clock | None = None
+) -> AsyncIterator[Senders]:
     """Let notifications use the senders that these settings ask for."""
     others = texts_of_others(notified.world.database)
-    async with open_senders(from_env(environ), clock=notified.clock, others=others) as senders:
+    time = clock or notified.clock
+    async with open_senders(from_env(environ), clock=time, others=others) as senders:
         notified.senders = senders
         notified.build()
         yield senders
@@ -128,6 +137,71 @@ async def test_a_text_that_nobody_can_find_is_sent_once_it_surely_was_not(
 
     assert result == DeliveryResult(state="sent")
     assert len(peer.texts) == 1
+
+
+@asynccontextmanager
+async def all_pushes(
+    notified: Notified, directory: Path
+) -> AsyncIterator[tuple[FcmPeer, ApnsPeer, WebPushPeer]]:
+    """Run a peer of each push provider."""
+    async with FcmPeer() as fcm, apns_peer(directory) as apns, WebPushPeer() as web:
+        environ = fcm.environ() | apns.environ() | web.environ()
+        # The peers judge the age of tokens by the real time.
+        async with connected(notified, environ, clock=SystemClock()):
+            yield fcm, apns, web
+
+
+async def test_a_message_reaches_all_devices_and_reading_clears_their_badges(
+    notified: Notified, tmp_path: Path
+) -> None:
+    async with all_pushes(notified, tmp_path) as (fcm, apns, web):
+        conversation, (ada, bob) = await notified.people(2)
+        android = await notified.device(bob)
+        iphone = await notified.device(bob, provider="apns")
+        await notified.parts.targets.register(
+            bob, "webpush", web.endpoint("bob"), kind="subscription", keys=public_keys("bob")
+        )
+        await notified.tell(await notified.message(conversation, ada))
+        await notified.clock.advance(5)
+        results = [await notified.dispatch(each) for each in await notified.deliveries()]
+        async with notified.world.database.transaction() as connection:
+            await notified.parts.notify.cancel_read(connection, [(bob, conversation, 1)])
+        badges = await notified.parts.badges.update(
+            UpdateBadge(user_id=bob), job_id="badge-1", limit=notified.limits
+        )
+
+    assert results == [DeliveryResult(state="sent")] * 3
+    assert badges == BadgeResult(unread=0, targets=2)
+    assert [message.address for message in fcm.received] == [android, android]
+    first, second = apns.accepted
+    assert (first.token, second.token) == (iphone, iphone)
+    assert first.payload["aps"]["alert"] == {"title": "user 0 in test", "body": "hello"}
+    assert first.payload["conversationId"] == str(conversation)
+    assert (first.payload["aps"]["badge"], second.payload["aps"]["badge"]) == (1, 0)
+    assert "alert" not in second.payload["aps"]
+    (arrived,) = web.received
+    assert (arrived.content["title"], arrived.content["body"]) == ("user 0 in test", "hello")
+
+
+async def test_each_provider_says_in_its_own_words_that_a_device_is_gone(
+    notified: Notified, tmp_path: Path
+) -> None:
+    async with all_pushes(notified, tmp_path) as (fcm, apns, web):
+        _, (ada,) = await notified.people(1)
+        for provider in ("fcm", "apns"):
+            await notified.device(ada, provider=provider)
+        await notified.parts.targets.register(
+            ada, "webpush", web.endpoint("ada"), kind="subscription", keys=public_keys("ada")
+        )
+        fcm.sending.append(FcmRefuse(404, "NOT_FOUND", "UNREGISTERED"))
+        apns.answer = lambda _: Reply(410, "Unregistered")
+        web.answers.append(WebRefuse(410))
+        await notified.event(ada, channels=("push",))
+        results = [await notified.dispatch(each) for each in await notified.deliveries()]
+
+    assert {result.state for result in results} == {"failed"}
+    rows = await notified.world.database.fetch("SELECT * FROM push_targets")
+    assert {row["provider"] for row in rows if row["disabled_at"]} == {"fcm", "apns", "webpush"}
 
 
 @dataclass
