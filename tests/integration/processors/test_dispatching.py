@@ -144,6 +144,19 @@ async def test_reading_cancels_what_waits_and_sets_the_badge_once(notified: Noti
     )
 
 
+async def test_reading_just_before_the_claim_still_counts(notified: Notified) -> None:
+    conversation, bob, delivery = await pushed(notified)
+
+    async def read(name: str, *, retry_after_ms: int = 0) -> None:
+        async with notified.world.database.transaction() as connection:
+            await notified.parts.notify.cancel_read(connection, [(bob, conversation, 1)])
+
+    result = await notified.parts.dispatcher.dispatch(delivery, limit=read)
+
+    assert result == DeliveryResult(state="cancelled", code="already-read")
+    assert notified.fcm.asked == []
+
+
 async def test_what_is_being_sent_is_not_cancelled(notified: Notified) -> None:
     conversation, bob, delivery = await pushed(notified)
 

@@ -224,12 +224,14 @@ async def test_what_must_be_told_goes_where_it_says_whatever_users_want(notified
     await notified.parts.preferences.set(ada, Wish("*", "*", enabled=False))
 
     await notified.event(ada, type="security.login", channels=("sms", "email"))
+    everywhere = await notified.event(ada, key="e3", type="security.login")
     plain = await notified.event(ada, key="e2")
 
     assert plain == NotifyResult()
+    assert everywhere == NotifyResult(notifications=1, deliveries=1)
     assert {job["lane"] for job in await notified.jobs("deliver")} == {"high"}
     channels = await notified.world.values("SELECT channel FROM notification_deliveries")
-    assert sorted(channels) == ["email", "sms"]
+    assert sorted(channels) == ["email", "email", "sms"]
 
 
 async def test_a_large_room_is_told_page_by_page(
