@@ -17,7 +17,7 @@ from processors.services.dispatch import Limiter
 from processors.settings.notification import NotificationSettings
 from schemas.messages import BadgeResult, UpdateBadge
 
-UNREAD_MAX: Final = 10_000
+UNREAD_MAX: Final = 1_000
 BADGE_TTL_S: Final = 3_600
 
 

@@ -264,8 +264,8 @@ class NotificationService:
         return [dict(row) for row in rows]
 
     async def unread(self, user_id: UUID) -> int:
-        """Count a user's unread notifications, up to 10,000."""
-        row = await self._database.fetchrow(statements.UNREAD, user_id, 10_000)
+        """Count a user's unread notifications, up to 1,000."""
+        row = await self._database.fetchrow(statements.UNREAD, user_id, 1_000)
         return int(row["n"]) if row else 0
 
     @property

@@ -50,7 +50,8 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
             email and SMS. Default none.
         badge_delay_ms: How long after reading the badge is set, once for all that is read
             meanwhile. Default 3 s.
-        fcm_rate: Pushes per second through FCM, over all engines; 0 for any number. Default 0.
+        fcm_rate: Pushes per second through FCM, over all engines; 0 for any number. Default
+            8,000, below the 600,000 a minute that a project has.
         apns_rate: The same for APNs. Default 0.
         webpush_rate: The same for web push. Default 0.
         email_rate: Emails per second. Default 0.
@@ -77,7 +78,7 @@ class NotificationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     preview_chars_max: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 160
     conversation_url: str = ""
     badge_delay_ms: Delay = 3_000
-    fcm_rate: Rate = 0
+    fcm_rate: Rate = 8_000
     apns_rate: Rate = 0
     webpush_rate: Rate = 0
     email_rate: Rate = 0

@@ -22,7 +22,7 @@ SELECT d.id, d.user_id, d.channel, d.target_id, d.state, d.error_code, d.attempt
   CASE WHEN d.channel = 'push' THEN (
     SELECT count(*) FROM (
       SELECT FROM notifications x WHERE x.user_id = d.user_id AND x.read_at IS NULL AND x.listed
-      LIMIT 10000) AS unread
+      LIMIT 1000) AS unread
   ) END AS unread,
   (
     SELECT coalesce(jsonb_agg(
