@@ -58,7 +58,7 @@ test: install
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 test-full: install
-	@$(BIN)/python -m pytest -m "" $(SHARED) $(ARGS)
+	@STEPS=all $(BIN)/python -m pytest -m "" $(SHARED) $(ARGS)
 
 check: lint
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation tests/tidy) $(ARGS)

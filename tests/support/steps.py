@@ -1,11 +1,14 @@
 """
-Kill a process before and after each step that it takes outside itself, and run it again.
+Kill a process after each step that it takes outside itself, and run it again.
 
 A step is a statement to PostgreSQL, a command to Redis, an HTTP request, an enqueue, or whatever
-calls :func:`step`. For n = 1, 2, 3 … a fresh process prepares a scene and runs the job in it until
-its n-th step, where SIGKILL ends it; another process then runs the same job to its end, as an
-engine does that takes over, and observes what is there. The last run comes to its end unkilled.
-What is observed must be the same each time.
+calls :func:`step`. One run comes to its end unkilled and counts them. Then, for n = 1, 2, 3 …, a
+fresh process prepares a scene and runs the job in it until its n-th step is done, where SIGKILL
+ends it; another process then runs the same job to its end, as an engine does that takes over, and
+observes what is there. What is observed must be the same each time.
+
+A long run is killed at some of its steps, spread evenly; ``STEPS=all``, as in `make test-full`,
+kills it at every one.
 
 A scenario is a class with a constructor without arguments::
 
@@ -36,7 +39,8 @@ from typing import Any
 import structlog
 
 ROOT = Path(__file__).parents[2]
-STEPS_MAX = 400
+KILLS_MAX = 20
+"""Kills of one scenario, unless all are asked for."""
 
 
 class _Counter:
@@ -53,12 +57,14 @@ class Steps:
     What came of a scenario.
 
     Attributes:
+        total: Steps of the run that was not killed.
+        unkilled: What was observed after it.
         killed: What was observed after each run that was killed, by the number of the step.
-        unkilled: What was observed after the run that was not.
     """
 
-    killed: dict[int, Any]
+    total: int
     unkilled: Any
+    killed: dict[int, Any]
 
     def differing(self) -> dict[int, Any]:
         """Return the observations that differ from the unkilled one."""
@@ -88,7 +94,10 @@ def kill_at_each_step(
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr
-    return Steps({line["step"]: line["seen"] for line in lines[:-1]}, lines[-1]["seen"])
+    unkilled, *killed = lines
+    return Steps(
+        unkilled["step"], unkilled["seen"], {line["step"]: line["seen"] for line in killed}
+    )
 
 
 @contextlib.contextmanager
@@ -113,7 +122,6 @@ def step() -> None:
 def _around(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def stepped(*args: Any, **kwargs: Any) -> Any:
-        step()
         result = await function(*args, **kwargs)
         step()
         return result
@@ -168,47 +176,53 @@ def _forked(work: Callable[[], Any]) -> tuple[int, list[Any]]:
 
 
 def _run(scenario: Any, fatal: int) -> dict[str, Any]:
-    """Kill the scenario at one step, run it again, and tell what is there."""
+    """Run the scenario; with a fatal step, kill it there and run it again. Tell what is there."""
 
     async def first(send: Callable[[Any], None]) -> None:
         scene = await scenario.prepare()
         send(scene)
         _Counter.passed, _Counter.fatal = 0, fatal
         await scenario.run(scene)
+        send(_Counter.passed)
         _Counter.fatal = 0
         send(await scenario.observe(scene))
-
-    ended, values = _forked(lambda: first)
-    if ended == 0:
-        return {"step": 0, "seen": values[1]}
-    if ended != -signal.SIGKILL:
-        raise SystemExit(f"the scenario failed by itself, with {ended}")
 
     async def again(send: Callable[[Any], None]) -> None:
         await scenario.run(values[0])
         send(await scenario.observe(values[0]))
 
+    ended, values = _forked(lambda: first)
+    if ended == 0:
+        return {"step": values[1], "seen": values[2]}
+    if ended != -signal.SIGKILL:
+        raise SystemExit(f"the scenario failed by itself, with {ended}")
     ended, seen = _forked(lambda: again)
     if ended != 0:
         raise SystemExit(f"the run after the kill at step {fatal} failed, with {ended}")
     return {"step": fatal, "seen": seen[0]}
 
 
+def chosen(total: int, *, kills_max: int) -> list[int]:
+    """Choose steps to kill at: all, or some that are spread evenly and hold the first and last."""
+    if total <= kills_max:
+        return list(range(1, total + 1))
+    return sorted({1 + round(n * (total - 1) / (kills_max - 1)) for n in range(kills_max)})
+
+
 def main() -> None:
-    """Run the scenario named on the command line; one JSON line per step."""
+    """Run the scenario named on the command line; one JSON line unkilled, then one per kill."""
     # What the scenario logs must not get between the lines that this prints.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     module, _, name = sys.argv[1].partition(":")
     scenario = getattr(importlib.import_module(module), name)()
-    # What services log must not stand among the results.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     _instrument()
-    for fatal in range(1, STEPS_MAX):
-        result = _run(scenario, fatal)
-        print(json.dumps(result), flush=True)
-        if result["step"] == 0:
-            return
-    raise SystemExit(f"the scenario did not end within {STEPS_MAX} steps")
+    unkilled = _run(scenario, 0)
+    print(json.dumps(unkilled), flush=True)
+    total = unkilled["step"]
+    every = os.environ.get("STEPS") == "all"
+    for fatal in chosen(total, kills_max=total if every else KILLS_MAX):
+        # A run whose steps differ from one to the next may end before it is killed.
+        print(json.dumps(_run(scenario, fatal)), flush=True)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ async def test_a_start_survives_a_kill_at_every_step(servers: dict[str, str]) ->
 
     assert steps.unkilled == [[[0, RECIPIENTS]], ["run"]]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 16
+    assert steps.total >= 8
 
 
 async def test_a_run_survives_a_kill_at_every_step(servers: dict[str, str]) -> None:
@@ -138,7 +138,7 @@ async def test_a_run_survives_a_kill_at_every_step(servers: dict[str, str]) -> N
 
     assert steps.unkilled == [[[3, 3], [4, 1]], [1, 1, 1], 1, ["finished", 3, 0, 1]]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 60
+    assert steps.total >= 30
 
 
 async def test_a_cancellation_survives_a_kill_at_every_step(servers: dict[str, str]) -> None:
@@ -148,4 +148,4 @@ async def test_a_cancellation_survives_a_kill_at_every_step(servers: dict[str, s
 
     assert steps.unkilled == [[[5, RECIPIENTS]], [], 1, ["cancelled", 0, RECIPIENTS, 0]]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 30
+    assert steps.total >= 15

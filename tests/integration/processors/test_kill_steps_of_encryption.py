@@ -244,4 +244,4 @@ async def test_a_job_survives_a_kill_at_every_step(
 
     assert steps.unkilled == left
     assert steps.differing() == {}
-    assert len(steps.killed) >= 8
+    assert steps.total >= 4

@@ -95,4 +95,4 @@ async def test_a_relay_survives_a_kill_at_every_step(postgres_url: str, redis_ur
     in_order = ['{"n": 0}', '{"n": 1}', '{"n": 2}']
     assert steps.unkilled == [[in_order, in_order], [False]]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 20
+    assert steps.total >= 10

@@ -54,7 +54,7 @@ async def test_a_confirmation_survives_a_kill_at_every_step(postgres_url: str) -
 
     assert steps.unkilled == [[[1, 1]], 1]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 8
+    assert steps.total >= 4
 
 
 class SendsOnce:
@@ -130,4 +130,4 @@ async def test_sending_survives_a_kill_at_every_step(postgres_url: str) -> None:
     jobs = ["indexing", "indexing", "notification", "notification"]
     assert steps.unkilled == [rows, 2, jobs, "attached"]
     assert steps.differing() == {}
-    assert len(steps.killed) >= 12
+    assert steps.total >= 6

