@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from processors.errors import ConfigurationError
 from processors.rules.envelope import KEY_BYTES
 from processors.rules.keyring import BadKeyring, parse, written
 from processors.services.keys import LOCAL, KeyProvider, KeyProviders, LocalKeyring
+from processors.services.kms import KMS, open_kms
 from processors.settings.encryption import EncryptionSettings
 
 log = structlog.get_logger("processors.encryption")
@@ -29,10 +30,16 @@ async def open_keys(settings: EncryptionSettings) -> AsyncIterator[KeyProvider]:
     Make the providers that are set; without any, each use says what to set.
 
     Raises:
-        ConfigurationError: A keyring is set and cannot be used.
+        ConfigurationError: A keyring is set and cannot be used, or an extra is not installed.
     """
-    keys = _local_keys(settings)
-    yield KeyProviders(settings.provider, {LOCAL: LocalKeyring(keys)} if keys else {})
+    async with AsyncExitStack() as stack:
+        by_kind: dict[str, KeyProvider] = {}
+        keys = _local_keys(settings)
+        if keys:
+            by_kind[LOCAL] = LocalKeyring(keys)
+        if settings.kms_key:
+            by_kind[KMS] = await stack.enter_async_context(open_kms(settings))
+        yield KeyProviders(settings.provider, by_kind)
 
 
 def _local_keys(settings: EncryptionSettings) -> dict[str, bytes]:

@@ -76,7 +76,8 @@ async def index(world: World, conversation: UUID, message: UUID) -> None:
     """Have a message found by its words."""
     await world.database.execute(
         "INSERT INTO message_search (message_id, conversation_id, sender_id, seq, sent_at, "
-        "version, tsv, body_trgm) VALUES ($1, $2, $1, 1, now(), 1, to_tsvector('m0'), 'm0')",
+        "kind, version, tsv, body_trgm) "
+        "VALUES ($1, $2, $1, 1, now(), 'text', 1, to_tsvector('m0'), 'm0')",
         message,
         conversation,
     )
@@ -344,7 +345,7 @@ async def test_a_damaged_data_key_does_not_stop_the_others(world: World) -> None
     )  # fmt: skip
     kept = await world.value("SELECT wrapped FROM encryption_keys WHERE conversation_id = $1 "
                              "AND purpose = 'data'", broken)  # fmt: skip
-    both = service(world, keys=LocalKeyring({"b": bytes(32), "a": KEK}))
+    both = service(world, keys=LocalKeyring({"b": bytes([1]) * 32, "a": KEK}))
 
     result = await both.rewrap(Rewrap(), job_id="1")
 
@@ -358,7 +359,7 @@ async def test_a_missing_old_key_holds_rewrapping_and_changes_nothing(world: Wor
     await talk(world, 1, encrypted=True)
 
     with pytest.raises(ConfigurationError, match="no key a"):
-        await service(world, keys=LocalKeyring({"b": bytes(32)})).rewrap(Rewrap(), job_id="1")
+        await service(world, keys=LocalKeyring({"b": bytes([1]) * 32})).rewrap(Rewrap(), job_id="1")
 
     assert set(await world.values("SELECT kek_id FROM encryption_keys")) == {"local:a"}
 

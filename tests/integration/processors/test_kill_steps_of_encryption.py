@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,15 +10,35 @@ import pytest
 
 from processors.database.migrations import migrate
 from processors.services.encryption import EncryptionService
-from processors.services.keys import LocalKeyring
+from processors.services.keys import LocalKeyring, WrappedKey
 from schemas.messages import Decrypt, Encrypt, ReEncrypt, Rewrap, Rotate, Shred, TurnOn
 from tests.integration.processors.encrypted import KEK, audited, contents, jobs, service
 from tests.integration.processors.world import World, open_world
-from tests.support.steps import kill_at_each_step
+from tests.support.steps import kill_at_each_step, step
 
 pytestmark = pytest.mark.servers
 
 WHO = {"actor": "ada", "reason": "test"}
+
+
+class Keys(LocalKeyring):
+    """A keyring whose every use is a step, as a call to a key provider is."""
+
+    async def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
+        step()
+        return await super().generate(context)
+
+    async def wrap(self, key: bytes, context: Mapping[str, str]) -> WrappedKey:
+        step()
+        return await super().wrap(key, context)
+
+    async def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        step()
+        return await super().unwrap(wrapped, context)
+
+
+def crypto(world: World, *, keys: Keys | None = None, **settings: Any) -> EncryptionService:
+    return service(world, keys=keys or Keys({"a": KEK}), **settings)
 
 
 class Scenario:
@@ -31,13 +52,13 @@ class Scenario:
             conversation, (ada, _) = await world.conversation(2)
             sent = [await world.send(conversation, ada, content=f"m{n}") for n in range(3)]
             ids = tuple(each.message_id for each in sent)
-            crypto = service(world)
+            prepared = service(world)
             if self.encrypted:
-                await crypto.turn_on(TurnOn(conversation_id=conversation))
-                await crypto.encrypt(Encrypt(message_ids=ids), job_id=f"prepare-{conversation}")
+                await prepared.turn_on(TurnOn(conversation_id=conversation))
+                await prepared.encrypt(Encrypt(message_ids=ids), job_id=f"prepare-{conversation}")
             if self.rotated:
                 rotate = Rotate(conversation_id=conversation)
-                await crypto.rotate(rotate, job_id=f"rotate-{conversation}")
+                await prepared.rotate(rotate, job_id=f"rotate-{conversation}")
             await self.arrange(world, conversation)
             for table in ("outbox", "audit_log"):
                 await world.database.execute(f"DELETE FROM {table}")
@@ -86,7 +107,7 @@ class TurnsOn(Scenario):
     encrypted = False
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
-        await service(world).turn_on(TurnOn(conversation_id=conversation))
+        await crypto(world).turn_on(TurnOn(conversation_id=conversation))
 
 
 class Encrypts(Scenario):
@@ -95,10 +116,10 @@ class Encrypts(Scenario):
     encrypted = False
 
     async def arrange(self, world: World, conversation: UUID) -> None:
-        await service(world).turn_on(TurnOn(conversation_id=conversation))
+        await crypto(world).turn_on(TurnOn(conversation_id=conversation))
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
-        await service(world, chunk_rows=2).encrypt(
+        await crypto(world, chunk_rows=2).encrypt(
             Encrypt(conversation_id=conversation), job_id=f"job-{conversation}"
         )
 
@@ -108,7 +129,7 @@ class Rotates(Scenario):
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
         rotate = Rotate(conversation_id=conversation)
-        await service(world).rotate(rotate, job_id=f"job-{conversation}")
+        await crypto(world).rotate(rotate, job_id=f"job-{conversation}")
 
 
 class ReEncrypts(Scenario):
@@ -117,7 +138,7 @@ class ReEncrypts(Scenario):
     rotated = True
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
-        await service(world, chunk_rows=2).re_encrypt(
+        await crypto(world, chunk_rows=2).re_encrypt(
             ReEncrypt(conversation_id=conversation), job_id=f"job-{conversation}"
         )
 
@@ -125,8 +146,8 @@ class ReEncrypts(Scenario):
 class Rewraps(Scenario):
     """Both keys of the conversation are wrapped anew."""
 
-    def keys(self) -> LocalKeyring:
-        return LocalKeyring({"b": bytes(32), "a": KEK})
+    def keys(self) -> Keys:
+        return Keys({"b": bytes([1]) * 32, "a": KEK})
 
     async def arrange(self, world: World, conversation: UUID) -> None:
         # The table is shared with the runs before, whose keys are of no interest here.
@@ -135,16 +156,16 @@ class Rewraps(Scenario):
         )
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
-        crypto = service(world, keys=self.keys())
-        await crypto.rewrap(Rewrap(), job_id=f"job-{conversation}")
+        await crypto(world, keys=self.keys()).rewrap(Rewrap(), job_id=f"job-{conversation}")
 
     async def read(self, world: World, conversation: UUID) -> Any:
-        crypto: EncryptionService = service(world, keys=self.keys(), decrypt_plain=1)
         ids = await world.values(
             "SELECT id FROM messages WHERE conversation_id = $1 ORDER BY seq", conversation
         )
         read = Decrypt(message_ids=tuple(ids), **WHO)
-        result = await crypto.decrypt(read, job_id=f"read-{conversation}")
+        result = await service(world, keys=self.keys(), decrypt_plain=1).decrypt(
+            read, job_id=f"read-{conversation}"
+        )
         return [each.value for each in result.values]
 
 
@@ -157,14 +178,14 @@ class Shreds(Scenario):
         )
         await world.database.execute(
             "INSERT INTO message_search (message_id, conversation_id, sender_id, seq, sent_at, "
-            "version, blind) SELECT id, $1, $1, seq, now(), 1, '{x}' FROM messages "
+            "kind, version, blind) SELECT id, $1, $1, seq, now(), kind, 1, '{x}' FROM messages "
             "WHERE conversation_id = $1",
             conversation,
         )
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
         shred = Shred(conversation_id=conversation, **WHO)
-        await service(world).shred(shred, job_id=f"job-{conversation}")
+        await crypto(world).shred(shred, job_id=f"job-{conversation}")
 
     async def read(self, world: World, conversation: UUID) -> Any:
         return await world.value(
@@ -177,7 +198,7 @@ class Stores(Scenario):
 
     async def work(self, world: World, conversation: UUID, ids: list[UUID]) -> None:
         read = Decrypt(message_ids=(ids[0],), store=True, **WHO)
-        await service(world, decrypt_store=1).decrypt(read, job_id=f"job-{conversation}")
+        await crypto(world, decrypt_store=1).decrypt(read, job_id=f"job-{conversation}")
 
 
 SEALED = [["sealed", "m0", 1], ["sealed", "m1", 1], ["sealed", "m2", 1]]
