@@ -201,7 +201,9 @@ async def test_a_revoked_user_is_put_out_everywhere(rig: Rig) -> None:
     await one.backing.websockets.control(ada, "revoke")
 
     assert [await chat.end() for chat in chats] == [(4401, "revoked")] * 2
-    assert await (await shows(rig, one, unused)).end() == (4401, "revoked")
+    late = await shows(rig, one, unused)
+    assert await late.end() == (4401, "revoked")
+    assert late.frames == [], "it never was in"
     assert await other.settled() == []
     assert (await rig.chat(one, ada)).hello, "a new ticket opens a new session"
 

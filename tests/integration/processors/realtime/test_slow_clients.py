@@ -40,6 +40,12 @@ async def flood(client: redis.asyncio.Redis, conversation_id: UUID, start: int, 
     await Publisher(client).publish(events)
 
 
+def connected_ports() -> set[int]:
+    """Return the other ends of this process' open connections."""
+    found = psutil.Process().net_connections("tcp")
+    return {each.raddr.port for each in found if each.status == "ESTABLISHED" and each.raddr}
+
+
 async def read_all(chat: Chat, count: int) -> list[int]:
     return [(await chat.next("some.thing"))["n"] for _ in range(count)]
 
@@ -61,6 +67,8 @@ async def test_a_slow_client_is_closed_while_others_go_on(rig: Rig) -> None:
                 assert await read_all(chat, 20) == list(range(part * 20, part * 20 + 20))
             longest = max(longest, held.waiting)
     await until(lambda: ada not in gateway.hub.users, "the slow socket is gone")
+    port = slow.ws.local_address[1]
+    await until(lambda: port not in connected_ports(), "nothing is kept for it any more")
     assert 0 < longest <= 64
     assert held.ended.result()[:2] == (4008, "slow")
     assert gateway.gateway.counters.closed_slow == 1
