@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TypedDict, assert_never
 
 from engine import EngineError, Job, Registry
 from processors.errors import ConfigurationError
@@ -19,6 +19,13 @@ from schemas.messages import (
 )
 
 
+class Sent(TypedDict):
+    """Which job it is: an id may come again for a new one."""
+
+    job_id: str
+    sent_ms: int
+
+
 async def cleanup(job: Job, payload: Cleanup, services: Services) -> CleanupResult:
     """
     Do one action, and return its statistics.
@@ -27,17 +34,18 @@ async def cleanup(job: Job, payload: Cleanup, services: Services) -> CleanupResu
     is done already is passed over.
     """
     retention = services.retention
+    sent = Sent(job_id=job.id, sent_ms=job.enqueued_ms)
     match payload:
         case CleanupOldMessages():
-            return await retention.purge_messages(payload, job_id=job.id)
+            return await retention.purge_messages(payload, **sent)
         case CleanupDeletedConversations():
-            return await retention.purge_conversations(payload, job_id=job.id)
+            return await retention.purge_conversations(payload, **sent)
         case CleanupExpiredAttachments():
-            return await retention.expire_attachments(payload, job_id=job.id)
+            return await retention.expire_attachments(payload, **sent)
         case ReconcileObjects():
-            return await retention.reconcile_objects(payload, job_id=job.id)
+            return await retention.reconcile_objects(payload, **sent)
         case Housekeeping():
-            return await retention.keep_house(payload, job_id=job.id)
+            return await retention.keep_house(payload, **sent)
         case _:
             assert_never(payload)
 

@@ -19,6 +19,7 @@ from engine import Clock
 from processors.database import outbox
 from processors.database.pool import Database
 from processors.database.statements import cleanup as statements
+from processors.rules.retention import instant_of
 from schemas.messages import Cleanup, CleanupResult, PolicyCount
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Run:
         clock: Measures the attempt.
         order: What was asked for.
         job_id: The job's id, the same over all attempts.
+        sent_ms: When it was sent: an id may come again for a new job, such as one a night.
         pace: How much it does.
         committed: Called after a commit that left something in the outbox.
 
@@ -96,6 +98,7 @@ class Run:
         order: Cleanup,
         *,
         job_id: str,
+        sent_ms: int,
         pace: Pace,
         committed: Callable[[], None],
     ) -> None:
@@ -104,6 +107,7 @@ class Run:
         self.pace = pace
         self.record = Record(after=getattr(order, "after", ""))
         self.policies: tuple[PolicyCount, ...] = ()
+        self._record_id = f"{job_id}@{sent_ms}" if sent_ms else job_id
         self._database = database
         self._clock = clock
         self._committed = committed
@@ -127,7 +131,8 @@ class Run:
                 yield connection
             return
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(statements.OPEN, HANDLER, self.job_id)
+            now = instant_of(self._clock.now_ms())
+            row = await connection.fetchrow(statements.OPEN, HANDLER, self._record_id, now)
             assert row is not None
             # What a step counted that was undone is forgotten with it.
             self.record = (
@@ -139,7 +144,7 @@ class Run:
                 raise AlreadyEnded
             before = self.record.changed
             yield connection
-            await connection.execute(statements.WRITE, HANDLER, self.job_id, self.record)
+            await connection.execute(statements.WRITE, HANDLER, self._record_id, self.record)
         self._changed_here += self.record.changed - before
 
     def count(self, **numbers: int) -> None:

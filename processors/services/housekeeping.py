@@ -82,8 +82,14 @@ class HousekeepingService:
 
     async def _enqueue_lost(self) -> None:
         """Put jobs anew whose deliveries or digests are past their time."""
+        if self._run.order.part > 1:
+            return
         late = self._now - timedelta(seconds=self._settings.overdue_s)
         async with self._run.step() as connection:
+            if self._run.record.after:
+                # An attempt that was killed since has put them.
+                return
+            self._run.record.after = "put"
             deliveries = await connection.fetch(statements.LOST_DELIVERIES, late, LOST_MAX)
             digests = await connection.fetch(statements.LOST_DIGESTS, late, LOST_MAX)
             span = int(self._now.timestamp()) // AGAIN_S

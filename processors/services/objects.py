@@ -229,23 +229,21 @@ def translated(key: str) -> Iterator[None]:
 
     try:
         yield
-    except (FileNotFoundError, exceptions.NotFoundError) as error:
-        if any(word in str(error) for word in BUCKET_GONE):
-            # Not an object that is gone already: nothing of the store is there.
-            raise ConfigurationError(
-                f"the object store has no such bucket: {_brief(error)}"
-            ) from error
-        raise ObjectMissing(f"there is no object {key}") from error
-    except exceptions.AlreadyExistsError as error:
-        raise ObjectExists(f"there is an object {key} already") from error
-    except (
-        exceptions.PermissionDeniedError,
-        exceptions.UnauthenticatedError,
-        PermissionError,
-    ) as error:
-        raise ConfigurationError(f"the object store refuses: {_brief(error)}") from error
     except (exceptions.BaseError, OSError) as error:
-        if any(word in str(error) for word in REFUSED):
+        text = str(error)
+        if any(word in text for word in BUCKET_GONE):
+            # Not an object that is gone already: nothing of the store is there.
+            raise ConfigurationError(f"there is no such bucket: {_brief(error)}") from error
+        if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+            raise ObjectMissing(f"there is no object {key}") from error
+        if isinstance(error, exceptions.AlreadyExistsError):
+            raise ObjectExists(f"there is an object {key} already") from error
+        refused = (
+            exceptions.PermissionDeniedError,
+            exceptions.UnauthenticatedError,
+            PermissionError,
+        )
+        if isinstance(error, refused) or any(word in text for word in REFUSED):
             raise ConfigurationError(f"the object store refuses: {_brief(error)}") from error
         raise ServiceUnavailable(SERVICE, _brief(error)) from error
 

@@ -19,7 +19,7 @@ from processors.database.pool import Database
 from processors.database.statements import retention as statements
 from processors.rules.retention import Bounds, Kept, Policy, choose, cutoff
 from processors.services.cleanup_run import Run
-from processors.services.removal import let_go, remove_messages
+from processors.services.removal import let_go, remove_messages, unindex
 
 if TYPE_CHECKING:
     import asyncpg
@@ -41,11 +41,13 @@ class Defaults:
         kept: The default policy.
         bounds: What the law asks for.
         grace: Between the clearing of a message and the removal of its row.
+        index_elsewhere: Messages are found by an index outside the database, too.
     """
 
     kept: Kept
     bounds: Bounds
     grace: timedelta
+    index_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +154,14 @@ class MessagePurge:
                 found = await connection.fetch(
                     statements.CLEAR, *_columns(chunk, rows, free), self._now
                 )
-                if found:
-                    self._run.changed(found[0]["cleared"])
-                    self._run.count(
-                        messages_cleared=found[0]["cleared"],
-                        notifications_removed=found[0]["notifications"],
-                    )
+                cleared = [each for row in found for each in row["cleared"]]
+                if self._defaults.index_elsewhere:
+                    await unindex(connection, cleared)
+                self._run.changed(len(cleared))
+                self._run.count(
+                    messages_cleared=len(cleared),
+                    notifications_removed=found[0]["notifications"] if found else 0,
+                )
             passed = {row["conversation_id"]: row for row in found}
             reached |= {
                 window.conversation_id: (passed[window.conversation_id]["last_seq"], window.cutoff)

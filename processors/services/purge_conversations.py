@@ -13,7 +13,7 @@ from uuid import UUID
 from processors.database.pool import Database
 from processors.database.statements import retention as statements
 from processors.services.cleanup_run import Run
-from processors.services.removal import remove_messages
+from processors.services.removal import remove_messages, unindex
 
 if TYPE_CHECKING:
     import asyncpg
@@ -34,15 +34,23 @@ class ConversationPurge:
         run: Keeps the record.
         deleted_before: Those go that were deleted before this instant.
         now: The time of the run.
+        index_elsewhere: Messages are found by an index outside the database, too.
     """
 
     def __init__(
-        self, database: Database, run: Run, deleted_before: datetime, now: datetime
+        self,
+        database: Database,
+        run: Run,
+        deleted_before: datetime,
+        now: datetime,
+        *,
+        index_elsewhere: bool,
     ) -> None:
         self._database = database
         self._run = run
         self._before = deleted_before
         self._now = now
+        self._index_elsewhere = index_elsewhere
 
     async def run(self, conversation_id: UUID | None) -> bool:
         """Remove what there is, or as much as the job may; tells whether that was all."""
@@ -99,7 +107,10 @@ class ConversationPurge:
         self, connection: Connection, conversation_id: UUID, room: int
     ) -> bool:
         rows = await connection.fetch(statements.ANY_MESSAGES, conversation_id, room)
-        removed = await remove_messages(connection, [row["id"] for row in rows], self._now)
+        ids = [row["id"] for row in rows]
+        if self._index_elsewhere:
+            await unindex(connection, ids)
+        removed = await remove_messages(connection, ids, self._now)
         self._run.changed(removed.messages)
         self._run.count(
             messages_removed=removed.messages,

@@ -12,10 +12,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from processors.database import outbox
+from processors.database.outbox import OutboxJob
 from processors.database.statements import attachments, retention
+from schemas.messages import DeleteIndexed
+from schemas.messages.common import MESSAGES_MAX
 
 if TYPE_CHECKING:
     from processors.database.pool import Connection
+
+INDEXING = "indexing"
 
 
 class Removed(NamedTuple):
@@ -61,6 +67,22 @@ async def let_go(
     """
     rows = await connection.fetch(attachments.DETACH, messages)
     return await release(connection, {row["attachment_id"] for row in rows}, now)
+
+
+async def unindex(connection: Connection, messages: Sequence[UUID]) -> None:
+    """Have messages taken out of an index that is not in the database; jobs do it."""
+    await outbox.enqueue_many(
+        connection,
+        [
+            OutboxJob(
+                type=INDEXING,
+                queue=INDEXING,
+                lane="low",
+                data=DeleteIndexed(message_ids=tuple(messages[start : start + MESSAGES_MAX])),
+            )
+            for start in range(0, len(messages), MESSAGES_MAX)
+        ],
+    )
 
 
 async def release(

@@ -39,7 +39,7 @@ log = structlog.get_logger("processors.cleanup")
 
 class RetentionService:
     """
-    Runs cleanup jobs.
+    Runs cleanup jobs; each has an id, and the time when it was sent, for an id that comes again.
 
     Args:
         database: Where everything is but the objects.
@@ -62,6 +62,7 @@ class RetentionService:
         self._objects = objects
         self._settings = settings = own.retention
         self._object_settings = own.objects
+        self._index_elsewhere = bool(own.search.index)
         self._clock = clock
         self._committed = committed
         self._pace = Pace(
@@ -71,9 +72,11 @@ class RetentionService:
             pause_ms=settings.pause_ms,
         )
 
-    async def purge_messages(self, order: CleanupOldMessages, *, job_id: str) -> CleanupResult:
+    async def purge_messages(
+        self, order: CleanupOldMessages, *, job_id: str, sent_ms: int = 0
+    ) -> CleanupResult:
         """Clear messages that are older than their policy keeps them, and remove cleared rows."""
-        run = self._run(order, job_id)
+        run = self._run(order, job_id, sent_ms)
         now = instant_of(self._clock.now_ms())
         purge = MessagePurge(self._database, run, await self._defaults(order), now)
         if order.dry_run:
@@ -82,24 +85,26 @@ class RetentionService:
         return await self._ended(run, lambda: purge.run(order.conversation_id))
 
     async def purge_conversations(
-        self, order: CleanupDeletedConversations, *, job_id: str
+        self, order: CleanupDeletedConversations, *, job_id: str, sent_ms: int = 0
     ) -> CleanupResult:
         """Remove conversations that were deleted long enough ago."""
-        run = self._run(order, job_id)
+        run = self._run(order, job_id, sent_ms)
         now = instant_of(self._clock.now_ms())
         grace = (
             timedelta(hours=self._settings.conversation_grace_hours)
             if order.older_than_days is None
             else timedelta(days=order.older_than_days)
         )
-        purge = ConversationPurge(self._database, run, now - grace, now)
+        purge = ConversationPurge(
+            self._database, run, now - grace, now, index_elsewhere=self._index_elsewhere
+        )
         if order.dry_run:
             await purge.plan(order.conversation_id)
             return await run.end(complete=True)
         return await self._ended(run, lambda: purge.run(order.conversation_id))
 
     async def expire_attachments(
-        self, order: CleanupExpiredAttachments, *, job_id: str
+        self, order: CleanupExpiredAttachments, *, job_id: str, sent_ms: int = 0
     ) -> CleanupResult:
         """
         Remove uploads that no message claimed, and delete the objects that the ledger names.
@@ -108,7 +113,7 @@ class RetentionService:
             ServiceUnavailable: The object store cannot serve; what was done by then is recorded.
             ConfigurationError: The object store refuses.
         """
-        run = self._run(order, job_id)
+        run = self._run(order, job_id, sent_ms)
         cleanup = self._object_cleanup(run)
         if order.dry_run:
             await cleanup.plan()
@@ -119,12 +124,14 @@ class RetentionService:
 
         return await self._ended(run, all_of_it)
 
-    async def drain_object_deletions(self, *, job_id: str) -> CleanupResult:
+    async def drain_object_deletions(self, *, job_id: str, sent_ms: int = 0) -> CleanupResult:
         """Delete the objects that the ledger names; as :meth:`expire_attachments`, second half."""
-        run = self._run(CleanupExpiredAttachments(), job_id)
+        run = self._run(CleanupExpiredAttachments(), job_id, sent_ms)
         return await self._ended(run, self._object_cleanup(run).drain)
 
-    async def reconcile_objects(self, order: ReconcileObjects, *, job_id: str) -> CleanupResult:
+    async def reconcile_objects(
+        self, order: ReconcileObjects, *, job_id: str, sent_ms: int = 0
+    ) -> CleanupResult:
         """
         Compare the object store with the database, and delete objects that have no row.
 
@@ -132,7 +139,7 @@ class RetentionService:
             ServiceUnavailable: The object store cannot serve; what was done by then is recorded.
             ConfigurationError: The object store refuses.
         """
-        run = self._run(order, job_id)
+        run = self._run(order, job_id, sent_ms)
         hours = order.older_than_hours or self._object_settings.orphan_hours
         cleanup = self._object_cleanup(run)
         return await self._ended(
@@ -140,9 +147,11 @@ class RetentionService:
             lambda: cleanup.reconcile(older_than=timedelta(hours=hours), force=order.force),
         )
 
-    async def keep_house(self, order: Housekeeping, *, job_id: str) -> CleanupResult:
+    async def keep_house(
+        self, order: Housekeeping, *, job_id: str, sent_ms: int = 0
+    ) -> CleanupResult:
         """Prune what the back end keeps for itself, and put jobs anew that got lost."""
-        run = self._run(order, job_id)
+        run = self._run(order, job_id, sent_ms)
         service = HousekeepingService(run, self._settings, instant_of(self._clock.now_ms()))
         if order.dry_run:
             await service.plan()
@@ -167,12 +176,13 @@ class RetentionService:
         )
         return result
 
-    def _run(self, order: Cleanup, job_id: str) -> Run:
+    def _run(self, order: Cleanup, job_id: str, sent_ms: int) -> Run:
         return Run(
             self._database,
             self._clock,
             order,
             job_id=job_id,
+            sent_ms=sent_ms,
             pace=self._pace,
             committed=self._committed,
         )
@@ -191,4 +201,5 @@ class RetentionService:
             kept=kept,
             bounds=Bounds(self._settings.days_min, self._settings.days_max or None),
             grace=timedelta(hours=self._settings.grace_hours),
+            index_elsewhere=self._index_elsewhere,
         )

@@ -76,14 +76,15 @@ _CLEAR: Final = """
     -- The hash of a short text gives the text away.
     body_hash = sha256(uuid_send(m.id)), deleted_at = $5
   FROM v WHERE m.id = v.id
-  RETURNING m.id
+  RETURNING m.id, m.conversation_id
 ), s AS (
   DELETE FROM message_search s USING u WHERE s.message_id = u.id
 ), n AS (
   DELETE FROM notifications n USING u WHERE n.message_id = u.id RETURNING 1
 )
 SELECT e.conversation_id, e.seen, e.last_seq, e.kept_seq IS NOT NULL AS has_kept,
-  (SELECT count(*) FROM u) AS cleared, (SELECT count(*) FROM n) AS notifications
+  ARRAY(SELECT u.id FROM u WHERE u.conversation_id = e.conversation_id) AS cleared,
+  (SELECT count(*) FROM n) AS notifications
 FROM e
 """
 CLEAR: Final = _WINDOWS + _CLEAR

@@ -21,6 +21,7 @@ from processors.services.retention import RetentionService
 from processors.settings import ProcessorSettings
 from processors.settings.objects import ObjectSettings
 from processors.settings.retention import RetentionSettings
+from processors.settings.search import SearchSettings
 from schemas.messages import (
     CleanupDeletedConversations,
     CleanupExpiredAttachments,
@@ -52,6 +53,7 @@ class Keeper:
         store: Where objects are.
         settings: Of retention.
         object_settings: Of the object store.
+        search: Of the search index.
         clock: Stands still until it is moved.
     """
 
@@ -59,6 +61,7 @@ class Keeper:
     store: ObjectStore | None
     settings: RetentionSettings = BRISK
     object_settings: ObjectSettings = field(default_factory=ObjectSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
     clock: ManualClock = field(default_factory=lambda: ManualClock(days_ahead(0)))
 
     @property
@@ -67,7 +70,9 @@ class Keeper:
         return RetentionService(
             self.world.database,
             self.store,
-            ProcessorSettings(retention=self.settings, objects=self.object_settings),
+            ProcessorSettings(
+                retention=self.settings, objects=self.object_settings, search=self.search
+            ),
             clock=self.clock,
             committed=self.world.committed,
         )
@@ -98,6 +103,26 @@ class Keeper:
         for _ in range(messages):
             await self.world.send(conversation, users[0])
         return conversation, users
+
+    async def index(self) -> None:
+        """Write an entry of the search index for each message."""
+        await self.world.database.execute(
+            "INSERT INTO message_search"
+            " (message_id, conversation_id, sender_id, seq, sent_at, version, tsv)"
+            " SELECT id, conversation_id, sender_id, seq, created_at, version, 'a'::tsvector"
+            " FROM messages ON CONFLICT DO NOTHING"
+        )
+
+    async def unindexed(self) -> set[UUID]:
+        """List the messages that jobs are to take out of an index elsewhere."""
+        return {
+            UUID(each)
+            for data in await self.world.values(
+                "SELECT payload->'data' FROM outbox WHERE topic = 'job' AND key = 'indexing'"
+                " AND payload->'data'->>'action' = 'delete'"
+            )
+            for each in data["messageIds"]
+        }
 
     async def age(self, conversation: UUID, *, days: float, up_to_seq: int) -> None:
         """Make the first messages of a conversation older."""

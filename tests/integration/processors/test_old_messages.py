@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from processors.settings.search import SearchSettings
 from tests.integration.processors.keeper import DAY_S, Keeper
 
 pytestmark = pytest.mark.servers
@@ -18,10 +19,7 @@ async def test_old_messages_lose_all_that_they_said_and_young_ones_nothing(keepe
     await keeper.age(conversation, days=31, up_to_seq=3)
     message = await keeper.world.value("SELECT id FROM messages WHERE seq = 2")
     hashed = await keeper.world.value("SELECT body_hash FROM messages WHERE seq = 2")
-    await keeper.world.database.execute(
-        "INSERT INTO message_search (message_id, conversation_id, sender_id, seq, sent_at, version)"
-        " SELECT id, conversation_id, sender_id, seq, created_at, version FROM messages"
-    )
+    await keeper.index()
     await keeper.world.database.execute(
         "INSERT INTO notifications (user_id, type, dedup_key, message_id, payload)"
         " VALUES ($1, 'message', 'a', $2, '{\"body\": \"hello\"}')",
@@ -236,6 +234,17 @@ async def test_a_dry_run_tells_by_policy_and_changes_nothing(keeper: Keeper) -> 
     assert result.counts == {"conversations": 3, "messagesCleared": 3}
     assert result.dry_run
     assert result.complete
+
+
+async def test_an_index_elsewhere_is_told_of_what_was_cleared(keeper: Keeper) -> None:
+    conversation, _ = await keeper.conversation(3)
+    await keeper.age(conversation, days=31, up_to_seq=2)
+    old = await keeper.world.values("SELECT id FROM messages WHERE seq <= 2")
+    keeper.search = SearchSettings(index="some.index:open")
+
+    await keeper.old()
+
+    assert await keeper.unindexed() == set(old)
 
 
 async def test_one_conversation_alone_is_cleaned_when_one_is_named(keeper: Keeper) -> None:

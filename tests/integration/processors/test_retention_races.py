@@ -106,6 +106,17 @@ async def test_a_job_stops_at_its_limit_also_when_it_is_delivered_twice(keeper: 
     assert await keeper.living(conversation) == [3, 4, 5, 6]
 
 
+async def test_an_id_that_comes_again_another_day_is_another_job(keeper: Keeper) -> None:
+    conversation, _ = await keeper.conversation(4)
+    await keeper.age(conversation, days=31, up_to_seq=4)
+    order = CleanupOldMessages(rows_max=1)
+
+    for sent_ms in (1, 1, 2):
+        await keeper.retention.purge_messages(order, job_id="nightly", sent_ms=sent_ms)
+
+    assert await keeper.living(conversation) == [3, 4]
+
+
 async def test_a_job_leaves_the_rest_to_one_that_follows(keeper: Keeper) -> None:
     """Goal: no job runs for long. Method: follow the chain by hand, as the relay would."""
     conversation, _ = await keeper.conversation(7)
