@@ -69,7 +69,7 @@ class SmtpSender:
 
         place = PhaseOf()
         try:
-            async with self._connections.line(place) as smtp:
+            async with self._connections.whole_limit(), self._connections.line(place) as smtp:
                 return await self._dialogue(smtp, mail, written, place)
         except Busy:
             return Answer(Kind.LIMITED, "connections-busy", retry_after_ms=BUSY_MS)

@@ -116,6 +116,10 @@ class Connections:
         """Limit the wait for one reply."""
         return asyncio.timeout(self._settings.timeout_ms / 1000)
 
+    def whole_limit(self) -> AbstractAsyncContextManager[object]:
+        """Limit one mail's dialogue: many replies that are slow must not outlast its job."""
+        return asyncio.timeout(self._settings.dialogue_ms / 1000)
+
     def _put_back(self, line: Line) -> None:
         line.mails += 1
         line.rested_from_s = self._clock.monotonic()

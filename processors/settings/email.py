@@ -30,6 +30,8 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return_path: Address that bounces come to, with {id} where the delivery's id goes, such as
             bounces+{id}@example.com. Empty: bounces come to the sender's address.
         timeout_ms: Longest wait for one reply of the server. Default 30 s.
+        dialogue_ms: Longest time for one mail from connecting to the last reply, at most 50 s: a
+            job has a minute. Default 45 s.
         connections_max: Connections to the server, at most, kept open between mails. Default 4.
         connection_mails_max: Mails over one connection, at most. Default 100.
         idle_ms: How long a connection may rest before it is replaced. Default 20 s.
@@ -48,6 +50,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sender: str = ""
     return_path: str = ""
     timeout_ms: Millis = 30_000
+    dialogue_ms: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 45_000
     connections_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
     connection_mails_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
     idle_ms: Millis = 20_000

@@ -195,6 +195,19 @@ async def test_trouble_in_a_phase_is_an_answer_and_the_next_mail_goes(
     assert len(peer.arrived) == 1
 
 
+async def test_a_dialogue_has_one_limit_for_all_its_replies(peer: SmtpPeer) -> None:
+    """Goal: a server that is slow at each reply cannot outlast the job."""
+    peer.script["rcpt"] = SILENT
+    async with sender_to(peer, timeout_ms="3600000", dialogue_ms="1000") as sender:
+        answer = await sender.send(mail())
+        peer.script.clear()
+        after = await sender.send(mail())
+
+    assert (answer.kind, answer.code) == (Kind.LATER, "silent-rcpt")
+    assert after.kind is Kind.SENT
+    assert peer.connections == 2
+
+
 @pytest.mark.parametrize("trouble", [CLOSE, SILENT])
 async def test_a_mail_whose_reply_was_lost_is_repeated_under_the_same_id(
     peer: SmtpPeer, trouble: str
