@@ -271,7 +271,8 @@ class Dispatcher:
     async def _release(self, case: Case, attempts: int, answer: Answer, pause_ms: int) -> None:
         """Give the claim back: the provider surely has not got it."""
         now = self._now()
-        next_at = now + timedelta(milliseconds=pause_ms) if pause_ms else None
+        # Also where the job alone knows when it tries again: what has no time would seem lost.
+        next_at = now + timedelta(milliseconds=pause_ms)
         code = answer.code[:64] or answer.kind.value
         await self._database.execute(
             statements.RELEASE,

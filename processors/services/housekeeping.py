@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NOTIFICATION = "notification"
 
 LOST_MAX = 500
+PACES_DAYS = 29
+"""Longer than any throttle remembers, as its settings are bounded."""
+
 AGAIN_S = 600
 """A job that was put anew is not put again before that."""
 
@@ -120,6 +123,8 @@ class HousekeepingService:
             Prune("notifications", statements.PRUNE_NOTIFICATIONS, keep.notifications_days),
             Prune("notifications_read", statements.PRUNE_READ_NOTIFICATIONS, read),
             Prune("notifications_expired", statements.PRUNE_EXPIRED_NOTIFICATIONS, read),
+            Prune("paces", statements.PRUNE_PACES, PACES_DAYS),
+            Prune("targets", statements.PRUNE_TARGETS, keep.targets_days),
             Prune("batches", statements.PRUNE_BATCHES, keep.batches_days),
             Prune("audit", statements.PRUNE_AUDIT, keep.audit_days),
         ]

@@ -32,10 +32,11 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         notifications_days: Days that notifications are kept. Default 90.
         notifications_read_days: Days that notifications are kept which were read or expired.
             Default 30.
+        targets_days: Days that devices are kept which cannot be pushed to any more. Default 30.
         batches_days: Days that batches to many recipients are kept once they ended. Default 30.
         audit_days: Days that the audit log is kept; 0 for ever. Default 730.
         overdue_s: A notification or digest that late has lost its job, which is then put anew.
-            Default 5 min.
+            More than the 30 min that a job may wait between two attempts. Default 45 min.
         batch_rows: Messages that one transaction removes at most. Default 500.
         job_rows_max: Rows that one job removes at most; a further job goes on. Default 20,000.
         job_ms_max: Time after which a job leaves the rest to a further one. Default 15 s.
@@ -61,9 +62,10 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     outbox_failed_days: Days = 30
     notifications_days: Days = 90
     notifications_read_days: Days = 30
+    targets_days: Days = 30
     batches_days: Days = 30
     audit_days: DaysOrNone = 730
-    overdue_s: Annotated[int, msgspec.Meta(ge=30, le=86_400)] = 300
+    overdue_s: Annotated[int, msgspec.Meta(ge=1_801, le=86_400)] = 2_700
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
     job_rows_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 20_000
     job_ms_max: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 15_000

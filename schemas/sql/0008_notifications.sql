@@ -17,6 +17,7 @@ CREATE TABLE push_targets (
 );
 
 CREATE INDEX push_targets_user ON push_targets (user_id) WHERE disabled_at IS NULL;
+CREATE INDEX push_targets_disabled ON push_targets (disabled_at) WHERE disabled_at IS NOT NULL;
 
 -- type and channel may be '*'. scope: the user's own, one conversation's, or the tenant's default.
 CREATE TABLE notification_preferences (
@@ -137,3 +138,5 @@ CREATE TABLE notification_paces (
   gap_ms           bigint NOT NULL CHECK (gap_ms >= 0),
   PRIMARY KEY (user_id, channel, conversation_id)
 );
+
+CREATE INDEX notification_paces_age ON notification_paces (told_at);

@@ -55,6 +55,29 @@ WITH v AS MATERIALIZED (
 SELECT count(*) AS removed FROM r
 """
 
+PRUNE_PACES: Final = """
+WITH v AS MATERIALIZED (
+  SELECT user_id, channel, conversation_id FROM notification_paces
+  WHERE told_at < $1 ORDER BY told_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), r AS (
+  DELETE FROM notification_paces p USING v
+  WHERE p.user_id = v.user_id AND p.channel = v.channel
+    AND p.conversation_id = v.conversation_id
+  RETURNING 1
+)
+SELECT count(*) AS removed FROM r
+"""
+
+PRUNE_TARGETS: Final = """
+WITH v AS MATERIALIZED (
+  SELECT id FROM push_targets WHERE disabled_at < $1 ORDER BY disabled_at LIMIT $2
+  FOR UPDATE SKIP LOCKED
+), r AS (
+  DELETE FROM push_targets t USING v WHERE t.id = v.id RETURNING 1
+)
+SELECT count(*) AS removed FROM r
+"""
+
 PRUNE_BATCHES: Final = """
 WITH v AS MATERIALIZED (
   SELECT id FROM message_batches WHERE finished_at < $1 ORDER BY finished_at
@@ -94,6 +117,8 @@ COUNTS: Final = {
     "notifications": "SELECT count(*) FROM notifications WHERE created_at < $1",
     "notifications_read": "SELECT count(*) FROM notifications WHERE read_at < $1",
     "notifications_expired": "SELECT count(*) FROM notifications WHERE expires_at < $1",
+    "paces": "SELECT count(*) FROM notification_paces WHERE told_at < $1",
+    "targets": "SELECT count(*) FROM push_targets WHERE disabled_at < $1",
     "batches": "SELECT count(*) FROM message_batches WHERE finished_at < $1",
     "audit": "SELECT count(*) FROM audit_log WHERE at < $1",
 }

@@ -34,8 +34,8 @@ from schemas.messages import (
 from tests.integration.processors.world import World, open_world
 
 DAY_S = 86_400
-BRISK = RetentionSettings(days=30, pause_ms=0)
-"""Settings of tests: a default policy, and no rests."""
+BRISK = RetentionSettings(days=30, pause_ms=0, overdue_s=300)
+"""Settings of tests: a default policy, no rests, and little patience."""
 
 
 def days_ahead(days: float) -> int:
