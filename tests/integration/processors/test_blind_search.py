@@ -244,7 +244,7 @@ async def test_of_shredded_contents_no_hashes_are_left(search: SearchWorld) -> N
 @pytest.mark.parametrize(
     "error", [ServiceUnavailable("key-provider", "away"), ConfigurationError("x")]
 )
-async def test_without_keys_plain_conversations_are_found_and_jobs_wait(
+async def test_without_keys_plain_conversations_are_found(
     search: SearchWorld, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     blind, (ada, bob) = await search.blind_conversation()
@@ -252,7 +252,7 @@ async def test_without_keys_plain_conversations_are_found_and_jobs_wait(
     await search.world.database.execute(
         "INSERT INTO conversation_members (conversation_id, user_id) VALUES ($1, $2)", plain, bob
     )
-    (sealed,) = await search.say(blind, ada, "a horse")
+    await search.say(blind, ada, "a horse")
     (message,) = await search.say(plain, bob, "a horse")
 
     async def away(*_: Any) -> Any:
@@ -263,5 +263,41 @@ async def test_without_keys_plain_conversations_are_found_and_jobs_wait(
     page = await search.page(bob, "horse")
     assert [hit.message_id for hit in page.hits] == [message]
     assert page.is_incomplete
-    with pytest.raises(type(error)):
-        await search.search.indexer.index_jobs([[sealed], [message]])
+
+
+@pytest.mark.parametrize("method", ["open", "blind"])
+@pytest.mark.parametrize(
+    "error", [ServiceUnavailable("key-provider", "away"), ConfigurationError("no key b")]
+)
+async def test_a_key_that_is_away_puts_off_its_own_jobs_alone(
+    search: SearchWorld, monkeypatch: pytest.MonkeyPatch, error: Exception, method: str
+) -> None:
+    """Goal: one conversation without its key holds up no other, plain or encrypted."""
+    (lost, (ada, _)), (sealed, (bob, _)) = [await search.blind_conversation() for _ in range(2)]
+    plain, (eve, _) = await search.world.conversation(2)
+    jobs = [
+        [(await search.world.send(conversation, user, content="a horse")).message_id]
+        for conversation, user in ((lost, ada), (sealed, bob), (plain, eve))
+    ]
+    # Encrypted where they lie, so that they have to be opened.
+    for (message,) in jobs[:2]:
+        if await search.world.value("SELECT body FROM messages WHERE id = $1", message):
+            await search.seal(message)
+    real = getattr(EncryptionService, method)
+
+    async def away(self: Any, where: Any, *more: Any) -> Any:
+        if lost in (where, getattr(where, "conversation_id", None)):
+            raise error
+        return await real(self, where, *more)
+
+    monkeypatch.setattr(EncryptionService, method, away)
+
+    put_off, *others = await search.search.indexer.index_jobs(jobs)
+
+    assert isinstance(put_off, ServiceUnavailable)
+    assert str(error) in str(put_off)
+    assert others == [IndexResult(indexed=1, written=1)] * 2
+    with pytest.raises(ServiceUnavailable):
+        await search.search.indexer.index(jobs[0])
+    monkeypatch.undo()
+    assert await search.search.indexer.index_jobs(jobs[:1]) == [IndexResult(indexed=1, written=1)]
