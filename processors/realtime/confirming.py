@@ -8,6 +8,7 @@ that may have been accepted can be sent again. Receipts of all users share jobs.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 from uuid import UUID
@@ -24,6 +25,9 @@ log = structlog.get_logger("processors.gateway")
 JOB: Final = "delivery-confirmation"
 GATHERED_MAX: Final = 100_000
 """Positions and receipts that may wait while jobs cannot be enqueued."""
+
+OWN_MAX: Final = 2_000
+"""Those of one user, from which on no more are taken, so that others have room too."""
 
 
 class Confirmations:
@@ -45,6 +49,7 @@ class Confirmations:
         self._marks: dict[tuple[UUID, UUID], tuple[int, int]] = {}
         self._receipts: dict[UUID, dict[UUID, bool]] = {}
         self._count = 0
+        self._own: Counter[UUID] = Counter()
         self._bell = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -62,17 +67,13 @@ class Confirmations:
         *,
         is_read: bool,
     ) -> bool:
-        """Take a confirmation; False where too many wait already."""
-        if self._count >= GATHERED_MAX:
+        """Take a confirmation; False where too many wait already, of all users or of this one."""
+        if self._count >= GATHERED_MAX or self._own[user_id] >= OWN_MAX:
             return False
         if conversation_id is not None and seq is not None:
             self._mark(user_id, conversation_id, seq, seq if is_read else 0)
-        if message_ids:
-            own = self._receipts.setdefault(user_id, {})
-            before = len(own)
-            for message_id in message_ids:
-                own[message_id] = own.get(message_id, False) or is_read
-            self._count += len(own) - before
+        for message_id in message_ids:
+            self._receipt(user_id, message_id, is_read=is_read)
         self._bell.set()
         return True
 
@@ -125,13 +126,23 @@ class Confirmations:
 
     def _mark(self, user_id: UUID, conversation_id: UUID, delivered: int, read: int) -> None:
         key = (user_id, conversation_id)
-        self._count += key not in self._marks
+        self._counted(user_id, is_new=key not in self._marks)
         before = self._marks.get(key, (0, 0))
         self._marks[key] = (max(before[0], delivered), max(before[1], read))
+
+    def _receipt(self, user_id: UUID, message_id: UUID, *, is_read: bool) -> None:
+        own = self._receipts.setdefault(user_id, {})
+        self._counted(user_id, is_new=message_id not in own)
+        own[message_id] = own.get(message_id, False) or is_read
+
+    def _counted(self, user_id: UUID, *, is_new: bool) -> None:
+        self._count += is_new
+        self._own[user_id] += is_new
 
     def _take(self) -> Iterator[DeliveryConfirmation]:
         marks, receipts = self._marks, self._receipts
         self._marks, self._receipts, self._count = {}, {}, 0
+        self._own.clear()
         for (user_id, conversation_id), (delivered, read) in marks.items():
             yield DeliveryConfirmation(
                 user_id=user_id,
@@ -157,10 +168,8 @@ class Confirmations:
                 confirmation.read_up_to_seq or 0,
             )
         for receipt in confirmation.receipts:
-            own = self._receipts.setdefault(receipt.user_id or confirmation.user_id, {})
-            self._count += receipt.message_id not in own
-            is_read = receipt.state == "read"
-            own[receipt.message_id] = own.get(receipt.message_id, False) or is_read
+            user_id = receipt.user_id or confirmation.user_id
+            self._receipt(user_id, receipt.message_id, is_read=receipt.state == "read")
         self._bell.set()
 
 

@@ -101,6 +101,17 @@ class Follower:
         self._hub.release(conversation_id)
         return True
 
+    async def require(self, conversation_id: UUID) -> None:
+        """
+        Insist on a conversation of the user's; one that is followed is not looked up.
+
+        Raises:
+            Refused: It is none.
+            DatabaseError: PostgreSQL does not say.
+        """
+        if conversation_id not in self.followed:
+            await self._conversations.require_member(conversation_id, self._socket.user_id)
+
     def activate(self, conversation_id: UUID | None) -> None:
         """
         Take note of what is in front of the user.

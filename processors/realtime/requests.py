@@ -136,18 +136,18 @@ class Requests:
                 await self._send(message, frame.id)
             case Typing(conversation_id=conversation_id):
                 await self._type(conversation_id)
+            case Ack() | Read():
+                await self._confirm(frame)
             case _:
                 self._note(frame)
 
-    def _note(self, frame: Unsubscribe | Active | Ack | Read | Ping | Auth) -> None:
+    def _note(self, frame: Unsubscribe | Active | Ping | Auth) -> None:
         """Follow a frame for which nothing is waited for."""
         match frame:
             case Unsubscribe(conversation_id=conversation_id):
                 self._unsubscribe(conversation_id, frame.id)
             case Active(conversation_id=conversation_id):
                 self._follower.activate(conversation_id)
-            case Ack() | Read():
-                self._confirm(frame)
             case Ping():
                 self._socket.tell(Pong(id=frame.id, server_ms=self._clock.now_ms()))
             case Auth():
@@ -171,7 +171,10 @@ class Requests:
                 Subscribe(id=request_id, conversation_id=conversation_id, after_seq=after_seq)
             )
 
-    def _confirm(self, frame: Ack | Read) -> None:
+    async def _confirm(self, frame: Ack | Read) -> None:
+        if frame.conversation_id is not None:
+            # Else it would be a job that can only end dead.
+            await self._follower.require(frame.conversation_id)
         taken = self._confirmations.add(
             self._socket.user_id,
             frame.conversation_id,

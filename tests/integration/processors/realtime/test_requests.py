@@ -128,6 +128,29 @@ async def test_confirmations_of_a_while_are_one_job(rig: Rig, client: redis.asyn
     assert gateway.gateway.counters.confirmed == 3
 
 
+async def test_only_members_confirm(rig: Rig, client: redis.asyncio.Redis) -> None:
+    """Goal: nobody makes jobs that can only end dead."""
+    conversation_id, (ada, bob) = await rig.world.conversation(2)
+    other, _ = await rig.world.conversation(1)
+    await rig.world.conversations.remove_member(conversation_id, bob)
+    gateway = await rig.gateway(GATEWAY_CONFIRM_MS="3600000")
+    stranger, member = await rig.chat(gateway, bob), await rig.chat(gateway, ada)
+    for kind in ("ack", "read"):
+        for where, code in (
+            (conversation_id, "left"), (other, "not-a-member"), (uuid4(), "not-a-member"),
+        ):  # fmt: skip
+            await stranger.tell(kind, id="c", conversationId=where, seq=1)
+            answer = await stranger.next()
+            assert (answer["code"], answer["id"]) == (code, "c")
+    await member.follow(conversation_id)
+    await member.tell("ack", conversationId=conversation_id, seq=1)
+    await member.settled()
+    await gateway.stop()
+
+    (payload,) = await enqueued(client, 1)
+    assert payload["userId"] == str(ada)
+
+
 async def test_confirmations_outlive_an_outage_of_redis(
     rig: Rig, redis_server: RedisTestServer
 ) -> None:
