@@ -38,8 +38,12 @@ WITH n AS MATERIALIZED (
   RETURNING r.ordinal, r.user_id, r.child_id, r.conversation_id
 )
 SELECT c.*, CASE WHEN u.id IS NULL THEN 'unknown-user'
-  WHEN u.disabled_at IS NOT NULL THEN 'user-disabled' END AS fault
-FROM c LEFT JOIN users u ON u.id = c.user_id ORDER BY c.ordinal
+  WHEN u.disabled_at IS NOT NULL THEN 'user-disabled'
+  WHEN m.left_at IS NOT NULL THEN 'left' END AS fault
+FROM c LEFT JOIN users u ON u.id = c.user_id
+LEFT JOIN conversation_members m
+  ON m.conversation_id = c.conversation_id AND m.user_id = c.user_id
+ORDER BY c.ordinal
 """
 """Batch, rows at most, who claims, lease in ms. Also what the same one claimed before it died."""
 

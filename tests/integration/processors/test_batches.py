@@ -93,7 +93,7 @@ async def test_failures_are_counted_and_stop_nobody_else(batches: Batches) -> No
 
     await batches.service.run_chunk(batch_id, claimant="run")
     jobs = await batches.jobs()
-    assert len(jobs) == 7
+    assert len(jobs) == 6
     for job in jobs:
         dies = job["id"] == str(child_of(batch_id, unlucky))
         await batches.end(job, ("exhausted", "RuntimeError: no") if dies else "send")
@@ -105,6 +105,20 @@ async def test_failures_are_counted_and_stop_nobody_else(batches: Batches) -> No
         "user-disabled": 1, "unknown-user": 1, "is-sender": 1, "left": 1, "exhausted": 1,
     }  # fmt: skip
     assert await batches.messages(sender) == Counter(users)
+
+
+async def test_recipients_who_have_left_are_not_written_to(batches: Batches) -> None:
+    """Goal: a message that its recipient cannot see does not count as sent."""
+    sender, left, user = await batches.users(3)
+    direct = direct_conversation(sender, left)
+    await batches.world.conversations.ensure(direct, "d", [(sender, "a"), (left, "b")])
+    await batches.world.conversations.remove_member(direct, left)
+    batch_id = await batches.start(sender, [left, user])
+
+    summary = await batches.work(batch_id)
+
+    assert (summary.sent, summary.failed, summary.errors) == (1, 1, {"left": 1})
+    assert await batches.messages(sender) == Counter([user])
 
 
 async def test_four_runs_side_by_side_queue_each_recipient_once(batches: Batches) -> None:
