@@ -37,6 +37,7 @@ from processors.services.governance import GovernanceService
 from processors.services.job_relay import JobRelay
 from processors.services.messages import EnhancedMessageService
 from processors.services.notification_parts import open_notifications
+from processors.services.notifications import NotificationService
 from processors.services.objects import open_objects
 from processors.services.presence import PresenceService
 from processors.services.protocols import Sealer
@@ -192,6 +193,9 @@ def _messages(
         database,
         conversations,
         sealer=sealer,
+        notices=NotificationService(
+            database, own.notification, clock=SystemClock(), draw=_draw, committed=committed
+        ),
         settings=own,
         clock=SystemClock(),
         committed=committed,

@@ -35,6 +35,8 @@ class Meaning(enum.Enum):
 _MEANINGS: Final[dict[str, Meaning]] = {
     "08": Meaning.OUTAGE,  # connection exceptions
     "22": Meaning.PERMANENT,  # data exceptions
+    "23": Meaning.PERMANENT,  # a constraint that the row breaks; its text would quote the row
+    "23505": Meaning.CONTENTION,  # another transaction was first; the next try sees its row
     "23503": Meaning.SUPERSEDED,  # the referenced row was deleted meanwhile
     "25006": Meaning.OUTAGE,  # read-only: a standby just before its promotion
     "25P03": Meaning.CONTENTION,  # idle in transaction too long: the process was stalled
@@ -74,3 +76,9 @@ def is_permanent(error: Exception) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
     # Without a state the client refused the value before the server saw it.
     return sqlstate is None or meaning(sqlstate) is Meaning.PERMANENT
+
+
+def is_contention(error: Exception) -> bool:
+    """Say whether a statement lost against others, or took too long."""
+    sqlstate = getattr(error, "sqlstate", None)
+    return sqlstate is not None and meaning(sqlstate) is Meaning.CONTENTION

@@ -10,7 +10,7 @@ from engine import Retry
 from processors.database.pool import Database
 from processors.database.statements import messages as statements
 from processors.errors import Refused
-from processors.rules.content import content_fault
+from processors.rules.content import content_fault, described
 from processors.services.protocols import Place, Sealer
 from processors.settings import ProcessorSettings
 
@@ -53,13 +53,17 @@ class ChangeService:
                 raise Refused("not-the-sender", f"user {editor_id} may not edit {message_id}")
             if found["is_deleted"]:
                 raise Refused("message-deleted", f"message {message_id} is deleted")
-            columns = await self._columns(found, content)
+            body, ciphertext, key_id, fingerprint = await self._columns(found, content)
             row = await self._database.fetchrow(
                 statements.EDIT,
                 message_id,
                 found["version"],
-                *columns,
+                body,
+                ciphertext,
+                key_id,
                 self._settings.index_messages,
+                found["conversation_id"],
+                fingerprint,
             )
             if row is not None:
                 self._committed()
@@ -73,7 +77,10 @@ class ChangeService:
         if not may or not found["is_member"]:
             raise Refused("not-allowed", f"user {actor_id} may not delete {message_id}")
         row = await self._database.fetchrow(
-            statements.DELETE, message_id, self._settings.index_messages
+            statements.DELETE,
+            message_id,
+            self._settings.index_messages,
+            found["conversation_id"],
         )
         if row is not None:
             self._committed()
@@ -83,12 +90,20 @@ class ChangeService:
         row = await self._database.fetchrow(statements.FOR_CHANGE, message_id, user_id)
         if row is None:
             raise Refused("unknown-message", f"there is no message {message_id}")
+        if row["legal_hold"]:
+            raise Refused("legal-hold", f"message {message_id} is held as it is")
         return row
 
-    async def _columns(self, found: Any, content: str) -> tuple[Any, Any, Any]:
-        """Body, ciphertext and key of the new version."""
+    async def _columns(self, found: Any, content: str) -> tuple[Any, Any, Any, bytes | None]:
+        """Body, ciphertext and key of the new version; its hash, where that has to change."""
         if not found["encrypted"]:
-            return content, None, None
-        place = Place(found["conversation_id"], found["id"], found["version"] + 1)
+            return content, None, None, None
+        conversation_id = found["conversation_id"]
+        place = Place(conversation_id, found["id"], found["version"] + 1)
         envelope = await self._sealer.seal(place, content.encode())
-        return None, envelope.ciphertext, envelope.key_id
+        fingerprint = None
+        if found["body"] is not None:
+            # Written before encryption: its plain hash goes with its plain text.
+            text = described(found["kind"], found["body"], found["attachments"])
+            fingerprint = await self._sealer.fingerprint(conversation_id, text.encode())
+        return None, envelope.ciphertext, envelope.key_id, fingerprint

@@ -16,7 +16,7 @@ from processors.errors import Refused
 from processors.services.changes import ChangeService
 from processors.services.conversations import ConversationService
 from processors.services.protocols import Sealer
-from processors.services.receipts import ReceiptOutcome, ReceiptService
+from processors.services.receipts import Notices, ReceiptOutcome, ReceiptService
 from processors.services.sending import SendingService, SendOutcome
 from processors.settings import ProcessorSettings
 from schemas.messages import ConfirmationResult, DeliveryConfirmation, SendMessage, SendResult
@@ -59,6 +59,7 @@ class EnhancedMessageService:
         database: Where messages are.
         conversations: Who may send to what.
         sealer: Encrypts what goes into encrypted conversations, before it is written.
+        notices: What reading cancels.
         settings: Bounds, and which jobs follow.
         clock: Time, for ids.
         committed: Called after each commit that left something in the outbox.
@@ -70,6 +71,7 @@ class EnhancedMessageService:
         conversations: ConversationService,
         *,
         sealer: Sealer,
+        notices: Notices,
         settings: ProcessorSettings,
         clock: Clock,
         committed: Callable[[], None],
@@ -83,7 +85,9 @@ class EnhancedMessageService:
             clock=clock,
             committed=committed,
         )
-        self._receipts = ReceiptService(database, settings=settings, committed=committed)
+        self._receipts = ReceiptService(
+            database, notices=notices, settings=settings, committed=committed
+        )
         self._changes = ChangeService(
             database, sealer=sealer, settings=settings, committed=committed
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +19,7 @@ from processors.database.pool import Database
 from processors.database.statements import receipts as statements
 from processors.errors import Refused
 from processors.rules.receipts import DELIVERED, READ, Claim, fold, instant, rank
+from processors.rules.sqlstate import is_permanent
 from processors.services.conversations import Standing, Watermarks
 from processors.settings import ProcessorSettings
 from schemas.messages import ConfirmationResult, DeliveryConfirmation, Receipt
@@ -26,12 +27,17 @@ from schemas.messages import ConfirmationResult, DeliveryConfirmation, Receipt
 if TYPE_CHECKING:
     from processors.database.pool import Connection
 
-ROWS_AT_ONCE = 1_000
-"""Delivery rows of one watermark that one statement moves, so that locks are held briefly."""
+ROWS_AT_ONCE = 2_000
+"""Delivery rows that one statement moves, so that it ends in time and holds locks briefly."""
+
+REFUSALS = (asyncpg.PostgresError, asyncpg.exceptions.DataError)
 
 ReceiptOutcome = ConfirmationResult | Exception
 Member = tuple[UUID, UUID]
 """A conversation and a user."""
+
+Receipted = tuple[UUID, UUID]
+"""A message and a user."""
 
 
 class Mark(NamedTuple):
@@ -52,11 +58,24 @@ class Mark(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What one transaction moved: watermarks by member, receipts found and advanced."""
+    """What one transaction moved: watermarks by member, receipts found, advanced, and read."""
 
     watermarks: dict[Member, Watermarks]
-    found: set[tuple[UUID, UUID]]
-    advanced: set[tuple[UUID, UUID]]
+    found: set[Receipted]
+    advanced: set[Receipted]
+    read: set[Receipted]
+
+
+class Notices(Protocol):
+    """What would notify of messages; ``NotificationService`` keeps it."""
+
+    async def cancel_read(
+        self, connection: Connection, reads: Sequence[tuple[UUID, UUID, int]]
+    ) -> None: ...
+
+    async def cancel_read_messages(
+        self, connection: Connection, reads: Sequence[tuple[UUID, UUID]]
+    ) -> None: ...
 
 
 class ReceiptService:
@@ -65,18 +84,52 @@ class ReceiptService:
 
     Args:
         database: Where messages are.
+        notices: What reading cancels.
         settings: In which conversations it is kept who read a message.
         committed: Called after each commit that may have left something in the outbox.
     """
 
     def __init__(
-        self, database: Database, *, settings: ProcessorSettings, committed: Callable[[], None]
+        self,
+        database: Database,
+        *,
+        notices: Notices,
+        settings: ProcessorSettings,
+        committed: Callable[[], None],
     ) -> None:
         self._database = database
+        self._notices = notices
         self._settings = settings
         self._committed = committed
 
     async def apply_many(
+        self, confirmations: Mapping[str, DeliveryConfirmation]
+    ) -> dict[str, ReceiptOutcome]:
+        """
+        Apply confirmations, in parts that a statement can take in its time; one outcome by job id.
+
+        Args:
+            confirmations: What recipients confirm, by job id.
+        """
+        outcomes: dict[str, ReceiptOutcome] = {}
+        for part in parts(confirmations):
+            try:
+                outcomes |= await self._apply(part)
+            except REFUSALS as error:
+                if not is_permanent(error):
+                    raise
+                # One value that the database refuses shall not take the others along.
+                for job_id, confirmation in part.items():
+                    outcomes[job_id] = await self._alone(job_id, confirmation)
+        return outcomes
+
+    async def _alone(self, job_id: str, confirmation: DeliveryConfirmation) -> ReceiptOutcome:
+        try:
+            return (await self._apply({job_id: confirmation}))[job_id]
+        except REFUSALS as error:
+            return error
+
+    async def _apply(
         self, confirmations: Mapping[str, DeliveryConfirmation]
     ) -> dict[str, ReceiptOutcome]:
         """
@@ -145,6 +198,7 @@ class ReceiptService:
         for state in (READ, DELIVERED):
             todo = _furthest(marks, state)
             while todo:
+                each = max(1, ROWS_AT_ONCE // len(todo))
                 rows = await self._database.fetch(
                     statements.ADVANCE_UP_TO,
                     self._settings.reads_rows_max,
@@ -153,9 +207,9 @@ class ReceiptService:
                     [seq for _, seq, _ in todo],
                     [state] * len(todo),
                     [at for _, _, at in todo],
-                    ROWS_AT_ONCE,
+                    each,
                 )
-                todo = [todo[row["place"] - 1] for row in rows if row["found"] == ROWS_AT_ONCE]
+                todo = [todo[row["place"] - 1] for row in rows if row["found"] == each]
 
     async def _effects(
         self,
@@ -167,15 +221,11 @@ class ReceiptService:
             job_id: [_claim(confirmation, receipt) for receipt in confirmation.receipts]
             for job_id, (confirmation, _) in jobs.items()
         }
-        notified: set[UUID] = set()
         reached = Reached(
-            await self._move_watermarks(connection, marks, notified),
-            *await self._acknowledge(
-                connection, (each for own in claims.values() for each in own), notified
-            ),
+            await self._move_watermarks(connection, marks),
+            *await self._acknowledge(connection, (each for own in claims.values() for each in own)),
         )
-        if notified and self._settings.notify_messages:
-            await connection.execute(statements.BADGES, sorted(notified))
+        await self._cancel_notices(connection, reached)
         credited: set[tuple[UUID, UUID]] = set()
         return {
             job_id: _result(claims[job_id], mark, reached, credited)
@@ -183,7 +233,7 @@ class ReceiptService:
         }
 
     async def _move_watermarks(
-        self, connection: Connection, marks: Sequence[Mark], notified: set[UUID]
+        self, connection: Connection, marks: Sequence[Mark]
     ) -> dict[Member, Watermarks]:
         """Move watermarks forward, never back and never past the messages looked at before."""
         folded: dict[Member, tuple[int, int, datetime | None]] = {}
@@ -203,7 +253,6 @@ class ReceiptService:
             [user_id for _, user_id in folded],
             *map(list, zip(*folded.values(), strict=True)),
         )
-        notified.update(row["user_id"] for row in rows if row["was_notified"])
         return {
             (row["conversation_id"], row["user_id"]): Watermarks(
                 row["last_delivered_seq"], row["last_read_seq"]
@@ -212,12 +261,12 @@ class ReceiptService:
         }
 
     async def _acknowledge(
-        self, connection: Connection, claims: Iterable[Claim], notified: set[UUID]
-    ) -> tuple[set[tuple[UUID, UUID]], set[tuple[UUID, UUID]]]:
-        """Advance single messages; returns which were found, and which advanced."""
+        self, connection: Connection, claims: Iterable[Claim]
+    ) -> tuple[set[Receipted], set[Receipted], set[Receipted]]:
+        """Advance single messages; returns which were found, advanced, and read by that."""
         folded = fold(claims)
         if not folded:
-            return set(), set()
+            return set(), set(), set()
         rows = await connection.fetch(
             statements.ACKNOWLEDGE,
             self._settings.reads_rows_max,
@@ -227,11 +276,39 @@ class ReceiptService:
             [claim.delivered_at for claim in folded],
             [claim.read_at for claim in folded],
         )
-        notified.update(row["user_id"] for row in rows if row["was_notified"])
         return (
             {(row["message_id"], row["user_id"]) for row in rows},
             {(row["message_id"], row["user_id"]) for row in rows if row["advanced"]},
+            {(row["message_id"], row["user_id"]) for row in rows if row["was_read"]},
         )
+
+    async def _cancel_notices(self, connection: Connection, reached: Reached) -> None:
+        """Cancel what would still notify of what was read; last, in the order of locks."""
+        marks = [
+            (user_id, conversation_id, marks.read)
+            for (conversation_id, user_id), marks in reached.watermarks.items()
+            if marks.read
+        ]
+        if marks:
+            await self._notices.cancel_read(connection, marks)
+        if reached.read:
+            single = sorted((user_id, message_id) for message_id, user_id in reached.read)
+            await self._notices.cancel_read_messages(connection, single)
+
+
+def parts(
+    confirmations: Mapping[str, DeliveryConfirmation],
+) -> list[dict[str, DeliveryConfirmation]]:
+    """Part confirmations so that no part has too many receipts, unless a single job has."""
+    found: list[dict[str, DeliveryConfirmation]] = []
+    size = 0
+    for job_id, confirmation in confirmations.items():
+        size += len(confirmation.receipts)
+        if not found or size > ROWS_AT_ONCE:
+            found.append({})
+            size = len(confirmation.receipts)
+        found[-1][job_id] = confirmation
+    return found
 
 
 def _mark(

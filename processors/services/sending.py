@@ -7,26 +7,25 @@ sending fast. A message that may not be sent does not keep the others from it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from engine import Clock, Retry
 from processors.database.pool import Database
 from processors.database.statements import attachments
 from processors.database.statements import conversations as people
 from processors.database.statements import messages as statements
-from processors.errors import ConfigurationError, ProcessorError, Refused, ServiceUnavailable
-from processors.rules.content import body_hash, client_id_fault, content_fault, described
-from processors.rules.ids import uuid_v7
-from processors.rules.sqlstate import is_permanent
+from processors.errors import Refused, ServiceUnavailable
+from processors.rules.content import body_hash, client_id_fault, content_fault
+from processors.rules.sqlstate import is_contention, is_permanent
 from processors.services.conversations import ConversationService
-from processors.services.protocols import Envelope, Place, Sealer
+from processors.services.drafts import Draft, Sealing, Stuck, by_conversation, text_of
+from processors.services.protocols import Sealer
 from processors.settings import ProcessorSettings
 from schemas.messages import SendMessage, SendResult
 
@@ -34,39 +33,7 @@ if TYPE_CHECKING:
     from processors.database.pool import Connection
 
 SendOutcome = SendResult | Exception
-log = structlog.get_logger("processors.messages")
-
-KEYS_WAIT_MS = 30_000
-"""How long a message waits whose conversation's keys are not set up."""
-
 REFUSALS = (asyncpg.PostgresError, asyncpg.exceptions.DataError)
-
-
-@dataclass(slots=True)
-class Draft:
-    """
-    A message on its way into the database.
-
-    Attributes:
-        place: Its place in the call, from 0.
-        message: What is to be sent.
-        fingerprints: By which the same message sent again is told from another: as it is written
-            now, and as it was before its conversation was encrypted.
-        id: Made here for encrypted messages, whose ciphertext is bound to it; else None.
-        envelope: The ciphertext, in encrypted conversations.
-    """
-
-    place: int
-    message: SendMessage
-    fingerprints: tuple[bytes, ...]
-    id: UUID | None = None
-    envelope: Envelope | None = None
-
-    @property
-    def key(self) -> tuple[UUID, UUID, str]:
-        """By what a message is sent once."""
-        message = self.message
-        return message.conversation_id, message.sender_id, message.client_message_id
 
 
 @dataclass(slots=True)
@@ -110,10 +77,11 @@ class SendingService:
     ) -> None:
         self._database = database
         self._conversations = conversations
-        self._sealer = sealer
         self._settings = settings
         self._clock = clock
         self._committed = committed
+        self._sealing = Sealing(sealer, clock)
+        self._stuck = Stuck()
         # Encryption is never turned off, so this stays true; it is known again after a restart.
         self._encrypted: set[UUID] = set()
 
@@ -149,33 +117,51 @@ class SendingService:
             raise Refused("user-disabled", f"user {user_id} is disabled")
 
     async def _send(self, wanted: Sequence[tuple[int, SendMessage]]) -> dict[int, SendOutcome]:
-        """Send together; where the database refuses a value for ever, one by one."""
-        outcomes: dict[int, SendOutcome] = {}
-        drafts = []
-        for place, message in wanted:
-            try:
-                drafts.append(await self._draft(place, message))
-            except ConfigurationError as error:
-                # Held as a type, plain messages would wait for a key that they do not need.
-                log.error("message_waits_for_keys", detail=str(error))
-                outcomes[place] = ServiceUnavailable(
-                    "key-provider", str(error), retry_after_ms=KEYS_WAIT_MS
-                )
-            except ProcessorError as error:
-                outcomes[place] = error
+        """Send what is plain, and what has to be sealed; neither waits for the other."""
+        sealed = [each for each in wanted if each[1].conversation_id in self._encrypted]
+        plain = [
+            Draft(place, message, (body_hash(text_of(message)),))
+            for place, message in wanted
+            if message.conversation_id not in self._encrypted
+        ]
+        return await merged([self._send_apart(plain), self._send_sealed(sealed)])
+
+    async def _send_sealed(
+        self, wanted: Sequence[tuple[int, SendMessage]]
+    ) -> dict[int, SendOutcome]:
+        if not wanted:
+            return {}
+        drafts, outcomes = await self._sealing.drafts(wanted)
+        return outcomes | await self._send_apart(drafts)
+
+    async def _send_apart(self, drafts: Sequence[Draft]) -> dict[int, SendOutcome]:
+        """Send together what can be; what is in the way of others is sent by itself."""
+        groups = self._stuck.groups(drafts, self._clock.monotonic())
+        return await merged([self._send_group(group) for group in groups])
+
+    async def _send_group(self, drafts: Sequence[Draft]) -> dict[int, SendOutcome]:
         try:
-            return outcomes | await self._send_drafts(drafts)
+            return await self._send_drafts(drafts)
         except REFUSALS as error:
-            if len(drafts) == 1 or not is_permanent(error):
+            conversations = {draft.message.conversation_id for draft in drafts}
+            if is_permanent(error) and len(drafts) > 1:
+                return await self._each([[draft] for draft in drafts])
+            if is_permanent(error):
+                return {draft.place: error for draft in drafts}
+            if not is_contention(error):
                 raise
-        for draft in drafts:
-            try:
-                outcomes |= await self._send_drafts([draft])
-            except REFUSALS as error:
-                outcomes[draft.place] = error
-        return outcomes
+            if len(conversations) > 1:
+                # One of them is in the way of the others.
+                return await self._each(by_conversation(drafts))
+            self._stuck.note(conversations.pop(), self._clock.monotonic())
+            away = ServiceUnavailable("conversation", "other work keeps it locked")
+            return {draft.place: away for draft in drafts}
+
+    async def _each(self, groups: Sequence[Sequence[Draft]]) -> dict[int, SendOutcome]:
+        return await merged([self._send_group(group) for group in groups])
 
     async def _send_drafts(self, drafts: Sequence[Draft]) -> dict[int, SendOutcome]:
+        """Send in one transaction."""
         firsts = {draft.key: draft for draft in reversed(drafts)}
         sent = await self._insert(sorted(firsts.values(), key=lambda draft: draft.place))
         outcomes: dict[int, SendOutcome] = dict(sent.results)
@@ -205,24 +191,6 @@ class SendingService:
             else:
                 outcomes[draft.place] = await self._why_not(draft.message)
         return outcomes
-
-    async def _draft(self, place: int, message: SendMessage) -> Draft:
-        text = described(message.kind.value, message.content, message.attachments)
-        if message.conversation_id not in self._encrypted:
-            return Draft(place, message, (body_hash(text),))
-        message_id = uuid_v7(self._clock.now_ms(), os.urandom)
-        where = Place(message.conversation_id, message_id)
-        return Draft(
-            place,
-            message,
-            # A plain hash of a short text, if it were stored, would give the text away.
-            (
-                await self._sealer.fingerprint(message.conversation_id, text.encode()),
-                body_hash(text),
-            ),
-            message_id,
-            await self._sealer.seal(where, message.content.encode()),
-        )
 
     async def _insert(self, drafts: Sequence[Draft]) -> Sent:
         sent = Sent()
@@ -273,6 +241,18 @@ class SendingService:
         return Retry(0, reason="the sender's membership changed meanwhile")
 
 
+async def merged(
+    parts: Sequence[Coroutine[Any, Any, dict[int, SendOutcome]]],
+) -> dict[int, SendOutcome]:
+    """Run parts side by side to their ends; raises what the first of them that failed raised."""
+    outcomes: dict[int, SendOutcome] = {}
+    for part in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(part, BaseException):
+            raise part
+        outcomes |= part
+    return outcomes
+
+
 def _fault(message: SendMessage) -> str:
     fault = client_id_fault(message.client_message_id)
     if message.content or not message.attachments:
@@ -281,7 +261,8 @@ def _fault(message: SendMessage) -> str:
 
 
 def _again(draft: Draft, row: asyncpg.Record) -> SendOutcome:
-    if row["body_hash"] not in draft.fingerprints:
+    # What was deleted has lost its hash with its contents.
+    if row["body_hash"] not in draft.fingerprints and not row["is_deleted"]:
         return Refused(
             "client-message-id-reused",
             f"clientMessageId stands for message {row['id']} with another content",

@@ -38,3 +38,14 @@ ClientMessageId = Annotated[
 Seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX, description="Place in the conversation.")]
 UnixMillis = Annotated[int, msgspec.Meta(ge=0, le=UNIX_MS_MAX, description="Unix time in ms.")]
 Instant = Annotated[datetime, msgspec.Meta(tz=True, description="ISO 8601 time with its zone.")]
+
+
+def check_instant(name: str, at: datetime | int | None) -> None:
+    """
+    Insist on a time that every system in the way can hold, whatever its zone.
+
+    Raises:
+        ValueError: It lies outside the years 1970 to 9998.
+    """
+    if isinstance(at, datetime) and not 1970 <= at.year <= 9998:
+        raise ValueError(f"{name} must lie in the years 1970 to 9998")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.messages.common import RECEIPTS_MAX, Instant, Seq, UnixMillis
+from schemas.messages.common import RECEIPTS_MAX, Instant, Seq, UnixMillis, check_instant
 
 
 class Receipt(
@@ -27,6 +27,9 @@ class Receipt(
     state: Literal["delivered", "read"]
     at: Instant | UnixMillis | None = None
     user_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        check_instant("at", self.at)
 
 
 class DeliveryConfirmation(
@@ -56,6 +59,7 @@ class DeliveryConfirmation(
     at: Instant | UnixMillis | None = None
 
     def __post_init__(self) -> None:
+        check_instant("at", self.at)
         marked = self.delivered_up_to_seq is not None or self.read_up_to_seq is not None
         if marked != (self.conversation_id is not None):
             raise ValueError("conversationId goes together with readUpToSeq or deliveredUpToSeq")

@@ -109,7 +109,7 @@ index, whether to notify. Places count from 1. What may not be sent, or was sent
 """
 
 FIND_SENT: Final = """
-SELECT n.place, m.id, m.seq, m.n_recipients, m.body_hash
+SELECT n.place, m.id, m.seq, m.n_recipients, m.body_hash, m.deleted_at IS NOT NULL AS is_deleted
 FROM unnest($1::uuid[], $2::uuid[], $3::text[])
   WITH ORDINALITY AS n (conversation_id, sender_id, client_msg_id, place)
 JOIN messages m USING (conversation_id, sender_id, client_msg_id)
@@ -117,23 +117,33 @@ JOIN messages m USING (conversation_id, sender_id, client_msg_id)
 """Conversations, senders, client ids: the messages that these stand for already."""
 
 FOR_CHANGE: Final = """
-SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.version,
-  m.deleted_at IS NOT NULL AS is_deleted, c.encrypted, s.role,
-  s.user_id IS NOT NULL AND s.left_at IS NULL AS is_member
+SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.version, m.kind, m.body,
+  m.deleted_at IS NOT NULL AS is_deleted, c.encrypted, c.legal_hold, s.role,
+  s.user_id IS NOT NULL AND s.left_at IS NULL AND u.disabled_at IS NULL AS is_member,
+  ARRAY(SELECT attachment_id FROM message_attachments a WHERE a.message_id = m.id
+    ORDER BY position) AS attachments
 FROM messages m
 JOIN conversations c ON c.id = m.conversation_id AND c.deleted_at IS NULL
 LEFT JOIN conversation_members s ON s.conversation_id = m.conversation_id AND s.user_id = $2
+LEFT JOIN users u ON u.id = s.user_id
 WHERE m.id = $1
 """
 """Message, user: what has to be known before a change."""
 
 EDIT: Final = """
-WITH m AS (
-  -- The hash stays: it tells whether the message is sent again, as it was written first.
-  UPDATE messages SET body = $3, ciphertext = $4, key_id = $5,
-    version = version + 1, edited_at = clock_timestamp()
-  WHERE id = $1 AND version = $2 AND deleted_at IS NULL
-  RETURNING id, conversation_id, seq, version, key_id, body, edited_at
+WITH c AS (
+  -- Held, so that encryption cannot be turned on, nor a hold be laid, between look and change.
+  SELECT id FROM conversations
+  WHERE id = $7 AND deleted_at IS NULL AND NOT legal_hold AND encrypted = ($5::uuid IS NOT NULL)
+  FOR SHARE
+), m AS (
+  -- The hash stays what it says: whether the message is sent again, as it was written first.
+  UPDATE messages m SET body = $3, ciphertext = $4, key_id = $5,
+    body_hash = coalesce($8::bytea, m.body_hash),
+    version = m.version + 1, edited_at = clock_timestamp()
+  FROM c
+  WHERE m.id = $1 AND m.conversation_id = c.id AND m.version = $2 AND m.deleted_at IS NULL
+  RETURNING m.id, m.conversation_id, m.seq, m.version, m.key_id, m.body, m.edited_at
 ), o AS (
   INSERT INTO outbox (topic, key, payload)
   SELECT 'conversation', m.conversation_id::text, jsonb_build_object(
@@ -151,14 +161,22 @@ WITH m AS (
 )
 SELECT version FROM m
 """
-"""Message, version, body, ciphertext, key, whether to index. No row: changed meanwhile."""
+"""
+Message, version, body, ciphertext, key, whether to index, conversation, hash (null: as it is). No
+row: the message or its conversation changed meanwhile.
+"""
 
 DELETE: Final = """
-WITH m AS (
-  UPDATE messages SET body = NULL, ciphertext = NULL, key_id = NULL, mentions = '{}',
-    version = version + 1, deleted_at = clock_timestamp()
-  WHERE id = $1 AND deleted_at IS NULL
-  RETURNING id, conversation_id, seq
+WITH c AS (
+  SELECT id FROM conversations WHERE id = $3 AND NOT legal_hold FOR SHARE
+), m AS (
+  -- A hash of a short text would give it away.
+  UPDATE messages m SET body = NULL, ciphertext = NULL, key_id = NULL, mentions = '{}',
+    body_hash = sha256(uuid_send(m.id)),
+    version = m.version + 1, deleted_at = clock_timestamp()
+  FROM c
+  WHERE m.id = $1 AND m.conversation_id = c.id AND m.deleted_at IS NULL
+  RETURNING m.id, m.conversation_id, m.seq
 ), o AS (
   INSERT INTO outbox (topic, key, payload)
   SELECT 'conversation', m.conversation_id::text, jsonb_build_object(
@@ -174,7 +192,7 @@ WITH m AS (
 )
 SELECT id FROM m
 """
-"""Message, whether to index. No row: it was deleted before."""
+"""Message, whether to index, conversation. No row: it was deleted before, or is held."""
 
 STATUS: Final = """
 SELECT m.id, m.conversation_id, m.seq, m.n_recipients, m.n_delivered, m.n_read, m.version,

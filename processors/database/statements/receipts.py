@@ -1,5 +1,5 @@
 """
-Receipts: delivery rows only move forward, counters follow them, and what was read is not notified.
+Receipts: delivery rows only move forward, and counters follow them.
 
 Rows are locked in one order: members, deliveries by message and user, messages by id.
 """
@@ -88,18 +88,9 @@ WITH t AS (SELECT clock_timestamp() AS now), n AS (
     ) ORDER BY a.seq))
   FROM a JOIN p ON p.message_id = a.id WHERE p.old < p.state
   GROUP BY a.sender_id, a.conversation_id, p.user_id
-), v AS (
-  UPDATE notifications s SET read_at = t.now
-  FROM u CROSS JOIN t
-  WHERE s.message_id = u.message_id AND s.user_id = u.user_id AND u.state >= 30
-    AND s.read_at IS NULL
-  RETURNING s.id, s.user_id
-), w AS (
-  UPDATE notification_deliveries s SET state = 'cancelled', updated_at = t.now
-  FROM v CROSS JOIN t WHERE s.notification_id = v.id AND s.state = 'pending'
 )
 SELECT f.user_id, f.message_id, u.message_id IS NOT NULL AS advanced,
-  EXISTS (SELECT FROM v WHERE v.user_id = f.user_id) AS was_notified
+  coalesce(u.state >= 30, false) AS was_read
 FROM f LEFT JOIN u USING (message_id, user_id)
 """
 )
@@ -180,31 +171,10 @@ WITH g AS (
   -- Private reading is told to the reader's own devices alone.
   SELECT 'user', e.user_id::text, e.event || jsonb_build_object('readUpToSeq', e.last_read_seq)
   FROM e WHERE e.private
-), v AS (
-  UPDATE notifications s SET read_at = now()
-  FROM w
-  WHERE s.conversation_id = w.conversation_id AND s.user_id = w.user_id
-    AND s.seq <= w.last_read_seq AND s.read_at IS NULL
-  RETURNING s.id, s.user_id
-), h AS (
-  UPDATE notification_deliveries s SET state = 'cancelled', updated_at = now()
-  FROM v WHERE s.notification_id = v.id AND s.state = 'pending'
 )
-SELECT w.conversation_id, w.user_id, w.last_delivered_seq, w.last_read_seq,
-  EXISTS (SELECT FROM v WHERE v.user_id = w.user_id) AS was_notified
-FROM w
+SELECT conversation_id, user_id, last_delivered_seq, last_read_seq FROM w
 """
 """
 Conversations, users, delivered up to, read up to (0: not named), times; a conversation and user
 stand once. No row: nothing moved.
 """
-
-BADGES: Final = """
-INSERT INTO outbox (topic, key, payload)
-SELECT 'job', 'notification', jsonb_build_object(
-  'id', 'badge-' || u || '-' || (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-  'type', 'notification', 'lane', 'low', 'delay', 2000,
-  'data', jsonb_build_object('action', 'badge', 'userId', u))
-FROM unnest($1::uuid[]) AS u
-"""
-"""Users whose number of unread notifications changed."""

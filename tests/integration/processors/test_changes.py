@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from processors.errors import Refused
+from processors.services.changes import ChangeService
 from schemas.messages import DeliveryConfirmation
 from tests.integration.processors.world import World
 
@@ -116,3 +117,62 @@ async def test_status_says_how_far_a_message_came(world: World) -> None:
 async def confirm(world: World, user: UUID, **fields: Any) -> Any:
     confirmation = DeliveryConfirmation(user_id=user, **fields)
     return await world.messages.apply_receipts(confirmation, job_id=str(uuid4()))
+
+
+async def test_a_hold_keeps_messages_as_they_are(world: World) -> None:
+    conversation, (ada, _) = await world.conversation(2)
+    sent = await world.send(conversation, ada, content="evidence")
+    await world.database.execute("UPDATE conversations SET legal_hold = true")
+
+    assert await refused(world.messages.edit(sent.message_id, ada, "x")) == "legal-hold"
+    assert await refused(world.messages.soft_delete(sent.message_id, ada)) == "legal-hold"
+    assert await world.value("SELECT body FROM messages") == "evidence"
+
+
+async def test_who_is_disabled_changes_nothing(world: World) -> None:
+    conversation, (ada, _) = await world.conversation(2)
+    sent = await world.send(conversation, ada)
+    await world.database.execute("UPDATE users SET disabled_at = now() WHERE id = $1", ada)
+
+    assert await refused(world.messages.edit(sent.message_id, ada, "x")) == "not-the-sender"
+    assert await refused(world.messages.soft_delete(sent.message_id, ada)) == "not-allowed"
+
+
+async def test_an_edit_that_meets_encryption_is_sealed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: encryption that is turned on between the look and the change leaves no plain text."""
+    conversation, (ada, _) = await world.conversation(2)
+    sent = await world.send(conversation, ada, client_id="c", content="1234")
+    plain_hash = await world.value("SELECT body_hash FROM messages")
+    columns = ChangeService._columns
+    calls: list[None] = []
+
+    async def meanwhile(service: ChangeService, found: Any, content: str) -> Any:
+        made = await columns(service, found, content)
+        if not calls:
+            calls.append(None)
+            await world.database.execute(
+                "UPDATE conversations SET encrypted = true, search_mode = 'none'"
+            )
+        return made
+
+    monkeypatch.setattr(ChangeService, "_columns", meanwhile)
+    await world.messages.edit(sent.message_id, ada, "SECRET")
+
+    row = await world.database.fetchrow("SELECT body, key_id, body_hash FROM messages")
+    assert row is not None
+    assert (row["body"], row["key_id"] is not None) == (None, True)
+    assert row["body_hash"] != plain_hash
+    assert "SECRET" not in str(await events(world, "message.edited"))
+
+
+async def test_deleting_takes_the_hash_and_still_knows_the_message(world: World) -> None:
+    conversation, (ada, _) = await world.conversation(2)
+    sent = await world.send(conversation, ada, client_id="c", content="1234")
+    before = await world.value("SELECT body_hash FROM messages")
+
+    await world.messages.soft_delete(sent.message_id, ada)
+
+    assert await world.value("SELECT body_hash FROM messages") != before
+    assert (await world.send(conversation, ada, client_id="c", content="1234")).duplicate

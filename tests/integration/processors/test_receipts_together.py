@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from processors.errors import Refused
+from processors.services.receipts import REFUSALS, parts
 from schemas.messages import ConfirmationResult, DeliveryConfirmation, Receipt
 from tests.integration.processors.world import World
 
@@ -151,7 +153,7 @@ async def test_reading_cancels_what_would_notify(world: World, by_mark: bool) ->
     jobs = await world.values(
         "SELECT payload->'data' FROM outbox WHERE topic = 'job' ORDER BY id OFFSET $1", before
     )
-    assert jobs == [{"action": "badge", "userId": str(bob)}]
+    assert jobs == []  # nobody's icon shows a number: bob has no device
 
 
 async def test_the_same_jobs_at_once_have_one_effect(world: World) -> None:
@@ -168,3 +170,52 @@ async def test_the_same_jobs_at_once_have_one_effect(world: World) -> None:
     assert all(result == results[0] for result in results)
     assert sum(each.advanced for each in results[0].values()) == 50
     assert await world.value("SELECT sum(n_read) FROM messages") == 50
+
+
+async def test_reading_updates_the_badges_of_devices_once(world: World) -> None:
+    conversation, (ada, bob) = await world.conversation(2)
+    await world.database.execute(
+        "INSERT INTO push_targets (user_id, provider, token) VALUES ($1, 'fcm', 't')", bob
+    )
+    sent = [(await world.send(conversation, ada)).message_id for _ in range(3)]
+    for seq, message in enumerate(sent, start=1):
+        await notified(world, bob, message, conversation, seq)
+
+    for message in sent:
+        await apply(world, **{str(message): reads(bob, message)})
+
+    actions = await world.values(
+        "SELECT DISTINCT payload->>'id' FROM outbox WHERE payload->'data'->>'action' = 'badge'"
+    )
+    assert len(actions) == 1
+
+
+async def test_a_value_that_the_database_refuses_harms_its_job_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: should a check of ours ever let something through, one job fails, not fifty."""
+    conversation, (ada, bob) = await world.conversation(2)
+    sent = (await world.send(conversation, ada)).message_id
+    bad = reads(bob, sent)
+    monkeypatch.setattr(
+        "processors.services.receipts.instant",
+        lambda at: datetime.min.replace(tzinfo=timezone(timedelta(hours=14))) if at == 1 else None,
+    )
+    broken = (Receipt(message_id=sent, state="read", at=1),)
+    bad = DeliveryConfirmation(user_id=bob, receipts=broken)
+
+    outcomes = await apply(world, bad=bad, good=reads(bob, sent))
+
+    assert isinstance(outcomes["bad"], REFUSALS)
+    assert outcomes["good"].advanced == 1
+
+
+def test_many_receipts_are_parted() -> None:
+    one = DeliveryConfirmation(
+        user_id=uuid4(),
+        receipts=tuple(Receipt(message_id=uuid4(), state="read") for _ in range(500)),
+    )
+
+    sizes = [len(part) for part in parts({f"j{n}": one for n in range(10)})]
+
+    assert sizes == [4, 4, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -152,3 +152,33 @@ async def test_calls_at_once_after_turning_on_leave_no_gap(world: World) -> None
 
     assert await world.values("SELECT seq FROM messages ORDER BY seq") == list(range(1, 14))
     assert await world.value("SELECT count(*) FROM messages WHERE body IS NOT NULL") == 1
+
+
+class SilentKeys:
+    """A key provider that never answers."""
+
+    async def seal(self, place: Place, plaintext: bytes) -> Envelope:
+        return await asyncio.get_running_loop().create_future()
+
+    async def fingerprint(self, conversation_id: UUID, data: bytes) -> bytes:
+        return await asyncio.get_running_loop().create_future()
+
+
+async def test_a_silent_key_provider_keeps_nobody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.services.drafts.SEAL_S_MAX", 0.2)
+    plain, (ada, _) = await world.conversation(2)
+    sealed, (bob, _) = await encrypted(world)
+    service = world.messages_with(cast(EncryptionService, SilentKeys()))
+
+    def message(place: UUID, sender: UUID, client_id: str) -> SendMessage:
+        return SendMessage(
+            conversation_id=place, sender_id=sender, content=SECRET, client_message_id=client_id
+        )
+
+    outcomes = await service.send_many(
+        [*(message(sealed, bob, f"{n}") for n in range(5)), message(plain, ada, "c")]
+    )
+
+    assert [type(each) for each in outcomes] == [ServiceUnavailable] * 5 + [SendResult]

@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from processors.errors import Refused
+from processors.database.pool import open_database
+from processors.errors import Refused, ServiceUnavailable
 from processors.services.sending import REFUSALS
+from processors.settings import from_env
 from schemas.messages import SendMessage, SendResult
 from tests.integration.processors.world import World
 
@@ -217,3 +219,24 @@ async def test_trouble_of_the_server_is_everyone_s(world: World) -> None:
 
     with pytest.raises(asyncpg.UndefinedTableError):
         await world.messages.send_many([message(one, ada), message(one, ada)])
+
+
+async def test_a_locked_conversation_stands_in_nobody_s_way(
+    world: World, postgres_url: str
+) -> None:
+    """Goal: what other work keeps locked waits without spending an attempt; the rest goes on."""
+    stuck, (ada, _) = await world.conversation(2)
+    free, (bob, _) = await world.conversation(2)
+    hasty = from_env({"PROCESSORS_LOCK_WAIT_MS_MAX": "200"})
+    database = await open_database(postgres_url, hasty)
+    service = World(database, hasty).messages
+    async with world.database.transaction() as other:
+        await other.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", stuck)
+        first = await service.send_many([message(stuck, ada), message(free, bob)])
+        again = await service.send_many([message(free, bob), message(stuck, ada)])
+    after = await service.send_many([message(stuck, ada)])
+    await database.close()
+
+    assert [type(each) for each in first] == [ServiceUnavailable, SendResult]
+    assert [type(each) for each in again] == [SendResult, ServiceUnavailable]
+    assert [type(each) for each in after] == [SendResult]

@@ -15,6 +15,7 @@ from processors.services.conversations import ConversationService
 from processors.services.encryption import EncryptionService
 from processors.services.keys import LocalKeyring
 from processors.services.messages import EnhancedMessageService
+from processors.services.notifications import NotificationService
 from processors.settings import ProcessorSettings, from_env
 from schemas.messages import SendMessage
 
@@ -57,6 +58,13 @@ class World:
             self.database,
             self.conversations,
             sealer=encryption,
+            notices=NotificationService(
+                self.database,
+                self.settings.notification,
+                clock=self.clock,
+                draw=lambda: 0.0,
+                committed=self.committed,
+            ),
             settings=self.settings,
             clock=self.clock,
             committed=self.committed,

@@ -71,7 +71,7 @@ async def test_signal(error: Exception, signal: type[Exception]) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [asyncpg.UniqueViolationError("twice"), asyncpg.InterfaceError("misuse"), KeyError("bug"),
+    [asyncpg.RaiseError("twice"), asyncpg.InterfaceError("misuse"), KeyError("bug"),
      TimeoutError(), ConnectionResetError(), Retry(5), Snooze(5)],
 )  # fmt: skip
 async def test_what_no_rule_names_passes_as_it_is(error: Exception) -> None:
