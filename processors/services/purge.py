@@ -15,21 +15,25 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import asyncpg
+import structlog
+
 from processors.database.pool import Database
 from processors.database.statements import retention as statements
 from processors.rules.retention import Bounds, Kept, Policy, choose, cutoff
 from processors.services.cleanup_run import Run
-from processors.services.removal import let_go, remove_messages, unindex
+from processors.services.removal import let_go, light, remove_messages, unindex
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from processors.database.pool import Connection
+
+log = structlog.get_logger("processors.cleanup")
 
 PAGE = 200
 SWEEP_ROWS = 2_000
 FIRST = UUID(int=0)
 LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
+TOO_LONG = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class MessagePurge:
         self._defaults = defaults
         self._now = now
         self._gone_before = now - defaults.grace
+        self._width: int | None = None  # conversations of one step, where there was trouble
 
     async def run(self, conversation_id: UUID | None) -> bool:
         """Go on from the record to the end, or as far as the job may; tells which."""
@@ -148,20 +153,15 @@ class MessagePurge:
         left = list(due)
         reached: dict[UUID, tuple[int, datetime]] = {}
         while left and (room := self._run.room()):
-            chunk, rows = packed(left, room)
-            async with self._run.step() as connection:
-                free = await self._free(connection, [window.conversation_id for window in chunk])
-                found = await connection.fetch(
-                    statements.CLEAR, *_columns(chunk, rows, free), self._now
-                )
-                cleared = [each for row in found for each in row["cleared"]]
-                if self._defaults.index_elsewhere:
-                    await unindex(connection, cleared)
-                self._run.changed(len(cleared))
-                self._run.count(
-                    messages_cleared=len(cleared),
-                    notifications_removed=found[0]["notifications"] if found else 0,
-                )
+            chunk, rows = packed(left[: self._width], self._narrowed(room))
+            try:
+                found = await self._clear_windows(chunk, rows)
+            except TOO_LONG as error:
+                if await self._passed_over([each.conversation_id for each in chunk], error):
+                    left = left[1:]
+                continue
+            if found is None:
+                break
             passed = {row["conversation_id"]: row for row in found}
             reached |= {
                 window.conversation_id: (passed[window.conversation_id]["last_seq"], window.cutoff)
@@ -172,6 +172,66 @@ class MessagePurge:
             await self._run.rest()
         await self._advance(reached)
         return not left
+
+    async def _clear_windows(
+        self, chunk: Sequence[Window], rows: Sequence[int]
+    ) -> list[asyncpg.Record] | None:
+        """Clear some windows, or return None where time is over before their notifications are."""
+        ids = {window.conversation_id for window in chunk}
+        told = await self._database.fetch(statements.OLD_TOLD, *_columns(chunk, rows, ids))
+        if not await self._untell(told):
+            return None
+        async with self._run.step() as connection:
+            free = await self._free(connection, ids)
+            found = await connection.fetch(
+                statements.CLEAR, *_columns(chunk, rows, free), self._now
+            )
+            cleared = [each for row in found for each in row["cleared"]]
+            if self._defaults.index_elsewhere:
+                await unindex(connection, cleared)
+            self._run.changed(len(cleared))
+            self._run.count(messages_cleared=len(cleared))
+        return found
+
+    async def _untell(self, told: Sequence[asyncpg.Record]) -> bool:
+        """Remove the notifications of messages; tells whether there was time for all."""
+        if not told:
+            return True
+        rows_max = removed = self._run.pace.batch_rows
+        while removed == rows_max:
+            if not self._run.room():
+                return False
+            async with self._run.step() as connection:
+                free = await self._free(connection, {row["conversation_id"] for row in told})
+                ids = [row["id"] for row in told if row["conversation_id"] in free]
+                row = await connection.fetchrow(statements.UNTELL, ids, rows_max)
+                assert row is not None
+                removed = row["removed"]
+                self._run.count(notifications_removed=removed)
+            await self._run.rest()
+        return True
+
+    def _narrowed(self, room: int) -> int:
+        return room if self._width is None or not room else max(1, room // 10)
+
+    async def _passed_over(self, ids: Sequence[UUID], error: asyncpg.PostgresError) -> bool:
+        """
+        Note that work on conversations took too long, or waited too long for others.
+
+        From now on, each is worked on by itself and in smaller steps. One that fails even so is
+        left to the next run, also by the jobs that go on with this one.
+
+        Returns:
+            Whether it is.
+        """
+        if self._width is None:
+            self._width = 1
+            return False
+        log.warning("retention_passed_over", conversation_id=str(ids[0]), code=error.sqlstate)
+        async with self._run.step():
+            self._run.record.after = f"pages:{ids[0]}"
+            self._run.count(conversations_passed_over=1)
+        return True
 
     async def _advance(self, reached: dict[UUID, tuple[int, datetime]]) -> None:
         """Move the marks of conversations behind what is cleared, without a gap."""
@@ -195,27 +255,46 @@ class MessagePurge:
     async def _remove(self, due: Sequence[UUID]) -> bool:
         """Remove rows below the marks whose grace is over."""
         left = list(due)
-        while left and (room := self._run.room()):
-            chunk = left[: max(1, min(len(left), room // 10))]
+        while left and (room := self._narrowed(self._run.room())):
+            chunk = left[: self._width or max(1, min(len(left), room // 10))]
             each = max(1, room // len(chunk))
-            async with self._run.step() as connection:
-                free = await self._free(connection, chunk)
-                found = await connection.fetch(
-                    statements.CLEARED, sorted(free), [each] * len(free), self._gone_before
-                )
-                removed = await remove_messages(connection, [row["id"] for row in found], self._now)
-                self._run.changed(removed.messages)
-                self._run.count(
-                    messages_removed=removed.messages,
-                    attachments_removed=removed.attachments,
-                    objects_queued=removed.objects,
-                )
+            found = await self._database.fetch(
+                statements.CLEARED, chunk, [each] * len(chunk), self._gone_before
+            )
+            rows = light(found)
+            try:
+                removed = await self._remove_rows(chunk, rows)
+            except TOO_LONG as error:
+                if await self._passed_over(chunk, error):
+                    left = left[1:]
+                continue
+            if removed is None:
+                break
             seen = [row["conversation_id"] for row in found]
+            cut = {row["conversation_id"] for row in found[len(rows) :]}
             # Where all were in others' hands, the next run sees to the rest.
-            more = {i for i in chunk if removed.messages and seen.count(i) == each}
+            more = {i for i in chunk if removed and (i in cut or seen.count(i) == each)}
             left = [*sorted(more), *left[len(chunk) :]]
             await self._run.rest()
         return not left
+
+    async def _remove_rows(
+        self, conversations: Sequence[UUID], rows: Sequence[asyncpg.Record]
+    ) -> int | None:
+        """Remove messages, or return None where time is over before their notifications are."""
+        if not await self._untell([row for row in rows if row["is_told"]]):
+            return None
+        async with self._run.step() as connection:
+            free = await self._free(connection, conversations)
+            ids = [row["id"] for row in rows if row["conversation_id"] in free]
+            removed = await remove_messages(connection, ids, self._now)
+            self._run.changed(removed.messages)
+            self._run.count(
+                messages_removed=removed.messages,
+                attachments_removed=removed.attachments,
+                objects_queued=removed.objects,
+            )
+        return removed.messages
 
     async def _sweep(self, where: str) -> bool:
         """Take the attachments from messages that were deleted, by whomever, some time ago."""

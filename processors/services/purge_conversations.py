@@ -1,5 +1,5 @@
 """
-Removal of deleted conversations: messages, notifications, members and keys, the row last.
+Removal of deleted conversations: notifications, messages, members and keys, the row last.
 
 What is left is the checkpoint: a run that is killed anywhere is begun anew with the rest.
 """
@@ -13,7 +13,7 @@ from uuid import UUID
 from processors.database.pool import Database
 from processors.database.statements import retention as statements
 from processors.services.cleanup_run import Run
-from processors.services.removal import remove_messages, unindex
+from processors.services.removal import light, remove_messages, unindex
 
 if TYPE_CHECKING:
     import asyncpg
@@ -82,7 +82,7 @@ class ConversationPurge:
 
     async def _remove(self, conversation_id: UUID) -> bool:
         """Remove one conversation, or as much of it as the job may; tells whether to go on."""
-        for empty in (self._empty_messages, self._empty_people):
+        for empty in (self._empty_notifications, self._empty_messages, self._empty_members):
             more = True
             while more:
                 room = self._run.room()
@@ -103,10 +103,18 @@ class ConversationPurge:
         found = await connection.fetchrow(statements.STILL_DELETED, conversation_id, self._before)
         return found is not None
 
+    async def _empty_notifications(
+        self, connection: Connection, conversation_id: UUID, room: int
+    ) -> bool:
+        told = await connection.fetchrow(statements.REMOVE_NOTIFICATIONS, conversation_id, room)
+        assert told is not None
+        self._run.count(notifications_removed=told["removed"])
+        return bool(told["removed"])
+
     async def _empty_messages(
         self, connection: Connection, conversation_id: UUID, room: int
     ) -> bool:
-        rows = await connection.fetch(statements.ANY_MESSAGES, conversation_id, room)
+        rows = light(await connection.fetch(statements.ANY_MESSAGES, conversation_id, room))
         ids = [row["id"] for row in rows]
         if self._index_elsewhere:
             await unindex(connection, ids)
@@ -120,15 +128,15 @@ class ConversationPurge:
         # Where all are in others' hands, the next run sees to them.
         return removed.messages > 0
 
-    async def _empty_people(self, connection: Connection, conversation_id: UUID, room: int) -> bool:
+    async def _empty_members(
+        self, connection: Connection, conversation_id: UUID, room: int
+    ) -> bool:
         if await connection.fetch(statements.ANY_MESSAGES, conversation_id, 1):
             return False
-        told = await connection.fetchrow(statements.REMOVE_NOTIFICATIONS, conversation_id, room)
         members = await connection.fetchrow(statements.REMOVE_MEMBERS, conversation_id, room)
-        assert told is not None
         assert members is not None
-        self._run.count(notifications_removed=told["removed"], members_removed=members["removed"])
-        return bool(told["removed"] or members["removed"])
+        self._run.count(members_removed=members["removed"])
+        return bool(members["removed"])
 
     async def _finish(self, connection: Connection, conversation_id: UUID) -> None:
         if await connection.fetch(statements.ANY_MESSAGES, conversation_id, 1):

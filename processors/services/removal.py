@@ -19,9 +19,13 @@ from schemas.messages import DeleteIndexed
 from schemas.messages.common import MESSAGES_MAX
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from processors.database.pool import Connection
 
 INDEXING = "indexing"
+DELIVERIES_MAX = 20_000
+"""Delivery rows that go with the messages of one transaction, but for a single message's."""
 
 
 class Removed(NamedTuple):
@@ -39,9 +43,19 @@ class Removed(NamedTuple):
     objects: int
 
 
+def light(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """Take as many messages as have few enough delivery rows together, at least one."""
+    deliveries = 0
+    for at, row in enumerate(rows):
+        deliveries += row["n_recipients"] or 0
+        if at and deliveries > DELIVERIES_MAX:
+            return rows[:at]
+    return rows
+
+
 async def remove_messages(connection: Connection, ids: Sequence[UUID], now: datetime) -> Removed:
     """
-    Remove messages, except those that somebody else has in hand.
+    Remove messages, except those that somebody else has in hand or that have notifications.
 
     Rows are locked before any is deleted, deliveries before messages as everywhere, and nobody is
     waited for.

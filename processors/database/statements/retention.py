@@ -69,6 +69,7 @@ _CLEAR: Final = """
 , v AS (
   SELECT m.id FROM messages m
   WHERE m.id IN (SELECT g.id FROM g WHERE g.deleted_at IS NULL) AND m.deleted_at IS NULL
+    AND NOT EXISTS (SELECT FROM notifications n WHERE n.message_id = m.id)
   ORDER BY m.id FOR NO KEY UPDATE SKIP LOCKED
 ), u AS (
   UPDATE messages m
@@ -79,12 +80,9 @@ _CLEAR: Final = """
   RETURNING m.id, m.conversation_id
 ), s AS (
   DELETE FROM message_search s USING u WHERE s.message_id = u.id
-), n AS (
-  DELETE FROM notifications n USING u WHERE n.message_id = u.id RETURNING 1
 )
 SELECT e.conversation_id, e.seen, e.last_seq, e.kept_seq IS NOT NULL AS has_kept,
-  ARRAY(SELECT u.id FROM u WHERE u.conversation_id = e.conversation_id) AS cleared,
-  (SELECT count(*) FROM n) AS notifications
+  ARRAY(SELECT u.id FROM u WHERE u.conversation_id = e.conversation_id) AS cleared
 FROM e
 """
 CLEAR: Final = _WINDOWS + _CLEAR
@@ -92,7 +90,31 @@ CLEAR: Final = _WINDOWS + _CLEAR
 Conversations, after these numbers, older than that, so many each; the time. Contents go, rows stay.
 
 Ends before the first message of a window that is young enough to be kept: numbers and times grow
-together, since both are given out under the conversation's lock.
+together, since both are given out under the conversation's lock. Messages that still have
+notifications stay: those go first, see :data:`UNTELL`.
+"""
+
+_OLD_TOLD: Final = """
+SELECT g.id, g.conversation_id FROM g
+WHERE EXISTS (SELECT FROM notifications n WHERE n.message_id = g.id)
+"""
+OLD_TOLD: Final = _WINDOWS + _OLD_TOLD
+"""As :data:`CLEAR`, without the time: the messages that have notifications."""
+
+UNTELL: Final = """
+WITH v AS MATERIALIZED (
+  SELECT id FROM notifications WHERE message_id = ANY ($1::uuid[]) LIMIT $2
+  FOR UPDATE SKIP LOCKED
+), r AS (
+  DELETE FROM notifications n USING v WHERE n.id = v.id RETURNING 1
+)
+SELECT count(*) AS removed FROM r
+"""
+"""
+Messages, so many: their notifications, but those that others have in hand.
+
+In transactions of their own, before any message is locked: receipts come to notifications by way
+of messages, and there may be as many to one message as its conversation has members.
 """
 
 _COUNT_OLD: Final = """
@@ -144,11 +166,12 @@ SELECT count(*) AS moved FROM u
 """Conversations, their new marks."""
 
 CLEARED: Final = """
-SELECT m.id, m.conversation_id
+SELECT m.id, m.conversation_id, m.n_recipients,
+  EXISTS (SELECT FROM notifications n WHERE n.message_id = m.id) AS is_told
 FROM unnest($1::uuid[], $2::integer[]) AS d (conversation_id, rows_max)
 JOIN conversations c ON c.id = d.conversation_id
 CROSS JOIN LATERAL (
-  SELECT x.id, x.conversation_id FROM messages x
+  SELECT x.id, x.conversation_id, x.n_recipients FROM messages x
   WHERE x.conversation_id = c.id AND x.seq <= c.purged_through_seq AND x.deleted_at < $3
   ORDER BY x.seq LIMIT d.rows_max
 ) m
@@ -156,7 +179,7 @@ CROSS JOIN LATERAL (
 """Conversations, so many each, cleared before: messages whose rows may go, none of them locked."""
 
 ANY_MESSAGES: Final = """
-SELECT id FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
+SELECT id, n_recipients FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
 """
 
 LOCK: Final = """
@@ -171,9 +194,13 @@ WITH d AS MATERIALIZED (
 )
 SELECT m.id FROM messages m
 WHERE m.id = ANY ($1::uuid[]) AND m.id NOT IN (SELECT b.message_id FROM b)
+  AND NOT EXISTS (SELECT FROM notifications n WHERE n.message_id = m.id)
 ORDER BY m.id FOR UPDATE SKIP LOCKED
 """
-"""Of these messages, those that nobody else has in hand, nor any of their delivery rows."""
+"""
+Of these messages, those that nobody else has in hand, nor any of their delivery rows, and that have
+no notifications, see :data:`UNTELL`.
+"""
 
 REMOVE: Final = """
 WITH v AS (DELETE FROM messages WHERE id = ANY ($1::uuid[]) RETURNING 1)
@@ -221,7 +248,7 @@ COUNT_MESSAGES: Final = "SELECT count(*) FROM messages WHERE conversation_id = A
 
 REMOVE_NOTIFICATIONS: Final = """
 WITH v AS MATERIALIZED (
-  SELECT id FROM notifications WHERE conversation_id = $1 ORDER BY id LIMIT $2
+  SELECT id FROM notifications WHERE conversation_id = $1 LIMIT $2
   FOR UPDATE SKIP LOCKED
 ), r AS (
   DELETE FROM notifications n USING v WHERE n.id = v.id RETURNING 1
