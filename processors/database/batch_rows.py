@@ -146,6 +146,11 @@ async def load(database: Database, batch_id: UUID) -> Batch:
     )
 
 
+async def take_up(database: Database, batch_id: UUID) -> None:
+    """Note that somebody works on a batch."""
+    await database.execute(statements.TAKE_UP, batch_id)
+
+
 async def reserve(database: Database, batch_id: UUID, now: datetime, span_us: int) -> bool:
     """Take the time that some messages stand for at the batch's rate; False if it is not due."""
     return await database.fetchrow(statements.RESERVE, batch_id, now, span_us) is not None

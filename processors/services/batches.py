@@ -163,6 +163,7 @@ class BatchService:
             Refused: There is no such batch.
             ServiceUnavailable: The queue's server cannot be reached.
         """
+        await batch_rows.take_up(self._database, batch_id)
         until_s = self._clock.monotonic() + RUN_S_MAX
         while True:
             step = await self.run_chunk(batch_id, claimant=claimant)

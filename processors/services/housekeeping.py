@@ -1,9 +1,10 @@
 """
 Housekeeping: pruning of what the back end keeps for itself, and jobs that got lost on the way.
 
-A job is lost where Redis lost it, or where its engine's queue was emptied by hand; what it was to
-do still stands in the database, past its time. It is put anew under an id made of what it does and
-a span of time, so that several runs put it once, and handlers look at the state before they act.
+A job is lost where Redis lost it, where its engine's queue was emptied by hand, or where it spent
+its attempts, which are few for a batch of many hours; what it was to do still stands in the
+database, past its time. It is put anew under an id made of what it does and of a time, so that
+several runs put it once, and handlers look at the state before they act.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from processors.database.outbox import OutboxJob
 from processors.database.statements import housekeeping as statements
 from processors.services.cleanup_run import Run
 from processors.settings.retention import RetentionSettings
-from schemas.messages import DeliverNotification, FlushDigest
+from schemas.messages import DeliverNotification, FlushDigest, RunBatch
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from processors.database.pool import Connection
 
 NOTIFICATION = "notification"
 
 LOST_MAX = 500
 PACES_DAYS = 29
 """Longer than any throttle remembers, as its settings are bounded."""
+
+BATCH = "batch-message"
+BATCH_DAYS = 3
+"""A batch is taken up again for so long; what still fails then is for people to look at."""
 
 AGAIN_S = 600
 """A job that was put anew is not put again before that."""
@@ -78,28 +85,37 @@ class HousekeepingService:
                 )
                 assert row is not None
                 self._run.count(**{f"{prune.name}_removed": row["count"]})
-            late = self._now - timedelta(seconds=self._settings.overdue_s)
-            deliveries = await connection.fetch(statements.LOST_DELIVERIES, late, LOST_MAX)
-            digests = await connection.fetch(statements.LOST_DIGESTS, late, LOST_MAX)
-            self._run.count(deliveries_put_anew=len(deliveries), digests_put_anew=len(digests))
+            await self._lost(connection)
 
     async def _enqueue_lost(self) -> None:
-        """Put jobs anew whose deliveries or digests are past their time."""
+        """Put jobs anew whose deliveries, digests or batches are past their time."""
         if self._run.order.part > 1:
             return
-        late = self._now - timedelta(seconds=self._settings.overdue_s)
         async with self._run.step() as connection:
             if self._run.record.after:
                 # An attempt that was killed since has put them.
                 return
             self._run.record.after = "put"
-            deliveries = await connection.fetch(statements.LOST_DELIVERIES, late, LOST_MAX)
-            digests = await connection.fetch(statements.LOST_DIGESTS, late, LOST_MAX)
-            span = int(self._now.timestamp()) // AGAIN_S
-            jobs = [_delivery(row, span) for row in deliveries]
-            jobs += [_digest(row, span) for row in digests]
-            await outbox.enqueue_many(connection, jobs)
-            self._run.count(deliveries_put_anew=len(deliveries), digests_put_anew=len(digests))
+            await outbox.enqueue_many(connection, await self._lost(connection))
+
+    async def _lost(self, connection: Connection) -> list[OutboxJob]:
+        """Find what is past its time, and count it."""
+        late = self._now - timedelta(seconds=self._settings.overdue_s)
+        begun = self._now - timedelta(days=BATCH_DAYS)
+        deliveries = await connection.fetch(statements.LOST_DELIVERIES, late, LOST_MAX)
+        digests = await connection.fetch(statements.LOST_DIGESTS, late, LOST_MAX)
+        batches = await connection.fetch(statements.LOST_BATCHES, late, LOST_MAX, begun)
+        self._run.count(
+            deliveries_put_anew=len(deliveries),
+            digests_put_anew=len(digests),
+            batches_put_anew=len(batches),
+        )
+        span = int(self._now.timestamp()) // AGAIN_S
+        return [
+            *(_delivery(row, span) for row in deliveries),
+            *(_digest(row, span) for row in digests),
+            *map(_batch, batches),
+        ]
 
     async def _prune(self, prune: Prune) -> bool:
         before = self._now - timedelta(days=prune.days)
@@ -137,6 +153,16 @@ def _delivery(row: asyncpg.Record, span: int) -> OutboxJob:
         queue=NOTIFICATION,
         data=DeliverNotification(delivery_id=row["id"]),
         id=f"anew:{row['id']}:{span}",
+    )
+
+
+def _batch(row: asyncpg.Record) -> OutboxJob:
+    """Name it by when the batch was last worked on: until then, it is the same job."""
+    return OutboxJob(
+        type=BATCH,
+        queue=BATCH,
+        data=RunBatch(batch_id=row["id"]),
+        id=f"anew:{row['id']}:{int(row['worked_at'].timestamp())}",
     )
 
 

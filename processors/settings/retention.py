@@ -35,8 +35,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         targets_days: Days that devices are kept which cannot be pushed to any more. Default 30.
         batches_days: Days that batches to many recipients are kept once they ended. Default 30.
         audit_days: Days that the audit log is kept; 0 for ever. Default 730.
-        overdue_s: A notification or digest that late has lost its job, which is then put anew.
-            More than the 30 min that a job may wait between two attempts. Default 45 min.
+        overdue_s: A notification, digest or batch that late has lost its job, which is then put
+            anew. More than the 30 min that a job may wait between two attempts. Default 45 min.
         batch_rows: Messages that one transaction removes at most. Default 500.
         job_rows_max: Rows that one job removes at most; a further job goes on. Default 20,000.
         job_ms_max: Time after which a job leaves the rest to a further one. Default 15 s.

@@ -8,6 +8,7 @@ CREATE TABLE message_batches (
   total         integer NOT NULL CHECK (total >= 0),
   created_at    timestamptz NOT NULL DEFAULT now(),
   rate_at       timestamptz, -- nothing more is queued before this time
+  worked_at     timestamptz NOT NULL DEFAULT now(), -- when a run last took it up
   changed_at    timestamptz NOT NULL DEFAULT now(), -- when the counts last changed
   counts        jsonb, -- as they were told last; of a finished batch, the summary
   cancelled_at  timestamptz,

@@ -18,6 +18,10 @@ SELECT id, created_by, spec, spec_hash, total, rate_at, cancelled_at, finished_a
 FROM message_batches WHERE id = $1
 """
 
+TAKE_UP: Final = (
+    "UPDATE message_batches SET worked_at = now() WHERE id = $1 AND finished_at IS NULL"
+)
+
 RESERVE: Final = """
 UPDATE message_batches
 SET rate_at = $2::timestamptz + $3::bigint * interval '1 microsecond'

@@ -111,6 +111,13 @@ SELECT user_id, channel, conversation_id, due_at FROM notification_digests
 WHERE due_at < $1 ORDER BY due_at LIMIT $2
 """
 
+LOST_BATCHES: Final = """
+SELECT id, worked_at FROM message_batches
+WHERE finished_at IS NULL AND worked_at < $1 AND created_at > $3
+ORDER BY worked_at LIMIT $2
+"""
+"""Unfinished batches that nobody has worked on, so many, of those begun since."""
+
 COUNTS: Final = {
     "inbox": "SELECT count(*) FROM job_inbox WHERE done_at < $1",
     "outbox": "SELECT count(*) FROM outbox WHERE failed_at < $1",

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
-from schemas.messages import DeliverNotification, FlushDigest, Housekeeping, Notification
+from engine import Client, Snooze
+from processors.services.redis_link import connect
+from schemas.messages import (
+    BatchMessage,
+    DeliverNotification,
+    FlushDigest,
+    Housekeeping,
+    Notification,
+    RunBatch,
+)
+from tests.integration.processors.batches import Batches
 from tests.integration.processors.keeper import DAY_S, Keeper
 
 pytestmark = pytest.mark.servers
@@ -254,3 +265,44 @@ async def test_a_job_that_is_killed_after_putting_jobs_anew_puts_them_once(keepe
         await keeper.retention.keep_house(Housekeeping(), job_id="tick")
 
     assert len(await jobs(keeper)) == 1
+
+
+async def test_a_batch_that_nobody_works_on_any_more_is_taken_up_again(
+    keeper: Keeper, redis_url: str
+) -> None:
+    """Goal: a run that spent its attempts, or was lost, does not leave a batch half sent."""
+    async with (
+        connect(redis_url) as server,
+        Client(redis_url, give_up_s=0.2, when_full="fail") as producer,
+    ):
+        batches = Batches(keeper.world, producer, server)
+        sender, *users = await batches.users(3)
+        dead, alive, finished = [await batches.start(sender, users) for _ in range(3)]
+        await batches.work(finished)
+        await keeper.world.database.execute("DELETE FROM outbox")
+        await keeper.world.database.execute(
+            "UPDATE message_batches SET worked_at = now() - interval '1 hour'"
+        )
+        with pytest.raises(Snooze):
+            await batches.service.run(alive, claimant="run", report=AsyncMock())
+
+        results = [await keeper.kept_house() for _ in range(2)]
+        again, same = await jobs(keeper)
+        with pytest.raises(Snooze):
+            await batches.service.run(dead, claimant=again["id"], report=AsyncMock())
+        results.append(await keeper.kept_house())
+
+    assert [result.counts for result in results] == [{"batchesPutAnew": 1}] * 2 + [{}]
+    assert again["type"] == "batch-message"
+    assert again["id"] == same["id"], "which is folded"
+    assert msgspec.convert(again["data"], BatchMessage) == RunBatch(batch_id=dead)
+
+
+async def test_a_batch_that_fails_for_days_is_left_to_people(keeper: Keeper) -> None:
+    await fill(keeper, 0)
+    keeper.clock.move(2 * DAY_S)
+    found = await keeper.kept_house(dry_run=True)
+    keeper.clock.move(2 * DAY_S)
+
+    assert found.counts == {"batchesPutAnew": 1}
+    assert (await keeper.kept_house()).counts == {}
