@@ -13,7 +13,7 @@ from processors.rules.decision import Facts
 from processors.rules.preferences import DIGEST, MESSAGE, Choice, Preference, choose, is_of
 from processors.rules.quiet_hours import Window, quiet_until
 from processors.rules.receipts import DELIVERED, READ
-from processors.rules.throttle import NONE, Pace, Throttle, held_until
+from processors.rules.throttle import NONE, Pace, Throttle, gap_after, held_until
 from processors.senders.base import PushTarget
 from processors.settings.notification import NotificationSettings
 
@@ -150,6 +150,21 @@ class Case:
             gap=timedelta(milliseconds=self.row["pace_gap_ms"]),
         )
 
+    @property
+    def has_turn(self) -> bool:
+        """Whether the last sending was an attempt of this very delivery, whose end is not known."""
+        return bool(self.row["pace_delivery_id"] == self.id)
+
+    def held_until(self, now: datetime) -> datetime | None:
+        """Say until when the conversation has written often enough; it waits not for itself."""
+        return None if self.has_turn else held_until(self.pace, self.throttle, now)
+
+    def gap_after(self, now: datetime) -> timedelta:
+        """Return the gap after a sending now; a repetition does not make it longer."""
+        if self.has_turn and self.pace is not None:
+            return self.pace.gap
+        return gap_after(self.pace, self.throttle, now)
+
     def choice(self) -> Choice:
         """Return what the preferences come to."""
         own = () if self.is_mandatory else preferences_of(self.row["preferences"])
@@ -184,7 +199,7 @@ class Case:
             read=self._is_read(),
             reached=self._is_reached(),
             active=active,
-            throttled_until=held_until(self.pace, self.throttle, now),
+            throttled_until=self.held_until(now),
         )
 
     def _gone(self, *, is_set_up: bool) -> str:

@@ -23,7 +23,6 @@ from processors.rules.answers import Answer, Kind
 from processors.rules.decision import Decision, Defer, Digest, Drop, Send, decide
 from processors.rules.pauses import LogGate
 from processors.rules.statuses import suppression
-from processors.rules.throttle import gap_after
 from processors.senders.bundle import Senders
 from processors.services.composing import Unsubscribe, compose_mail, compose_push, compose_sms
 from processors.services.deliveries import OPEN, Case, moment, ms_until
@@ -178,9 +177,13 @@ class Dispatcher:
             now + timedelta(milliseconds=self._settings.claim_ms),
             case.row["attempts"],
             case.address_hash,
+            case.row["conversation_id"],
+            case.gap_after(now) // timedelta(milliseconds=1),
+            case.row["pace_sent_at"],
+            case.row["pace_delivery_id"],
         )
         if claimed is None:
-            # It was cancelled, or another job was faster: the next look tells.
+            # It was cancelled, or another was faster, or took the turn: the next look tells.
             return await self.dispatch(case.id, limit=limit)
         if case.channel == "push":
             push = compose_push(case, news, now)
@@ -234,15 +237,8 @@ class Dispatcher:
         return Snooze(pause_ms, reason=reason)
 
     async def _sent(self, case: Case, answer: Answer) -> DeliveryResult:
-        now = self._now()
-        gap = gap_after(case.pace, case.throttle, now)
         row = await self._database.fetchrow(
-            statements.SENT,
-            case.id,
-            now,
-            answer.provider_id[:200],
-            case.row["conversation_id"] if case.is_of_messages else None,
-            gap // timedelta(milliseconds=1),
+            statements.SENT, case.id, self._now(), answer.provider_id[:200]
         )
         return DeliveryResult(state="gone" if row is None else row["state"])
 
@@ -283,6 +279,10 @@ class Dispatcher:
             f"configuration: {code}" if answer.kind is Kind.MISCONFIGURED else code,
             case.row["first_tried_at"],
             case.row["last_tried_at"],
+            case.row["conversation_id"],
+            case.row["pace_sent_at"],
+            case.row["pace_delivery_id"],
+            case.row["pace_gap_ms"],
         )
 
     async def _leave_open(self, case: Case, attempts: int, answer: Answer) -> None:

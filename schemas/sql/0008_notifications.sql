@@ -134,6 +134,7 @@ CREATE TABLE notification_paces (
   channel          text NOT NULL CHECK (channel IN ('push', 'email', 'sms')),
   conversation_id  uuid NOT NULL REFERENCES conversations ON DELETE CASCADE,
   sent_at          timestamptz NOT NULL,
+  delivery_id      uuid, -- whose sending that was
   told_at          timestamptz NOT NULL, -- the last time that there was something to tell
   gap_ms           bigint NOT NULL CHECK (gap_ms >= 0),
   PRIMARY KEY (user_id, channel, conversation_id)

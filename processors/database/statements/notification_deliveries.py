@@ -18,7 +18,8 @@ SELECT d.id, d.user_id, d.channel, d.target_id, d.state, d.error_code, d.attempt
   r.state AS receipt,
   t.id IS NOT NULL AND t.disabled_at IS NULL AS has_target, t.provider, t.kind AS target_kind,
   t.token, t.keys, t.app_id, t.environment, t.registered_at,
-  p.sent_at AS pace_sent_at, p.told_at AS pace_told_at, p.gap_ms AS pace_gap_ms,
+  p.sent_at AS pace_sent_at, p.delivery_id AS pace_delivery_id, p.told_at AS pace_told_at,
+  p.gap_ms AS pace_gap_ms,
   CASE WHEN d.channel = 'push' THEN (
     SELECT count(*) FROM (
       SELECT FROM notifications x WHERE x.user_id = d.user_id AND x.read_at IS NULL AND x.listed
@@ -71,15 +72,40 @@ ORDER BY m.seq DESC LIMIT $5
 """Conversation, first and last sequence number, reader, at most: latest first, with how many."""
 
 CLAIM: Final = """
-UPDATE notification_deliveries
+WITH d AS (
+  SELECT id, user_id, channel FROM notification_deliveries
+  WHERE id = $1 AND attempts = $4
+    AND (state = 'pending' OR (state = 'sending' AND lease_until <= $2))
+  FOR NO KEY UPDATE
+), p AS (
+  INSERT INTO notification_paces AS had
+    (user_id, channel, conversation_id, sent_at, delivery_id, told_at, gap_ms)
+  SELECT d.user_id, d.channel, $6, $2, d.id, $2, $7 FROM d
+  WHERE $7::bigint > 0 AND EXISTS (SELECT FROM conversations WHERE id = $6)
+  ON CONFLICT (user_id, channel, conversation_id) DO UPDATE
+  SET sent_at = excluded.sent_at, delivery_id = excluded.delivery_id,
+    told_at = excluded.told_at, gap_ms = excluded.gap_ms
+  WHERE had.sent_at = $8 AND had.delivery_id IS NOT DISTINCT FROM $9
+  RETURNING delivery_id
+), c AS MATERIALIZED (
+  SELECT id FROM d WHERE $7 = 0
+  UNION ALL
+  SELECT delivery_id FROM p
+)
+UPDATE notification_deliveries x
 SET state = 'sending', attempts = attempts + 1, lease_until = $3, next_at = NULL,
   first_tried_at = coalesce(first_tried_at, $2), last_tried_at = $2, address_hash = $5,
   updated_at = $2
-WHERE id = $1 AND attempts = $4
-  AND (state = 'pending' OR (state = 'sending' AND lease_until <= $2))
-RETURNING attempts
+FROM c WHERE x.id = c.id
+RETURNING x.attempts
 """
-"""Delivery, now, end of the lease, attempts as seen, address hash. No row: another has it."""
+"""
+Delivery, now, end of the lease, attempts as seen, address hash; conversation, gap until its next
+sending (0: no pace is kept), and whose sending the pace was of when it was looked at, and when.
+
+The pace is taken with the claim, so that of several at once one is sent and the others see that it
+is too early. No row: another has the delivery, or its turn.
+"""
 
 DEFER: Final = """
 UPDATE notification_deliveries
@@ -98,12 +124,23 @@ RETURNING id
 """Delivery, now, state, attempts as seen, why. No row: it has gone on without us."""
 
 RELEASE: Final = """
-UPDATE notification_deliveries
-SET state = 'pending', lease_until = NULL, next_at = $3, error_code = $5, first_tried_at = $6,
-  last_tried_at = $7, updated_at = $2
-WHERE id = $1 AND attempts = $4 AND state = 'sending'
+WITH d AS (
+  UPDATE notification_deliveries
+  SET state = 'pending', lease_until = NULL, next_at = $3, error_code = $5, first_tried_at = $6,
+    last_tried_at = $7, updated_at = $2
+  WHERE id = $1 AND attempts = $4 AND state = 'sending'
+  RETURNING id, user_id, channel
+)
+UPDATE notification_paces p
+SET sent_at = coalesce($9, p.sent_at), delivery_id = $10, gap_ms = coalesce($11, 0)
+FROM d
+WHERE p.user_id = d.user_id AND p.channel = d.channel AND p.conversation_id = $8
+  AND p.delivery_id = d.id
 """
-"""Delivery, now, not before, attempts, why; first and last try of those without a known end."""
+"""
+Delivery, now, not before, attempts, why; first and last try of those without a known end;
+conversation, and its pace before the claim: when, whose, and the gap after it.
+"""
 
 LEAVE_OPEN: Final = """
 UPDATE notification_deliveries
@@ -113,23 +150,14 @@ WHERE id = $1 AND attempts = $4 AND state = 'sending'
 """Delivery, now, when to ask the provider again, attempts, why."""
 
 SENT: Final = """
-WITH d AS (
-  UPDATE notification_deliveries
-  SET state = CASE WHEN state IN ('pending', 'sending', 'unknown') THEN 'sent' ELSE state END,
-    provider_id = coalesce(nullif($3, ''), provider_id), error_code = NULL, lease_until = NULL,
-    next_at = NULL, updated_at = $2
-  WHERE id = $1 RETURNING user_id, channel, state
-), p AS (
-  INSERT INTO notification_paces (user_id, channel, conversation_id, sent_at, told_at, gap_ms)
-  SELECT d.user_id, d.channel, $4, $2, $2, $5 FROM d
-  WHERE $4::uuid IS NOT NULL AND $5::bigint > 0
-    AND EXISTS (SELECT FROM conversations WHERE id = $4)
-  ON CONFLICT (user_id, channel, conversation_id) DO UPDATE
-  SET sent_at = excluded.sent_at, told_at = excluded.told_at, gap_ms = excluded.gap_ms
-)
-SELECT state FROM d
+UPDATE notification_deliveries
+SET state = CASE WHEN state IN ('pending', 'sending', 'unknown') THEN 'sent' ELSE state END,
+  provider_id = coalesce(nullif($3, ''), provider_id), error_code = NULL, lease_until = NULL,
+  next_at = NULL, updated_at = $2
+WHERE id = $1
+RETURNING state
 """
-"""Delivery, now, the provider's id, conversation, gap until the next one (0: no pace is kept)."""
+"""Delivery, now, the provider's id."""
 
 TARGET_GONE: Final = """
 UPDATE push_targets SET disabled_at = $2, reason = $4

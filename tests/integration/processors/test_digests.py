@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from engine import Snooze
+from engine import Retry, Snooze
+from processors.rules.answers import Answer, Kind
 from processors.rules.quiet_hours import EVERY_DAY, Window
 from processors.services.preferences import Wish
 from schemas.messages import DeliveryResult, DigestResult, FlushDigest
@@ -218,3 +219,76 @@ async def test_gathering_again_changes_nothing(notified: Notified) -> None:
     assert {result.state for result in results} == {"digested"}
     assert await digest(notified) == [(1, 1, 1)]
     assert len(await notified.jobs("digest")) == 1
+
+
+async def paced(notified: Notified, messages: int) -> tuple[UUID, list[UUID]]:
+    """Prepare emails about messages of one conversation: it, and the deliveries."""
+    conversation, (ada, bob) = await notified.people(2, email="x@example.org")
+    await notified.parts.preferences.set(bob, Wish("message", "email", enabled=True))
+    for _ in range(messages):
+        await notified.tell(await notified.message(conversation, ada))
+    return conversation, await notified.deliveries("email")
+
+
+async def test_of_a_burst_one_is_sent_and_the_others_are_gathered(notified: Notified) -> None:
+    """Goal: the throttle holds where deliveries are made in one moment, too."""
+    _, deliveries = await paced(notified, 4)
+    arrived, all_are_here = set[Any](), asyncio.Event()
+
+    async def together(name: str, *, retry_after_ms: int = 0) -> None:
+        # Behind the decision and before the claim.
+        arrived.add(asyncio.current_task())
+        if len(arrived) == len(deliveries):
+            all_are_here.set()
+        await all_are_here.wait()
+
+    dispatch = notified.parts.dispatcher.dispatch
+    results = await asyncio.gather(*(dispatch(each, limit=together) for each in deliveries))
+
+    assert sorted(result.state for result in results) == ["digested"] * 3 + ["sent"]
+    assert len(notified.mail.asked) == 1
+    ((n, _, _),) = await digest(notified)
+    assert n == 3
+
+
+async def test_a_delivery_that_is_given_back_gives_its_turn_back(notified: Notified) -> None:
+    _, (first, second, third) = await paced(notified, 3)
+    notified.mail.answers.append(Answer(Kind.LATER, "451"))
+    with pytest.raises(Retry):
+        await notified.dispatch(first)
+
+    states = [(await notified.dispatch(each)).state for each in (second, third, first)]
+
+    assert states == ["sent", "digested", "digested"]
+    assert await notified.world.value("SELECT gap_ms FROM notification_paces") == 600_000
+
+
+async def test_a_turn_given_back_is_as_it_was_before(notified: Notified) -> None:
+    _, (first, second) = await paced(notified, 2)
+    await notified.dispatch(first)
+    pace = "SELECT (sent_at, delivery_id, gap_ms) FROM notification_paces"
+    before = await notified.world.values(pace)
+    await notified.clock.advance(600)
+    notified.mail.answers.append(Answer(Kind.LATER, "451"))
+
+    with pytest.raises(Retry):
+        await notified.dispatch(second)
+
+    assert await notified.world.values(pace) == before
+    assert (await notified.dispatch(second)).state == "sent"
+
+
+async def test_an_attempt_that_was_killed_is_repeated_in_its_own_turn(notified: Notified) -> None:
+    _, (delivery,) = await paced(notified, 1)
+
+    async def die(_: Any) -> None:
+        raise ConnectionAbortedError
+
+    notified.mail.on_ask = die
+    with pytest.raises(ConnectionAbortedError):
+        await notified.dispatch(delivery)
+    notified.mail.on_ask = None
+    await notified.clock.advance(120)
+
+    assert (await notified.dispatch(delivery)).state == "sent"
+    assert await notified.world.value("SELECT gap_ms FROM notification_paces") == 600_000
