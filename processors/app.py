@@ -179,6 +179,7 @@ def _encryption(
         clock=SystemClock(),
         committed=committed,
         index=own.index_messages,
+        index_elsewhere=bool(own.search.index),
     )
 
 

@@ -22,6 +22,7 @@ from processors.database.statements import encryption as statements
 from processors.rules.content import described
 from processors.services.data_keys import DataKeys
 from processors.services.protocols import Envelope, Place
+from processors.services.removal import unindex
 from processors.services.sealer import DAMAGED, ContentSealer
 from schemas.messages import Encrypt, EncryptResult, IndexMessages, ReEncrypt, ReEncryptResult
 from schemas.messages.common import MESSAGES_MAX
@@ -69,6 +70,7 @@ class StoredContents:
         keys: Tells the present key of a conversation.
         rows_max: Messages or keys that one job works on.
         index: Whether encrypted messages are followed by ``indexing`` jobs.
+        index_elsewhere: Messages are found by an index outside the database, too.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class StoredContents:
         *,
         rows_max: int,
         index: bool,
+        index_elsewhere: bool,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._keys = keys
         self._rows_max = rows_max
         self._index = index
+        self._index_elsewhere = index_elsewhere
 
     async def encrypt(self, payload: Encrypt, *, job_id: str) -> EncryptResult:
         """Encrypt what is kept in plain; see :meth:`EncryptionService.encrypt`."""
@@ -123,6 +127,12 @@ class StoredContents:
                 late = await connection.fetch(statements.FORGET_WORDS, payload.conversation_id)
             jobs = [*self._index_jobs([*rows, *late]), *_goes_on(payload, rows, more)]
             await enqueue_many(connection, jobs)
+            if self._index_elsewhere:
+                # An index job takes those that it follows out of there by itself.
+                followed = "blind" if self._index else None
+                await unindex(
+                    connection, [row["id"] for row in rows if row["search_mode"] != followed]
+                )
             return EncryptResult(encrypted=len(rows), more=more)
 
         return await self._once(effects, EncryptResult, job_id)

@@ -51,6 +51,7 @@ class EncryptionService:
         clock: Where time comes from.
         committed: Called after each commit that left a job in the outbox.
         index: Whether messages that jobs encrypt are followed by ``indexing`` jobs.
+        index_elsewhere: Messages are found by an index outside the database, too.
         random: Gives that many random bytes.
     """
 
@@ -63,13 +64,23 @@ class EncryptionService:
         clock: Clock,
         committed: Callable[[], None] = lambda: None,
         index: bool = True,
+        index_elsewhere: bool = False,
         random: Random = os.urandom,
     ) -> None:
         rows_max = settings.chunk_rows
         keys = DataKeys(database, provider, settings, clock=clock, random=random)
         self._sealer = ContentSealer(database, keys, random=random)
-        self._stored = StoredContents(database, self._sealer, keys, rows_max=rows_max, index=index)
-        self._changes = KeyChanges(database, provider, keys, rows_max=rows_max)
+        self._stored = StoredContents(
+            database,
+            self._sealer,
+            keys,
+            rows_max=rows_max,
+            index=index,
+            index_elsewhere=index_elsewhere,
+        )
+        self._changes = KeyChanges(
+            database, provider, keys, rows_max=rows_max, index_elsewhere=index_elsewhere
+        )
         self._decrypting = Decrypting(database, self._sealer, settings)
         self._committed = committed
 
@@ -172,7 +183,9 @@ class EncryptionService:
             Refused: ``unknown-conversation``, ``conversation-open``, ``legal-hold``, or
                 ``not-encrypted`` where plain messages would outlive the keys.
         """
-        return await self._changes.shred(payload, job_id=job_id)
+        result = await self._changes.shred(payload, job_id=job_id)
+        self._committed()
+        return result
 
 
 @asynccontextmanager
@@ -183,6 +196,7 @@ async def open_encryption(
     clock: Clock,
     committed: Callable[[], None] = lambda: None,
     index: bool = True,
+    index_elsewhere: bool = False,
 ) -> AsyncIterator[EncryptionService]:
     """
     Put the service together from its settings; without a keyring it says so when it is asked.
@@ -192,5 +206,11 @@ async def open_encryption(
     """
     async with open_keys(settings) as provider:
         yield EncryptionService(
-            database, provider, settings, clock=clock, committed=committed, index=index
+            database,
+            provider,
+            settings,
+            clock=clock,
+            committed=committed,
+            index=index,
+            index_elsewhere=index_elsewhere,
         )

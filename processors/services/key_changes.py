@@ -10,16 +10,17 @@ import asyncpg
 import structlog
 
 from processors.database.inbox import once
-from processors.database.outbox import enqueue_many
+from processors.database.outbox import OutboxJob, enqueue_many
 from processors.database.pool import Database
 from processors.database.statements import encryption as statements
 from processors.errors import Refused
 from processors.services.data_keys import DataKeys, NewKey, context, require
-from processors.services.encrypting import TRIES, TYPE, Moved, following, unmoved
+from processors.services.encrypting import INDEXING, LANE, TRIES, TYPE, Moved, following, unmoved
 from processors.services.keys import KeyProvider, WrappedKey
 from schemas.messages import (
     Encrypt,
     ReEncrypt,
+    Reindex,
     Rewrap,
     RewrapResult,
     Rotate,
@@ -49,15 +50,23 @@ class KeyChanges:
         provider: Who wraps them.
         keys: Makes them, and holds them in memory.
         rows_max: Keys that one job wraps anew.
+        index_elsewhere: Messages are found by an index outside the database, too.
     """
 
     def __init__(
-        self, database: Database, provider: KeyProvider, keys: DataKeys, *, rows_max: int
+        self,
+        database: Database,
+        provider: KeyProvider,
+        keys: DataKeys,
+        *,
+        rows_max: int,
+        index_elsewhere: bool,
     ) -> None:
         self._database = database
         self._provider = provider
         self._keys = keys
         self._rows_max = rows_max
+        self._index_elsewhere = index_elsewhere
 
     async def turn_on(self, payload: TurnOn) -> TurnOnResult:
         """Encrypt a conversation from now on; see :meth:`EncryptionService.turn_on`."""
@@ -126,6 +135,11 @@ class KeyChanges:
                 "keyIds": [row["id"] for row in rows],
             }
             await _audit(connection, payload.actor, "shred", subject)
+            if self._index_elsewhere:
+                # It walks all messages chunk by chunk, and takes out those that cannot be read.
+                walk = Reindex(conversation_id=conversation_id)
+                job = OutboxJob(type=INDEXING, queue=INDEXING, lane=LANE, data=walk)
+                await enqueue_many(connection, [job])
             return ShredResult(keys=len(rows))
 
         result = await self._once(effects, ShredResult, job_id)

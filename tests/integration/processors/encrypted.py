@@ -18,7 +18,12 @@ KEK = bytes(32)
 
 
 def service(
-    world: World, *, keys: KeyProvider | None = None, clock: Clock | None = None, **settings: Any
+    world: World,
+    *,
+    keys: KeyProvider | None = None,
+    clock: Clock | None = None,
+    index_elsewhere: bool = False,
+    **settings: Any,
 ) -> EncryptionService:
     """Build a service as a process of its own has one."""
     variables = {f"PROCESSORS_ENCRYPTION_{name.upper()}": str(v) for name, v in settings.items()}
@@ -28,6 +33,7 @@ def service(
         from_env(variables).encryption,
         clock=clock or ManualClock(),
         committed=lambda: world.commits.append(None),
+        index_elsewhere=index_elsewhere,
     )
 
 

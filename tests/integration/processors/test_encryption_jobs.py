@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
@@ -134,6 +134,37 @@ async def test_nothing_plain_is_left_of_an_encrypted_message(world: World) -> No
     )
     assert await world.values("SELECT message_id FROM message_search") == []
     assert await jobs(world) == []
+
+
+@pytest.mark.parametrize(("search", "action"), [("none", "delete"), ("blind", "index")])
+async def test_an_index_elsewhere_is_told_of_what_was_encrypted(
+    world: World, search: Literal["none", "blind"], action: str
+) -> None:
+    """Goal: it keeps no words in plain. An index job takes out what moves to the blind index."""
+    conversation, ids = await talk(world, 2)
+    crypto = service(world, index_elsewhere=True)
+    await crypto.turn_on(TurnOn(conversation_id=conversation, search=search))
+    await world.database.execute("DELETE FROM outbox")
+
+    await crypto.encrypt(Encrypt(message_ids=tuple(ids)), job_id="j")
+
+    assert await jobs(world) == [
+        {"queue": "indexing", "action": action, "messageIds": [str(each) for each in ids]}
+    ]
+
+
+async def test_an_index_elsewhere_is_told_of_what_was_shredded(world: World) -> None:
+    conversation, _ = await talk(world, 1, encrypted=True)
+    await delete(world, conversation)
+    await world.database.execute("DELETE FROM outbox")
+
+    for _ in range(2):
+        await service(world, index_elsewhere=True).shred(
+            Shred(conversation_id=conversation, **WHO), job_id="s"
+        )
+
+    (job,) = await jobs(world)
+    assert (job["action"], job["conversationId"]) == ("reindex", str(conversation))
 
 
 async def test_a_message_sent_before_and_again_after_is_sent_once(world: World) -> None:
