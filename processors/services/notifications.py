@@ -82,7 +82,9 @@ class NotificationService:
             if pages >= PAGES_MAX:
                 await self._go_on_later([row["id"] for each in chunks[number:] for row in each])
                 break
-            count, told = await self._tell_members(chunk)
+            count, told = await self._tell_members(
+                chunk, asked.after_user or NOBODY, PAGES_MAX - pages
+            )
             pages += count
             total = _sum(total, told)
         return total
@@ -116,7 +118,9 @@ class NotificationService:
             lane="high" if is_of(asked.type, settings.mandatory_types) else "normal",
         )
 
-    async def _tell_members(self, messages: Sequence[asyncpg.Record]) -> tuple[int, NotifyResult]:
+    async def _tell_members(
+        self, messages: Sequence[asyncpg.Record], after: UUID, pages_max: int
+    ) -> tuple[int, NotifyResult]:
         """Tell the members of one conversation, page by page; returns how many, and the sum."""
         conversation_id = messages[0]["conversation_id"]
         planner = await self._planner(messages[0])
@@ -132,8 +136,12 @@ class NotificationService:
         ]
         page_max = ROWS_AT_ONCE // len(news)
         direct = messages[0]["kind"] == "direct"
-        after, found, pages, total = NOBODY, page_max, 0, NotifyResult()
+        ids = [row["id"] for row in messages]
+        found, pages, total = page_max, 0, NotifyResult()
         while found == page_max:
+            if pages == pages_max:
+                await self._go_on_later(ids, after)
+                break
             rows = await self._database.fetch(
                 statements.MEMBERS,
                 conversation_id,
@@ -151,9 +159,10 @@ class NotificationService:
                     MESSAGE, plan, conversation_id=conversation_id,
                     ttl_s=self._settings.message_ttl_s,
                 ))  # fmt: skip
-        await self._database.execute(
-            statements.SETTLE_READS, [row["id"] for row in messages], self._now()
-        )
+                members = [row["user_id"] for row in rows]
+                await self._database.execute(
+                    statements.SETTLE_READS, conversation_id, members, ids, self._now()
+                )
         return pages, total
 
     async def _planner(self, message: asyncpg.Record) -> Planner:
@@ -219,9 +228,10 @@ class NotificationService:
             notifications=row["notifications"], deliveries=row["deliveries"], digests=row["digests"]
         )
 
-    async def _go_on_later(self, message_ids: Sequence[UUID]) -> None:
-        """Leave messages to a job of their own, which keeps this one within its time."""
-        await self._database.execute(statements.GO_ON, list(message_ids), f"tell-{message_ids[0]}")
+    async def _go_on_later(self, message_ids: Sequence[UUID], after: UUID | None = None) -> None:
+        """Leave messages, or members, to a job of their own: this one stays within its time."""
+        job_id = f"tell-{message_ids[0]}" + (f"-{after}" if after else "")
+        await self._database.execute(statements.GO_ON, list(message_ids), job_id, after)
         self._committed()
 
     async def cancel_read(

@@ -63,9 +63,12 @@ class NotifyMessages(
 
     Attributes:
         message_ids: The messages, at most 500.
+        after_user: Only members whose ids come after this one: a job that follows another says
+            where that one stopped.
     """
 
     message_ids: Annotated[tuple[UUID, ...], msgspec.Meta(min_length=1, max_length=MESSAGES_MAX)]
+    after_user: UUID | None = None
 
 
 class NotifyEvent(

@@ -141,17 +141,26 @@ repetition changes nothing. Only who makes a digest's row has it flushed.
 
 GO_ON: Final = """
 SELECT enqueue_job('notification', 'notification',
-  jsonb_build_object('action', 'message', 'messageIds', to_jsonb($1::uuid[])), 'normal', $2)
+  jsonb_strip_nulls(jsonb_build_object('action', 'message', 'messageIds', to_jsonb($1::uuid[]),
+    'afterUser', $3::uuid)), 'normal', $2)
 """
-"""Messages, the id of the job that tells of them."""
+"""Messages, the id of the job that tells of them, the last member who was told."""
 
 SETTLE_READS: Final = """
-UPDATE notifications n SET read_at = $2
-FROM conversation_members m
-WHERE n.message_id = ANY ($1::uuid[]) AND n.read_at IS NULL
-  AND m.conversation_id = n.conversation_id AND m.user_id = n.user_id AND m.last_read_seq >= n.seq
+WITH m AS MATERIALIZED (
+  SELECT user_id, last_read_seq FROM conversation_members
+  WHERE conversation_id = $1 AND user_id = ANY ($2::uuid[])
+  ORDER BY user_id FOR SHARE
+)
+UPDATE notifications n SET read_at = $4
+FROM m
+WHERE n.conversation_id = $1 AND n.user_id = m.user_id AND n.read_at IS NULL
+  AND n.seq <= m.last_read_seq AND n.message_id = ANY ($3::uuid[])
 """
-"""Messages, now. Who read on while the notification was written did not see its row yet."""
+"""
+Conversation, members, messages, now. Who read on while the notification was written did not see
+its row yet; a member's lock waits for who is about to commit that.
+"""
 
 _CANCEL: Final = (
     """, n AS (

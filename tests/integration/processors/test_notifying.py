@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from processors.services.preferences import Wish
-from schemas.messages import NotifyResult
+from schemas.messages import NotifyMessages, NotifyResult
 from tests.integration.processors.notified import Notified
 
 pytestmark = pytest.mark.servers
@@ -282,5 +283,52 @@ async def test_reading_while_it_is_told_leaves_nothing_unread(notified: Notified
 
     notified.world.database.fetchrow = read_first  # type: ignore[method-assign]
     await notified.tell(message)
+
+    assert await notified.parts.notify.unread(bob) == 0
+
+
+async def test_a_room_too_large_for_one_job_is_told_by_several(
+    notified: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: each job is short, and none begins from the start."""
+    monkeypatch.setattr("processors.services.notifications.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("processors.services.notifications.PAGES_MAX", 2)
+    conversation, users = await notified.people(16)
+    message = await notified.message(conversation, users[0])
+    told = [(await notified.tell(message)).notifications]
+
+    for done in range(2):
+        job = (await notified.jobs("message"))[-1]
+        order = msgspec.convert(job["data"], NotifyMessages)
+        assert order.message_ids == (message,)
+        assert order.after_user == sorted(users)[6 * (done + 1) - 1]
+        told.append((await notified.parts.notify.notify_messages(order)).notifications)
+
+    assert sum(told) == 15
+    assert max(told) <= 6
+    assert set(await notified.world.values("SELECT user_id FROM notifications")) == set(users[1:])
+
+
+async def test_a_mark_that_is_about_to_be_committed_counts(notified: Notified) -> None:
+    """Goal: a reader whose transaction saw no notification, and ends after it was written."""
+    conversation, (ada, bob) = await notified.people(2)
+    message = await notified.message(conversation, ada)
+    database = notified.world.database
+
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE conversation_members SET last_delivered_seq = 1, last_read_seq = 1"
+            " WHERE user_id = $1", bob
+        )  # fmt: skip
+        await notified.parts.notify.cancel_read(connection, [(bob, conversation, 1)])
+        telling = asyncio.create_task(notified.tell(message))
+        for _ in range(10_000):
+            if telling.done() or await database.fetchrow(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                " AND wait_event_type = 'Lock'"
+            ):
+                break
+        assert not telling.done(), "the job did not wait for the reader"
+    await telling
 
     assert await notified.parts.notify.unread(bob) == 0
