@@ -73,6 +73,10 @@ class AlreadyEnded(Exception):
     """The same job has ended in another run."""
 
 
+class Overtaken(Exception):
+    """Another run of the same job has taken the rows that were left of its limit."""
+
+
 class Run:
     """
     One attempt of a cleanup job.
@@ -116,14 +120,19 @@ class Run:
         self._changed_here = 0
 
     @asynccontextmanager
-    async def step(self) -> AsyncIterator[Connection]:
+    async def step(self, room: int = 0) -> AsyncIterator[Connection]:
         """
         Open the transaction of one step, and write what was counted in it with the effects.
 
         In a dry run nothing can be written.
 
+        Args:
+            room: Rows that it may change; see :meth:`room`.
+
         Raises:
             AlreadyEnded: Nothing is left to do.
+            Overtaken: Another run of the same job has changed so many rows meanwhile that the
+                limit would not hold.
         """
         if self.order.dry_run:
             async with self._database.transaction() as connection:
@@ -142,6 +151,8 @@ class Run:
             )
             if self.record.result is not None:
                 raise AlreadyEnded
+            if self._limit is not None and self.record.changed + room > self._limit:
+                raise Overtaken
             before = self.record.changed
             yield connection
             await connection.execute(statements.WRITE, HANDLER, self._record_id, self.record)

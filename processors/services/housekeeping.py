@@ -120,7 +120,7 @@ class HousekeepingService:
     async def _prune(self, prune: Prune) -> bool:
         before = self._now - timedelta(days=prune.days)
         while room := self._run.room():
-            async with self._run.step() as connection:
+            async with self._run.step(room) as connection:
                 row = await connection.fetchrow(prune.statement, before, room)
                 assert row is not None
                 self._run.changed(row["removed"])

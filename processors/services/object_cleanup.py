@@ -147,7 +147,7 @@ class ObjectCleanup:
     async def expire(self) -> bool:
         """Remove uploads that no message claimed in time; tells whether that was all."""
         while room := self._run.room():
-            async with self._run.step() as connection:
+            async with self._run.step(room) as connection:
                 row = await connection.fetchrow(statements.EXPIRE, self._now(), room)
                 assert row is not None
                 self._run.changed(row["attachments"])

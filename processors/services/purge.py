@@ -181,7 +181,7 @@ class MessagePurge:
         told = await self._database.fetch(statements.OLD_TOLD, *_columns(chunk, rows, ids))
         if not await self._untell(told):
             return None
-        async with self._run.step() as connection:
+        async with self._run.step(sum(rows)) as connection:
             free = await self._free(connection, ids)
             found = await connection.fetch(
                 statements.CLEAR, *_columns(chunk, rows, free), self._now
@@ -284,7 +284,7 @@ class MessagePurge:
         """Remove messages, or return None where time is over before their notifications are."""
         if not await self._untell([row for row in rows if row["is_told"]]):
             return None
-        async with self._run.step() as connection:
+        async with self._run.step(len(rows)) as connection:
             free = await self._free(connection, conversations)
             ids = [row["id"] for row in rows if row["conversation_id"] in free]
             removed = await remove_messages(connection, ids, self._now)

@@ -88,7 +88,7 @@ class ConversationPurge:
                 room = self._run.room()
                 if not room:
                     return False
-                async with self._run.step() as connection:
+                async with self._run.step(room) as connection:
                     if not await self._is_ours(connection, conversation_id):
                         return True
                     more = await empty(connection, conversation_id, room)

@@ -16,7 +16,7 @@ from engine import Clock
 from processors.database.pool import Database
 from processors.database.statements import retention as statements
 from processors.rules.retention import Bounds, Kept, instant_of
-from processors.services.cleanup_run import AlreadyEnded, Pace, Run
+from processors.services.cleanup_run import AlreadyEnded, Overtaken, Pace, Run
 from processors.services.housekeeping import HousekeepingService
 from processors.services.object_cleanup import ObjectCleanup
 from processors.services.objects import ObjectStore
@@ -164,6 +164,8 @@ class RetentionService:
             complete = await work()
         except AlreadyEnded:
             complete = True
+        except Overtaken:
+            complete = False
         result = await run.end(complete=complete)
         log.info(
             "cleanup_done",

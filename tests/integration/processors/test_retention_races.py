@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from processors.services.cleanup_run import Overtaken, Pace, Run
 from schemas.messages import CleanupOldMessages
 from tests.integration.processors.keeper import DAY_S, Keeper
 
@@ -104,6 +105,22 @@ async def test_a_job_stops_at_its_limit_also_when_it_is_delivered_twice(keeper: 
     assert not first.complete
     assert first.follow_up is None
     assert await keeper.living(conversation) == [3, 4, 5, 6]
+
+
+async def test_one_job_in_two_hands_at_once_does_its_work_once(keeper: Keeper) -> None:
+    """As where an engine that was given up for lost still runs."""
+    conversation, _ = await keeper.conversation(30)
+    await keeper.age(conversation, days=31, up_to_seq=30)
+    keeper.set(batch_rows=3)
+    order = CleanupOldMessages(rows_max=21)
+
+    ends = await asyncio.gather(
+        *(keeper.retention.purge_messages(order, job_id="a") for _ in range(3))
+    )
+
+    assert ends[0] == ends[1] == ends[2]
+    assert ends[0].counts["messagesCleared"] == 21
+    assert len(await keeper.living(conversation)) == 9
 
 
 async def test_an_id_that_comes_again_another_day_is_another_job(keeper: Keeper) -> None:
@@ -280,3 +297,29 @@ async def test_sends_go_on_beside_a_purge_without_gaps_or_losses(keeper: Keeper)
     assert await keeper.living(conversation) == list(range(61, 141))
     assert await keeper.rows(conversation) == list(range(61, 141))
     assert await keeper.mark(conversation) == 60
+
+
+async def test_rows_that_another_run_of_the_job_took_are_not_taken_again(keeper: Keeper) -> None:
+    """Method: two runs see the same room; the second finds it taken once it has the record."""
+    first, second = (
+        Run(
+            keeper.world.database,
+            keeper.clock,
+            CleanupOldMessages(rows_max=3),
+            job_id="a",
+            sent_ms=1,
+            pace=Pace(rows_max=100, ms_max=1_000, batch_rows=2, pause_ms=0),
+            committed=lambda: None,
+        )
+        for _ in range(2)
+    )
+    room = second.room()
+    async with first.step(first.room()):
+        first.changed(2)
+
+    with pytest.raises(Overtaken):
+        async with second.step(room):
+            pass
+
+    assert room == 2
+    assert second.room() == 1
