@@ -170,7 +170,8 @@ class DataKeys:
         rows = await self._database.fetch(statements.KEYS, missing) if missing else []
         for row in rows:
             try:
-                found[row["id"]] = await self._opened(row)
+                async with self._lock(row["conversation_id"]):
+                    found[row["id"]] = await self._opened(row)
             except Refused as reason:
                 found[row["id"]] = reason
         return found

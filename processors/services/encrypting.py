@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from engine import Retry
@@ -37,6 +38,8 @@ QUEUE: Final = "encryption"
 LANE: Final = "low"
 INDEXING: Final = "indexing"
 TRIES: Final = 5
+STRETCH: Final = 50_000
+"""Places of a conversation that one job looks at."""
 
 Result = TypeVar("Result")
 
@@ -55,9 +58,9 @@ async def unmoved(attempt: Callable[[], Awaitable[Result]]) -> Result:
     raise Retry(reason="others kept changing the rows meanwhile")
 
 
-def following(data: Encrypt | ReEncrypt | Any) -> OutboxJob:
+def following(data: msgspec.Struct, *, delay_ms: int | None = None) -> OutboxJob:
     """Describe a job that goes on with the work of this one, behind everything else."""
-    return OutboxJob(type=TYPE, queue=QUEUE, lane=LANE, data=data)
+    return OutboxJob(type=TYPE, queue=QUEUE, lane=LANE, data=data, delay_ms=delay_ms)
 
 
 class StoredContents:
@@ -113,44 +116,60 @@ class StoredContents:
         return result
 
     async def _encrypt(self, payload: Encrypt, job_id: str) -> EncryptResult:
-        rows = await self._plain(payload)
+        rows, goes_on = await self._plain(payload)
         sealed = await self._sealer.seal_many([(_place(row), row["body"].encode()) for row in rows])
         hashes = [
             await self._sealer.fingerprint(row["conversation_id"], _sent_as(row)) for row in rows
         ]
-        more = payload.conversation_id is not None and len(rows) == self._rows_max
 
         async def effects(connection: Connection) -> EncryptResult:
             await _changed(connection, statements.ENCRYPT, rows, *_columns(sealed), hashes)
             late = []
-            if payload.conversation_id is not None and not more:
+            if payload.conversation_id is not None and not goes_on:
                 late = await connection.fetch(statements.FORGET_WORDS, payload.conversation_id)
-            jobs = [*self._index_jobs([*rows, *late]), *_goes_on(payload, rows, more)]
-            await enqueue_many(connection, jobs)
+            await enqueue_many(connection, [*self._index_jobs([*rows, *late]), *goes_on])
             if self._index_elsewhere:
                 # An index job takes those that it follows out of there by itself.
                 followed = "blind" if self._index else None
                 await unindex(
                     connection, [row["id"] for row in rows if row["search_mode"] != followed]
                 )
-            return EncryptResult(encrypted=len(rows), more=more)
+            return EncryptResult(encrypted=len(rows), more=bool(goes_on))
 
         return await self._once(effects, EncryptResult, job_id)
 
-    async def _plain(self, payload: Encrypt) -> list[asyncpg.Record]:
-        if payload.conversation_id is None:
-            return await self._database.fetch(statements.PLAIN, payload.message_ids)
-        return await self._database.fetch(
-            statements.PLAIN_AFTER, payload.conversation_id, payload.after_seq, self._rows_max
-        )
+    async def _plain(self, payload: Encrypt) -> tuple[list[asyncpg.Record], list[OutboxJob]]:
+        if payload.conversation_id is not None:
+            return await self._walked(statements.PLAIN_AFTER, payload.conversation_id, payload)
+        return await self._database.fetch(statements.PLAIN, payload.message_ids), []
+
+    async def _walked(
+        self, statement: str, conversation_id: UUID, payload: Encrypt | ReEncrypt, *more: Any
+    ) -> tuple[list[asyncpg.Record], list[OutboxJob]]:
+        """
+        Read the next rows of a conversation, and make the job that goes on from there.
+
+        A job looks at a stretch of bounded length, so that one which finds nothing ends in time.
+        """
+        after, end = payload.after_seq, payload.after_seq + STRETCH
+        arguments = (conversation_id, after, end, self._rows_max, *more)
+        # Before the rows: what is sent meanwhile is sealed with the present key already.
+        last = await self._database.fetchrow(statements.LAST_SEQ, conversation_id)
+        rows = await self._database.fetch(statement, *arguments)
+        if len(rows) == self._rows_max:
+            end = rows[-1]["seq"]
+        if last is None or end >= last["last_seq"]:
+            return rows, []
+        job = type(payload)(conversation_id=conversation_id, after_seq=end)
+        return rows, [following(job)]
 
     async def _re_encrypt(
         self, conversation_id: UUID, payload: ReEncrypt, job_id: str
     ) -> ReEncryptResult:
         # Another process may have begun the epoch that this job is for.
         present = await self._keys.sealing(conversation_id, 0, fresh=True)
-        rows = await self._database.fetch(
-            statements.OUTDATED, conversation_id, payload.after_seq, present.id, self._rows_max
+        rows, goes_on = await self._walked(
+            statements.OUTDATED, conversation_id, payload, present.id
         )
         places = [Place(conversation_id, row["id"], row["version"]) for row in rows]
         opened = await self._sealer.open_many(
@@ -167,14 +186,13 @@ class StoredContents:
             elif content.code not in DAMAGED:
                 raise content
         sealed = await self._sealer.seal_many(contents)
-        more = len(rows) == self._rows_max
 
         async def effects(connection: Connection) -> ReEncryptResult:
             old = [row["key_id"] for row in good]
             await _changed(connection, statements.RE_ENCRYPT, good, old, *_columns(sealed))
-            await enqueue_many(connection, _goes_on(payload, rows, more))
+            await enqueue_many(connection, goes_on)
             return ReEncryptResult(
-                re_encrypted=len(good), quarantined=len(rows) - len(good), more=more
+                re_encrypted=len(good), quarantined=len(rows) - len(good), more=bool(goes_on)
             )
 
         return await self._once(effects, ReEncryptResult, job_id)
@@ -248,16 +266,3 @@ def _sent_as(row: asyncpg.Record) -> bytes:
         # That is not known any more; what was a plain hash of it may not stay one.
         return bytes(row["body_hash"])
     return described(row["kind"], row["body"], row["attachments"]).encode()
-
-
-def _goes_on(
-    payload: Encrypt | ReEncrypt, rows: Sequence[asyncpg.Record], more: bool
-) -> list[OutboxJob]:
-    if not more:
-        return []
-    following_type = type(payload)
-    return [
-        following(
-            following_type(conversation_id=payload.conversation_id, after_seq=rows[-1]["seq"])
-        )
-    ]

@@ -79,7 +79,12 @@ class EncryptionService:
             index_elsewhere=index_elsewhere,
         )
         self._changes = KeyChanges(
-            database, provider, keys, rows_max=rows_max, index_elsewhere=index_elsewhere
+            database,
+            provider,
+            keys,
+            rows_max=rows_max,
+            held_ms=settings.cache_ttl_s * 1000,
+            index_elsewhere=index_elsewhere,
         )
         self._decrypting = Decrypting(database, self._sealer, settings)
         self._committed = committed

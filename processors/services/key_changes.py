@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("processors.encryption")
 
 SEARCH_ROWS: Final = 1_000
+MARGIN_MS: Final = 60_000
+SECOND_WALK_MS: Final = 300_000
 
 Result = TypeVar("Result")
 
@@ -51,6 +53,7 @@ class KeyChanges:
         keys: Makes them, and holds them in memory.
         rows_max: Keys that one job wraps anew.
         index_elsewhere: Messages are found by an index outside the database, too.
+        held_ms: How long processes may hold a data key.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class KeyChanges:
         *,
         rows_max: int,
         index_elsewhere: bool,
+        held_ms: int,
     ) -> None:
         self._database = database
         self._provider = provider
         self._keys = keys
         self._rows_max = rows_max
         self._index_elsewhere = index_elsewhere
+        self._held_ms = held_ms
 
     async def turn_on(self, payload: TurnOn) -> TurnOnResult:
         """Encrypt a conversation from now on; see :meth:`EncryptionService.turn_on`."""
@@ -79,8 +84,10 @@ class KeyChanges:
             if row is not None:
                 subject = {"conversationId": conversation_id, "search": payload.search}
                 await _audit(connection, payload.actor, "turn-on", subject)
-                job = following(Encrypt(conversation_id=conversation_id))
-                await enqueue_many(connection, [job])
+                walk = Encrypt(conversation_id=conversation_id)
+                # The second one finds edits that were under way in plain when this was committed.
+                jobs = [following(walk), following(walk, delay_ms=SECOND_WALK_MS)]
+                await enqueue_many(connection, jobs)
         if row is not None:
             log.info("conversation_encrypted", conversation_id=str(conversation_id))
         return TurnOnResult(changed=row is not None)
@@ -97,8 +104,10 @@ class KeyChanges:
             subject = {"conversationId": conversation_id, "keyId": key.id, "epoch": epoch}
             await _audit(connection, payload.actor, "rotate", subject)
             if payload.re_encrypt and epoch > 1:
-                job = following(ReEncrypt(conversation_id=conversation_id))
-                await enqueue_many(connection, [job])
+                walk = ReEncrypt(conversation_id=conversation_id)
+                # The second one finds what processes sealed that held the older key until then.
+                jobs = [following(walk), following(walk, delay_ms=self._held_ms + MARGIN_MS)]
+                await enqueue_many(connection, jobs)
             return RotateResult(epoch=epoch, key_id=key.id)
 
         result = await unmoved(lambda: self._once(effects, RotateResult, job_id))

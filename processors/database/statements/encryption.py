@@ -96,10 +96,13 @@ SELECT m.id, m.conversation_id, m.seq, m.version, m.kind, m.body, m.body_hash, c
   ARRAY(SELECT attachment_id FROM message_attachments a WHERE a.message_id = m.id
     ORDER BY position) AS attachments
 FROM messages m JOIN conversations c ON c.id = m.conversation_id
-WHERE m.conversation_id = $1 AND m.seq > $2 AND m.body IS NOT NULL AND c.encrypted
-ORDER BY m.seq LIMIT $3
+WHERE m.conversation_id = $1 AND m.seq > $2 AND m.seq <= $3
+  AND m.body IS NOT NULL AND c.encrypted
+ORDER BY m.seq LIMIT $4
 """
-"""Conversation, place, at most: those that should be encrypted and are not."""
+"""Conversation, places after and up to, at most: those that should be encrypted and are not."""
+
+LAST_SEQ: Final = "SELECT last_seq FROM conversations WHERE id = $1"
 
 ENCRYPT: Final = """
 WITH n AS (
@@ -134,13 +137,13 @@ SELECT d.message_id AS id, c.search_mode FROM d JOIN conversations c ON c.id = $
 OUTDATED: Final = """
 SELECT m.id, m.seq, m.version, m.ciphertext, m.key_id
 FROM messages m
-WHERE m.conversation_id = $1 AND m.seq > $2 AND m.key_id <> $3
+WHERE m.conversation_id = $1 AND m.seq > $2 AND m.seq <= $3 AND m.key_id <> $5
   AND NOT EXISTS (
     SELECT FROM encryption_quarantine q WHERE q.message_id = m.id AND q.version = m.version
   )
 ORDER BY m.seq LIMIT $4
 """
-"""Conversation, place, present key, at most: what older keys sealed."""
+"""Conversation, places after and up to, at most, present key: what older keys sealed."""
 
 RE_ENCRYPT: Final = """
 WITH n AS (

@@ -67,7 +67,11 @@ async def jobs(world: World) -> list[dict[str, Any]]:
         "SELECT key, payload FROM outbox WHERE topic = 'job' AND key IN ('encryption', 'indexing') "
         "ORDER BY id"
     )
-    return [{"queue": row["key"], **row["payload"]["data"]} for row in rows]
+    found = []
+    for row in rows:
+        delay = {"delay": row["payload"]["delay"]} if "delay" in row["payload"] else {}
+        found.append({"queue": row["key"], **delay, **row["payload"]["data"]})
+    return found
 
 
 async def audited(world: World) -> list[str]:

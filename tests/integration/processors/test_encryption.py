@@ -121,6 +121,18 @@ async def test_many_contents_of_a_conversation_ask_for_their_key_once(world: Wor
     assert await uses(world) == {1: 1_000}
 
 
+async def test_readers_of_a_conversation_ask_for_its_key_once(world: World) -> None:
+    here = await place(world)
+    envelope = await service(world).seal(here, b"x")
+    keys = CountingKeys()
+    reader = service(world, keys=keys)
+
+    opened = await asyncio.gather(*(reader.open(here, envelope) for _ in range(20)))
+
+    assert set(opened) == {b"x"}
+    assert keys.calls == ["unwrap"]
+
+
 async def test_processes_that_start_together_agree_on_a_key(world: World) -> None:
     """Goal: one data key and one index key per conversation, whoever comes first."""
     here = await place(world)

@@ -13,6 +13,7 @@ import pytest
 from processors.errors import ConfigurationError, Refused
 from processors.rules.content import described
 from processors.rules.replies import opened, public_of
+from processors.services import encrypting
 from processors.services.keys import LocalKeyring
 from processors.services.protocols import Place
 from schemas.messages import Decrypt, Encrypt, ReEncrypt, Rewrap, Rotate, Shred, TurnOn
@@ -92,10 +93,10 @@ async def test_a_conversation_is_encrypted_from_its_first_message_on(world: Worl
 
     turned = await crypto.turn_on(TurnOn(conversation_id=conversation, actor="ada"))
     again = await crypto.turn_on(TurnOn(conversation_id=conversation))
-    start = {"queue": "encryption", "action": "encrypt", "conversationId": str(conversation)}
     assert (turned.changed, again.changed) == (True, False)
-    assert [job | {"afterSeq": 0} for job in await jobs(world)] == [
-        {"messageIds": [], **start, "afterSeq": 0}
+    assert [(job["conversationId"], job.get("delay", 0)) for job in await jobs(world)] == [
+        (str(conversation), 0),
+        (str(conversation), 300_000),
     ]
 
     after, more, counts = 0, True, []
@@ -109,10 +110,34 @@ async def test_a_conversation_is_encrypted_from_its_first_message_on(world: Worl
     assert await contents(world, conversation) == sealed(5)
     assert await contents(world, other) == plain(1)
     found = await jobs(world)
-    assert [job["afterSeq"] for job in found if job["queue"] == "encryption"] == [0, 2, 4]
+    assert [job["afterSeq"] for job in found if job["queue"] == "encryption"] == [0, 0, 2, 4]
     indexed = [job["messageIds"] for job in found if job["queue"] == "indexing"]
     assert [each for chunk in indexed for each in chunk] == [str(each) for each in ids]
     assert await audited(world) == ["encryption.turn-on"]
+
+
+async def test_a_job_that_finds_nothing_looks_at_a_stretch_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: a second walk over a long conversation stays within the time limit of statements."""
+    monkeypatch.setattr(encrypting, "STRETCH", 2)
+    conversation, ids = await talk(world, 5, encrypted=True)
+    await world.database.execute(
+        "UPDATE messages SET body = 'edited', ciphertext = NULL, key_id = NULL, version = 2 "
+        "WHERE id = $1",
+        ids[4],
+    )
+
+    after, told = 0, []
+    for n in range(3):
+        payload = Encrypt(conversation_id=conversation, after_seq=after)
+        result = await service(world).encrypt(payload, job_id=f"walk-{n}")
+        told.append((result.encrypted, result.more))
+        after += 2
+
+    assert told == [(0, True), (0, True), (1, False)]
+    assert [job["afterSeq"] for job in await jobs(world) if job["action"] == "encrypt"] == [2, 4]
+    assert (await contents(world, conversation))[4] == ("sealed", "edited")
 
 
 async def test_nothing_plain_is_left_of_an_encrypted_message(world: World) -> None:
@@ -175,17 +200,13 @@ async def test_a_message_sent_before_and_again_after_is_sent_once(world: World) 
     await crypto.turn_on(TurnOn(conversation_id=conversation))
     plain_still = await world.send(conversation, ada, client_id="c", content="hi")
     await crypto.encrypt(Encrypt(conversation_id=conversation), job_id="j")
-    await world.send(conversation, ada, content="sealed before it is written")
 
     after = await world.send(conversation, ada, client_id="c", content="hi")
 
     assert [each.message_id for each in (plain_still, after)] == [before.message_id] * 2
     with pytest.raises(Refused, match="client-message-id-reused"):
         await world.send(conversation, ada, client_id="c", content="other")
-    assert await contents(world, conversation) == [
-        ("sealed", "hi"),
-        ("sealed", "sealed before it is written"),
-    ]
+    assert await contents(world, conversation) == [("sealed", "hi")]
 
 
 async def test_words_of_a_late_index_job_go_at_the_end_of_the_walk(world: World) -> None:
@@ -263,7 +284,9 @@ async def test_a_second_delivery_of_a_job_returns_the_first_result(world: World)
     assert walked[0] == walked[1]
     assert shredded[0] == shredded[1]
     assert (rotated[0].epoch, walked[0].re_encrypted, walked[0].more) == (2, 2, True)
-    assert [job.get("afterSeq") for job in await jobs(world)] == [0, 2]
+    assert [(job["afterSeq"], job.get("delay", 0)) for job in await jobs(world)] == [
+        (0, 0), (0, 360_000), (2, 0),
+    ]  # fmt: skip
     assert await audited(world) == ["encryption.rotate", "encryption.shred"]
 
 

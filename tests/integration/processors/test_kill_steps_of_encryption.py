@@ -214,7 +214,7 @@ ROTATED = ["data1retiredlocal:a", "data2activelocal:a", "index1activelocal:a"]
             [
                 [["plain", "m0", None], ["plain", "m1", None], ["plain", "m2", None]],
                 KEYS,
-                ["encryption encrypt"],
+                ["encryption encrypt", "encryption encrypt"],
                 ["encryption.turn-on"],
             ],
         ),
@@ -227,7 +227,7 @@ ROTATED = ["data1retiredlocal:a", "data2activelocal:a", "index1activelocal:a"]
                 [],
             ],
         ),
-        ("Rotates", [SEALED, ROTATED, ["encryption re-encrypt"], ["encryption.rotate"]]),
+        ("Rotates", [SEALED, ROTATED, ["encryption re-encrypt"] * 2, ["encryption.rotate"]]),
         (
             "ReEncrypts",
             [
