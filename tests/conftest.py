@@ -153,7 +153,13 @@ def shared_postgres(
 
 
 @pytest.fixture
-def postgres_url(shared_postgres: PostgresTestServer) -> Iterator[str]:
+def postgres_url(empty_postgres_url: str) -> str:
+    """Give a database of the test's own: empty, unless a folder of tests has it otherwise."""
+    return empty_postgres_url
+
+
+@pytest.fixture
+def empty_postgres_url(shared_postgres: PostgresTestServer) -> Iterator[str]:
     """Give an empty database of the test's own."""
     name = shared_postgres.create_database()
     yield shared_postgres.url_of(name)

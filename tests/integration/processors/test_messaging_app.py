@@ -19,6 +19,12 @@ from schemas.messages import ConfirmationResult, SendResult
 pytestmark = pytest.mark.servers
 
 
+@pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    """Give an empty database: what is here is about the first migration, too."""
+    return empty_postgres_url
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an engine's settings say of servers."""

@@ -20,6 +20,13 @@ from tests.integration.processors.world import World
 
 pytestmark = pytest.mark.servers
 
+
+@pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    """Give an empty database: what is here is about the first migration, too."""
+    return empty_postgres_url
+
+
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
