@@ -39,7 +39,7 @@ from typing import Any
 import structlog
 
 ROOT = Path(__file__).parents[2]
-KILLS_MAX = 20
+KILLS_MAX = 8
 """Kills of one scenario, unless all are asked for."""
 
 
