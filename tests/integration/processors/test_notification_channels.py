@@ -229,6 +229,8 @@ async def engine_of(notified: Notified) -> AsyncIterator[EngineHarness]:
         yield engine
 
 
+# A manual clock beside a real database: on a busy machine its waits may be too short.
+@pytest.mark.full
 async def test_bad_credentials_stop_one_provider_which_goes_on_by_itself(
     notified: Notified,
 ) -> None:
@@ -267,6 +269,8 @@ async def test_bad_credentials_stop_one_provider_which_goes_on_by_itself(
     assert states == ["sent"]
 
 
+# A manual clock beside a real database: on a busy machine its waits may be too short.
+@pytest.mark.full
 async def test_a_provider_in_trouble_spends_attempts_until_the_job_is_dead(
     notified: Notified,
 ) -> None:
