@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.store.gates import Answer, Question
+from engine.store.gates import Answer, Question, ticket_of
 from engine.testing.gates_state import Taken
 from engine.testing.limits_model import LimitsModel
 
 UNIQUE_MS_MAX = 7 * 86_400_000
 """While its job lives, a value is taken, yet not for ever."""
+
+
+WAITS = "waits "
+"""The last of a burst so far waits for its end; its ticket follows."""
 
 
 class ClaimsModel(LimitsModel):
@@ -58,13 +62,16 @@ class ClaimsModel(LimitsModel):
             self.taken[field] = Taken(question.job_id, till_ms, now_ms, "ran")
             return None
         since_ms, replaced = now_ms, ""
-        if before is not None and before.more == "waits":
+        ticket = question.ticket or ticket_of(question.entry)
+        if before is not None and before.more.startswith(WAITS):
+            if before.by != question.job_id and before.more.removeprefix(WAITS) > ticket:
+                return Answer("replaced", before.by)
             since_ms = before.since_ms
             replaced = before.by if before.by != question.job_id else ""
         due_ms = now_ms + question.ms
         if question.ms_max > 0:
             due_ms = min(due_ms, since_ms + question.ms_max)
-        self.taken[field] = Taken(question.job_id, now_ms + UNIQUE_MS_MAX, since_ms, "waits")
+        self.taken[field] = Taken(question.job_id, now_ms + UNIQUE_MS_MAX, since_ms, WAITS + ticket)
         return Answer("wait", str(due_ms), replaced)
 
     def _disclaim(self, value: str, job_id: str) -> None:
@@ -73,7 +80,7 @@ class ClaimsModel(LimitsModel):
         if before is None or before.by != job_id or before.more in {"", "ran"}:
             return
         # The last of a burst may end before its time: nobody stands for that burst any more.
-        window_ms = 0 if before.more == "waits" else int(before.more)
+        window_ms = 0 if before.more.startswith(WAITS) else int(before.more)
         till_ms = before.since_ms + window_ms
         if window_ms and till_ms > self.gates_ms():
             self.taken["u" + value] = Taken(job_id, till_ms, before.since_ms, "0")

@@ -147,10 +147,8 @@ async def test_a_throttle_lets_one_through_in_its_span(server: Server) -> None:
 async def test_the_last_of_a_burst_runs_once(server: Server) -> None:
     """Goal: one run, of the last one; the others tell which job replaced them."""
     work = Work()
-    entries = []
     async with engines(work, server.url, 3):
-        for number in range(6):
-            entries += [await server.add(*unique(number, "debounce", "400"))]
+        entries = await server.add_many([unique(n, "debounce", "2000") for n in range(6)])
         await server.until_ended(6)
         await nothing_left(server)
 

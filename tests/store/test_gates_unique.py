@@ -154,6 +154,19 @@ async def test_the_last_of_a_burst_runs(rig: Rig, a: Hand) -> None:
     assert (answer.word, answer.other) == ("wait", "")
 
 
+async def test_the_last_of_a_burst_runs_whoever_asks_first(rig: Rig, a: Hand) -> None:
+    """Goal: engines that took a burst apart let the job run that was added last."""
+    asks = {"mode": "debounce", "ms": 10_000}
+    first, second, third = [await job(a, name) for name in ("j1", "j2", "j3")]
+
+    assert (await claim(a, second, **asks)).other == ""
+    assert await claim(a, first, **asks) == Answer("replaced", "j2")
+    assert (await claim(a, third, **asks)).other == "j2"
+
+    await rig.let_pass(10_001)
+    assert await claim(a, third, **asks, wakes=True) == Answer("run")
+
+
 async def test_a_burst_is_put_off_no_longer_than_its_maximum(rig: Rig, a: Hand) -> None:
     asks = {"mode": "debounce", "ms": 10_000, "ms_max": 15_000}
     await claim(a, await job(a, "j1"), **asks)

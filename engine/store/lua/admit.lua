@@ -126,7 +126,7 @@ local function answer(entry, ask, held)
   -- A throttled job that was let through before its engine died has taken its span already.
   local has_claimed = held and held.unique == job.unique and ask[7] == 'throttle'
   if job.unique ~= '' and not has_claimed then
-    local word, detail, other = gates.claim(job.unique, job.id, ask[7], tonumber(ask[8]),
+    local word, detail, other = gates.claim(job.unique, job.id, ticket, ask[7], tonumber(ask[8]),
       tonumber(ask[9]), ask[10] == '1')
     if word then
       return { word, detail, other or '' }

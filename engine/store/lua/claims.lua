@@ -64,13 +64,18 @@ function gates.forget_id(id, place)
 end
 
 -- Claim a unique value: returns an answer and its detail, or nothing where the job may go on.
--- `mode` is unique, throttle or debounce; `wakes` is set when a debounced job's time has come.
-function gates.claim(value, id, mode, ms, ms_max, wakes)
+-- `mode` is unique, throttle or debounce; `wakes` is set when a debounced job's time has come. Of a
+-- burst the one with the highest ticket stays, in whatever order they ask.
+function gates.claim(value, id, ticket, mode, ms, ms_max, wakes)
   local field = 'u' .. value
   local before = taken(field)
   if mode == 'debounce' and not wakes then
     local since, replaced = gates.now, nil
-    if before and before.more == 'waits' then
+    local waits_with = before and string.match(before.more, '^waits (%S+)$')
+    if waits_with then
+      if before.by ~= id and waits_with > ticket then
+        return 'replaced', before.by
+      end
       since = before.since
       replaced = before.by ~= id and before.by or nil
     end
@@ -78,7 +83,7 @@ function gates.claim(value, id, mode, ms, ms_max, wakes)
     if ms_max > 0 then
       due = math.min(due, since + ms_max)
     end
-    set_taken(field, id, gates.now + UNIQUE_MS_MAX, since, 'waits')
+    set_taken(field, id, gates.now + UNIQUE_MS_MAX, since, 'waits ' .. ticket)
     return 'wait', tostring(due), replaced
   elseif mode == 'debounce' then
     if before and before.by ~= id then
@@ -105,7 +110,8 @@ function gates.disclaim(value, id)
   local field = 'u' .. value
   local before = taken(field)
   -- The last of a burst may end before its time: nobody stands for that burst any more.
-  local window_ms = before and before.by == id and (before.more == 'waits' and 0 or tonumber(before.more))
+  local is_waiting = before and string.find(before.more, '^waits ')
+  local window_ms = before and before.by == id and (is_waiting and 0 or tonumber(before.more))
   if window_ms then
     if window_ms > 0 and before.since + window_ms > gates.now then
       set_taken(field, id, before.since + window_ms, before.since, '0')
@@ -139,7 +145,7 @@ function gates.append(lane, fields)
   local mode = own.debounce and 'debounce' or own.throttle and 'throttle' or 'unique'
   local ms = tonumber(own.debounce or own.throttle or own.window or '0')
   local id = own.id or string.sub(string.match(lane, '[^:]+$'), 1, 1) .. '-' .. entry
-  local word, detail, other = gates.claim(own.unique, id, mode, ms,
+  local word, detail, other = gates.claim(own.unique, id, gates.ticket_of(entry), mode, ms,
     tonumber(own['debounce-max'] or '0'), false)
   if word == 'duplicate' then
     -- Nobody has seen the entry: scripts run alone.
