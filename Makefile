@@ -23,7 +23,7 @@ WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
-.PHONY: help run demo test test-full check lint format clean install install-run
+.PHONY: help run demo test test-full check lint format bench clean install install-run
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make check      run the static checks and the quick tests"
 	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
 	@echo "make format     bring the code into its format"
+	@echo "make bench      measure beside other job systems (about two hours; see benchmarks/README.md)"
 	@echo "make clean      remove the virtual environment and caches; .dev/ keeps its data"
 	@echo
 	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
@@ -72,6 +73,13 @@ lint: install
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# Where results go; peers are installed beside them.
+RESULTS ?= .bench/$(shell date -u +%F).json
+
+bench: install
+	@mkdir -p $(dir $(RESULTS))
+	@$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)
 
 clean:
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -75,6 +75,7 @@ async def fan_out(url: str, redis_url: str, recipients: int) -> dict[str, Any]:
             if row is not None and row[name]:
                 seen.setdefault(name, now)
         await asyncio.sleep(0.01)
+    assert row is not None
     counts = json.loads(row["counts"])
     sent = await connection.fetchval(
         "SELECT count(DISTINCT conversation_id) FROM messages WHERE sender_id = $1", sender

@@ -157,10 +157,10 @@ async def through_engine(
 
 async def _rate(connection: Any, done: str, before: int, wanted: int) -> float:
     """Effects per second, from when the first are seen."""
-    first, began = 0, 0.0
+    first, began, seen = 0, 0.0, 0
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        seen = await connection.fetchval(done) - before
+        seen = int(await connection.fetchval(done)) - before
         now = time.monotonic()
         if seen and not began:
             first, began = seen, now
