@@ -53,6 +53,9 @@ class Fetcher:
         bytes_max: Bytes that one read may bring.
         block_ms: Longest wait of one blocking read.
         stopping: Tells that nothing more is to be read.
+
+    Attributes:
+        rate_per_s: Jobs that ended per second, lately.
     """
 
     def __init__(  # noqa: PLR0917 - the parts of one queue, always given in this order
@@ -93,6 +96,7 @@ class Fetcher:
         self._entry_bytes = bytes_max / FIRST_READ_MAX
         self._ended = 0
         self._rated_at = clock.monotonic()
+        self.rate_per_s = 0.0
         # Held by whoever asks the store for entries that are pending already, so that none is
         # taken up twice while a reply is on its way.
         self.taking = asyncio.Lock()
@@ -112,8 +116,8 @@ class Fetcher:
             self._recovered.clear()
         now = self._clock.monotonic()
         if now - self._rated_at >= 0.2:
-            rate = self._ended / (now - self._rated_at)
-            self._buffer = prefetch(rate, self._prefetch_max)
+            self.rate_per_s = self._ended / (now - self._rated_at)
+            self._buffer = prefetch(self.rate_per_s, self._prefetch_max)
             self._ended, self._rated_at = 0, now
 
     def free(self) -> int:
@@ -121,6 +125,11 @@ class Fetcher:
         workers = self._workers
         held = workers.active + len(workers.todo) + self._gatekeeper.count
         return workers.limit + self._buffer - held
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that waited in the lanes when they were last counted."""
+        return sum(self._waiting.values())
 
     @property
     def asking(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from engine.clock import Clock
 from engine.core import outcome as was
+from engine.core.capacity import promotion_pause_s
 from engine.core.leases import ReclaimGate
 from engine.errors import GroupMissing, StoreError, StoreUnavailable
 from engine.failpoint import failpoint
@@ -190,6 +191,7 @@ class Upkeep:
         tries = 0
         while True:
             self._due.clear()
+            began = self._clock.monotonic()
             try:
                 promoted = await self._store.promote(self._queue, count=PROMOTE_MAX)
             except StoreError as error:
@@ -202,7 +204,7 @@ class Upkeep:
             if promoted.moved:
                 failpoint("K10")
             if promoted.moved == PROMOTE_MAX:
-                await self._clock.sleep(0)
+                await self._clock.sleep(self._pause_s(self._clock.monotonic() - began))
                 continue
             pause_s = PROMOTE_PAUSE_S
             self._next_due_ms = float("inf")
@@ -210,6 +212,12 @@ class Upkeep:
                 self._next_due_ms = self._clock.now_ms() + promoted.next_ms
                 pause_s = min(pause_s, promoted.next_ms / 1e3)
             await self._sleep_until_due(max(pause_s, 0.001))
+
+    def _pause_s(self, took_s: float) -> float:
+        """How long to wait between two steps of promoting, the first of which took so long."""
+        fetcher = self._fetcher
+        pause_s = promotion_pause_s(PROMOTE_MAX, fetcher.waiting, fetcher.rate_per_s)
+        return max(0.0, pause_s - took_s)
 
     async def _sleep_until_due(self, pause_s: float) -> None:
         """Sleep, unless something that is due earlier is settled meanwhile."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.capacity import count_by_bytes, prefetch
+from engine.core.capacity import (
+    PROMOTION_PAUSE_S_MAX,
+    count_by_bytes,
+    prefetch,
+    promotion_pause_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,22 @@ def test_the_buffer_follows_the_rate(rate_per_s: float, prefetch_max: int, expec
 )
 def test_one_read_is_bounded_by_bytes(wanted: int, bytes_per_job: float, expected: int) -> None:
     assert count_by_bytes(wanted, bytes_per_job, 16_384) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "rate_per_s", "expected"),
+    [
+        # Nothing waits that could be overtaken.
+        (0, 0, 0.0),
+        (300, 100_000, 0.0),
+        (301, 100_000, 0.004),
+        (1_000_000, 40_000, 0.01),
+        # Slow jobs do not keep what is due where it is.
+        (301, 0, PROMOTION_PAUSE_S_MAX),
+        (301, 100, PROMOTION_PAUSE_S_MAX),
+    ],
+)
+def test_promotion_keeps_pace_with_the_work(
+    waiting: int, rate_per_s: float, expected: float
+) -> None:
+    assert promotion_pause_s(300, waiting, rate_per_s) == pytest.approx(expected)
