@@ -20,7 +20,7 @@ from engine.store.link import Argument
 from engine.store.pressure import KnownBounds, holding
 from engine.store.scripts import Script, script
 from engine.wire.keys import QueueKeys
-from engine.wire.packing import pack_lists
+from engine.wire.packing import join, pack_lists, pack_numbered
 from engine.wire.tombstones import TOMBSTONES_MAX
 from schemas.rules import ID_CHARS_MAX, LANES
 
@@ -53,7 +53,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         lane: The lane.
-        fields: Names and values in turn.
+        fields: Names and values in turn; ``type`` and ``data`` come first.
         ordered: Whether it has an ordering key.
         size: Bytes that it adds to a batch.
         when_full: What is done where its queue has no room: ``wait``, ``fail`` or ``shed``.
@@ -92,9 +92,21 @@ class Channel:
         lanes = list(dict.fromkeys(job.lane for job in jobs))
         # In Lua the first key is the memory, and counting begins at 1.
         places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
-        packed = pack_lists([[places[job.lane], *job.fields] for job in jobs])
+        kinds: dict[tuple[str, bytes, int], int] = {}
+        numbers = [
+            kinds.setdefault((job.lane, job.fields[1], len(job.fields)), len(kinds) + 1)
+            for job in jobs
+        ]
+        rows = pack_numbered(numbers, [job.fields[3:] for job in jobs])
+        told = pack_lists([[places[lane], name, b"%d" % (n - 4)] for lane, name, n in kinds])
         keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
-        return keys, [self._number, MEMORY_MS, packed]
+        return keys, [self._number, MEMORY_MS, join([rows, told])]
+
+    def single(self, job: Outgoing) -> tuple[list[str], list[Argument]]:
+        """The same for a batch of one, as arguments of ``enqueue_one``."""
+        self._begin()
+        keys = [self._memory, self._keys.lane(job.lane)]
+        return keys, [self._number, MEMORY_MS, *job.fields]
 
     def bounded(
         self, jobs: Sequence[Outgoing], types: Sequence[str]
@@ -140,10 +152,13 @@ class Batched(msgspec.Struct, frozen=True):
 
 def batched(channel: Channel, jobs: Sequence[Outgoing], known: KnownBounds) -> Batched:
     """Build a batch's call; a queue without bounds pays for none."""
-    gated = any(b"unique" in job.fields[4::2] for job in jobs)
-    name = "enqueue_bounded" if known.bounds else "enqueue"
-    built = channel.bounded(jobs, known.types) if known.bounds else channel.command(jobs)
-    keys, arguments = built
+    gated = any(len(job.fields) > 4 and b"unique" in job.fields[4::2] for job in jobs)
+    if known.bounds:
+        name, (keys, arguments) = "enqueue_bounded", channel.bounded(jobs, known.types)
+    elif gated or len(jobs) > 1:
+        name, (keys, arguments) = "enqueue", channel.command(jobs)
+    else:
+        name, (keys, arguments) = "enqueue_one", channel.single(jobs[0])
     if gated:
         keys += known.keys.gates()
     return Batched(script(name, gated=gated), keys, arguments)

@@ -134,8 +134,11 @@ class KnownBounds:
         self._looked_s = now_s
         self.is_unknown = False
 
-    def answers(self, words: Sequence[bytes], lanes: Sequence[str]) -> list[Answer]:
+    def answers(self, reply: bytes | Sequence[bytes], lanes: Sequence[str]) -> list[Answer]:
         """Read the reply of ``enqueue_bounded``, or of ``enqueue``, which takes all."""
+        if isinstance(reply, bytes):
+            return [*reply.decode().split(" ")]
+        words = reply
         if len(words) == len(lanes):
             return [word.decode() for word in words]
         jobs, jobs_max, size, bytes_max = map(int, words[-1].split(b"/"))

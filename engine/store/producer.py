@@ -144,14 +144,16 @@ class Producer:
         jobs = [waiting.job for waiting in batch]
         command: Batched | None = None
 
-        async def send() -> list[bytes]:
+        async def send() -> bytes | list[bytes]:
             nonlocal command
             if command is None:
                 await self._learn(known)
                 # A batch is sent again as it was, so that its answer is that of the first time.
                 command = batched(channel, jobs, known)
-            words: list[bytes] = await self._link.run(command.script, command.keys, *command.rest)
-            return words
+            reply: bytes | list[bytes] = await self._link.run(
+                command.script, command.keys, *command.rest
+            )
+            return reply
 
         words = await self._until_answered(send, batch[0].deadline)
         return known.answers(words, [job.lane for job in jobs])

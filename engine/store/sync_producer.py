@@ -96,14 +96,14 @@ class SyncProducer:
         channel, known = self._channels[queue]
         command: Batched | None = None
 
-        def send() -> list[bytes]:
+        def send() -> bytes | list[bytes]:
             nonlocal command
             if command is None:
                 self._learn(known)
                 # A batch is sent again as it was, so that its answer is that of the first time.
                 command = batched(channel, jobs, known)
-            words: list[bytes] = self._run(command.script, command.keys, command.rest)
-            return words
+            reply: bytes | list[bytes] = self._run(command.script, command.keys, command.rest)
+            return reply
 
         return known.answers(self._until_answered(send, deadline), [job.lane for job in jobs])
 

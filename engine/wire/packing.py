@@ -2,8 +2,9 @@
 Lists of byte strings as one byte string that Lua's ``cmsgpack.unpack`` reads in C.
 
 The layout is MessagePack with fixed-width headers: ``dd`` + count (u32), then ``db`` + length
-(u32) + bytes for each item. Redis' cmsgpack knows no ``bin`` type, and stream fields need not be
-UTF-8, so the ``str 32`` header carries raw bytes here. Only this module writes the layout.
+(u32) + bytes for each item, or ``cd`` + u16 for a number. Redis' cmsgpack knows no ``bin`` type,
+and stream fields need not be UTF-8, so the ``str 32`` header carries raw bytes here. Only this
+module writes the layout.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from engine.errors import Malformed
 
 _ARRAY = b"\xdd"
 _STRING = b"\xdb"
+_NUMBER = b"\xcd"
 _HEADS = [_STRING + length.to_bytes(4) for length in range(1_024)]
 """Headers of short items: most are field names and small values."""
 
@@ -30,7 +32,31 @@ def pack(items: Sequence[bytes]) -> bytes:
 
 def pack_lists(lists: Sequence[Sequence[bytes]]) -> bytes:
     """Pack a list of lists of byte strings into one byte string."""
-    return b"".join([_ARRAY + len(lists).to_bytes(4), *(pack(items) for items in lists)])
+    return join([pack(items) for items in lists])
+
+
+def pack_numbered(numbers: Sequence[int], rows: Sequence[Sequence[bytes]]) -> bytes:
+    """
+    Pack rows of byte strings into one flat list, which Lua reads faster than a list of lists.
+
+    Args:
+        numbers: What stands before each row, 0 to 65,535.
+        rows: As many rows.
+    """
+    parts = []
+    for number, row in zip(numbers, rows, strict=True):
+        parts.append(_NUMBER + number.to_bytes(2))
+        for item in row:
+            length = len(item)
+            parts.append(_HEADS[length] if length < 1_024 else _STRING + length.to_bytes(4))
+            parts.append(item)
+    count = (len(parts) + len(rows)) // 2
+    return _ARRAY + count.to_bytes(4) + b"".join(parts)
+
+
+def join(parts: Sequence[bytes]) -> bytes:
+    """Make one list of what the others packed."""
+    return b"".join([_ARRAY + len(parts).to_bytes(4), *parts])
 
 
 def unpack(packed: bytes) -> list[bytes]:

@@ -27,7 +27,15 @@ from engine.client import client as client_module
 from engine.clock import SystemClock
 from engine.errors import EnqueueError, SettingsError
 from engine.store import producer as producer_module
-from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX
+from engine.store.batches import (
+    BATCH_BYTES_MAX,
+    BATCH_JOBS_MAX,
+    Batched,
+    Channel,
+    Outgoing,
+    batched,
+)
+from engine.store.pressure import KnownBounds
 from engine.wire.keys import QueueKeys
 from tests.support.proxy import FaultProxy
 from tests.support.servers import REDIS_SERVERS, RedisTestServer, StartRedis
@@ -98,7 +106,8 @@ async def test_an_id_of_ones_own_is_the_jobs_id(redis_url: str) -> None:
 
 async def test_calls_of_one_loop_turn_share_one_script_call_per_queue(redis_url: str) -> None:
     async with Client(redis_url, queues=QUEUES) as client:
-        await client.enqueue("noop", {"warm": "up"})
+        # One job alone takes another script than a batch.
+        await asyncio.gather(*(client.enqueue("noop", {"warm": "up"}) for _ in range(2)))
         before = calls(redis_url, "evalsha")
 
         jobs = await asyncio.gather(
@@ -107,7 +116,7 @@ async def test_calls_of_one_loop_turn_share_one_script_call_per_queue(redis_url:
 
     assert calls(redis_url, "evalsha") - before == 2
     assert len({(job.queue, job.id) for job in jobs}) == 100
-    assert [fields["data"] for _, fields in entries(redis_url)[1:]] == [
+    assert [fields["data"] for _, fields in entries(redis_url)[2:]] == [
         f'{{"n":{n}}}' for n in range(1, 100, 2)
     ]
 
@@ -116,14 +125,14 @@ async def test_a_batch_has_at_most_so_many_jobs_and_bytes(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    command = producer_module.Channel.command
+    batched = producer_module.batched
 
-    def record(self: Any, jobs: Any) -> Any:
-        made = command(self, jobs)
-        seen.append((len(jobs), len(made[1][2])))
+    def record(channel: Any, jobs: Any, known: Any) -> Any:
+        made = batched(channel, jobs, known)
+        seen.append((len(jobs), sum(len(part) for part in made.rest if isinstance(part, bytes))))
         return made
 
-    monkeypatch.setattr(producer_module.Channel, "command", record)
+    monkeypatch.setattr(producer_module, "batched", record)
     async with Client(redis_url, queues=QUEUES) as client:
         await asyncio.gather(*(client.enqueue("noop", {}) for _ in range(1_201)))
         big = {"x": "y" * 300_000}
@@ -154,6 +163,45 @@ async def test_nothing_of_a_batch_remains_when_one_lane_refuses(
     assert "nothing was written" in str(answers[0])
     assert "wrongtype" in str(answers[0])
     assert entries(url) == []
+
+
+@pytest.mark.parametrize("name", REDIS_SERVERS)
+async def test_a_job_alone_is_told_what_its_lane_says(name: str, start_redis: StartRedis) -> None:
+    url = start_redis(name=name).url
+    with redis_py.Redis.from_url(url) as raw:
+        raw.set(LANE, "not a stream")
+
+    async with Client(url, queues=QUEUES) as client:
+        with pytest.raises(EnqueueError, match=r"nothing was written.*wrongtype"):
+            await client.enqueue("noop", {})
+
+
+async def test_a_batch_of_all_kinds_keeps_each_jobs_fields_and_order(redis_url: str) -> None:
+    """Method: lanes, types and further fields alternate within one batch."""
+    lanes, types = ("low", "high", "normal"), ("noop", "noop-two")
+    jobs = [
+        NewJob(
+            types[n % 2],
+            {"n": n},
+            queue="noop-queue",
+            lane=lanes[n % 3],
+            headers={f"h{k}": str(n) for k in range(n % 4)},
+        )
+        for n in range(200)
+    ]
+    async with Client(redis_url) as client:
+        results = [result async for result in client.enqueue_each(jobs)]
+
+    for lane in lanes:
+        wanted = [
+            {"type": job.type, "data": f'{{"n":{n}}}', **(job.headers or {})}
+            for n, job in enumerate(jobs)
+            if job.lane == lane
+        ]
+        found = entries(redis_url, f"mq:{{noop-queue}}:{lane}")
+        assert [fields for _, fields in found] == wanted
+        told = [each.entry for each in results if isinstance(each, Enqueued) and each.lane == lane]
+        assert told == [entry for entry, _ in found]
 
 
 async def test_a_refused_job_is_not_sent_and_harms_no_other(redis_url: str) -> None:
@@ -329,19 +377,27 @@ async def test_the_script_is_loaded_again_after_a_flush(redis_url: str) -> None:
     assert len(entries(redis_url)) == 2
 
 
-async def test_a_batch_that_arrives_after_its_successor_is_refused(redis_url: str) -> None:
+@pytest.mark.parametrize("counts", [(1, 1), (2, 1), (1, 3), (2, 2)])
+async def test_a_batch_that_arrives_after_its_successor_is_refused(
+    redis_url: str, counts: tuple[int, int]
+) -> None:
     """A connection that was given up may still hand its bytes over later."""
-    channel = producer_module.Channel(QueueKeys("noop-queue"))
-    job = client_module.Outgoing("normal", [b"type", b"noop", b"data", b"{}"], False, 50)
-    first, second = channel.command([job]), channel.command([job])
-    script = producer_module.script("enqueue").text
+    channel = Channel(QueueKeys("noop-queue"))
+    known = KnownBounds("noop-queue")
+    job = Outgoing("normal", [b"type", b"noop", b"data", b"{}"], False, 50)
+    first, second = (batched(channel, [job] * count, known) for count in counts)
     with redis_py.Redis.from_url(redis_url) as raw:
-        for keys, arguments in (first, second):
-            raw.eval(script, len(keys), *keys, *arguments)
-        with pytest.raises(redis_py.ResponseError, match="STALE"):
-            raw.eval(script, len(first[0]), *first[0], *first[1])
 
-    assert len(entries(redis_url)) == 2
+        def send(batch: Batched) -> Any:
+            return raw.eval(batch.script.text, len(batch.keys), *batch.keys, *batch.rest)
+
+        assert send(first) == send(first)
+        told = send(second)
+        with pytest.raises(redis_py.ResponseError, match="STALE"):
+            send(first)
+        assert send(second) == told
+
+    assert len(entries(redis_url)) == sum(counts)
 
 
 async def test_a_restart_of_the_server_is_bridged(redis_server: RedisTestServer) -> None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import Malformed
-from engine.wire.packing import pack, pack_lists, unpack
+from engine.wire.packing import join, pack, pack_lists, pack_numbered, unpack
 
 
 def test_the_layout_is_messagepack_with_fixed_headers() -> None:
     assert pack([]) == b"\xdd\x00\x00\x00\x00"
     assert pack([b"ab", b""]) == (b"\xdd\x00\x00\x00\x02\xdb\x00\x00\x00\x02ab\xdb\x00\x00\x00\x00")
     assert pack_lists([[b"a"], []]) == b"\xdd\x00\x00\x00\x02" + pack([b"a"]) + pack([])
+
+
+def test_rows_stand_behind_their_numbers_in_one_list() -> None:
+    packed = pack_numbered([1, 300], [[b"ab", b""], [b"c"]])
+
+    assert packed == (
+        b"\xdd\x00\x00\x00\x05"
+        b"\xcd\x00\x01\xdb\x00\x00\x00\x02ab\xdb\x00\x00\x00\x00"
+        b"\xcd\x01\x2c\xdb\x00\x00\x00\x01c"
+    )
+    assert join([packed, pack([])]) == b"\xdd\x00\x00\x00\x02" + packed + pack([])
 
 
 def test_any_bytes_come_back() -> None:
