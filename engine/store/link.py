@@ -30,20 +30,38 @@ _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 
 class _Replies(asyncio.Protocol):
-    """Sorts replies to the writes that wait for them."""
+    """
+    Sorts replies to the writes that wait for them, and gives up on a server that stays silent.
 
-    def __init__(self) -> None:
+    One timer watches all of them, since one for each would cost more than the write.
+
+    Args:
+        timeout_s: Time after which a silent server counts as gone.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
         self.reader = hiredis.Reader()
-        self.waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self.waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
         self.gathered: list[Any] = []
         self.alive = True
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+
+    def expect(self, count: int) -> asyncio.Future[list[Any]]:
+        """Return what will hold the replies to the write just made."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self.waiting.append((future, count, self._loop.time() + self._timeout_s))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout_s, self._look)
+        return future
 
     def data_received(self, data: bytes) -> None:
         self.reader.feed(data)
         try:
             self._deliver()
         except hiredis.ProtocolError as error:
-            self.fail(error)
+            self.fail("connection", str(error))
 
     def _deliver(self) -> None:
         gets = self.reader.gets
@@ -52,7 +70,7 @@ class _Replies(asyncio.Protocol):
             if reply is False:
                 return
             self.gathered.append(reply)
-            future, wanted = self.waiting[0]
+            future, wanted, _ = self.waiting[0]
             if len(self.gathered) == wanted:
                 self.waiting.popleft()
                 replies, self.gathered = self.gathered, []
@@ -60,15 +78,30 @@ class _Replies(asyncio.Protocol):
                     future.set_result(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(exc or ConnectionError("the server closed the connection"))
+        self.fail("connection", str(exc or "the server closed the connection"))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, kind: str, detail: str) -> None:
         """Tell all waiters that no reply will come."""
         self.alive = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         while self.waiting:
-            future, _ = self.waiting.popleft()
+            future, _, _ = self.waiting.popleft()
             if not future.done():
-                future.set_exception(ConnectionError(str(error)))
+                future.set_exception(StoreUnavailable(kind, detail))
+
+    def _look(self) -> None:
+        """See whether a reply is overdue, and look again when the next one would be."""
+        self._watch = None
+        until = next((until for future, _, until in self.waiting if not future.done()), None)
+        if until is None:
+            return
+        left_s = until - self._loop.time()
+        if left_s <= 0:
+            self.fail("timeout", "the server did not answer in time")
+        else:
+            self._watch = self._loop.call_later(left_s, self._look)
 
 
 class Link:
@@ -89,7 +122,7 @@ class Link:
         self._connecting = asyncio.Lock()
         self.connects = 0
 
-    async def call(self, *commands: Command, timeout_s: float | None = None) -> list[Any]:
+    async def call(self, *commands: Command) -> list[Any]:
         """
         Send commands in one write and return their replies.
 
@@ -108,20 +141,15 @@ class Link:
             # uvloop's way to say that the other side has just closed the connection.
             self._drop_if(replies)
             raise StoreUnavailable("connection", str(error)) from None
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        replies.waiting.append((future, len(commands)))
         try:
-            async with asyncio.timeout(timeout_s or self._timeout_s):
-                answers = await future
-        except TimeoutError:
+            answers = await replies.expect(len(commands))
+        except StoreUnavailable:
             self._drop_if(replies)
-            raise StoreUnavailable("timeout", "the server did not answer in time") from None
-        except OSError as error:
-            self._drop_if(replies)
-            raise fault(error) from None
-        if any(isinstance(each, hiredis.ReplyError) and _is_demoted(each) for each in answers):
-            # A name that leads to the primary may lead to another server by now: ask it again.
-            self._drop_if(replies)
+            raise
+        for each in answers:
+            if isinstance(each, hiredis.ReplyError) and _is_demoted(each):
+                # A name that leads to the primary may lead to another server by now: ask it again.
+                self._drop_if(replies)
         return answers
 
     async def one(self, *command: Argument) -> Any:
@@ -141,7 +169,7 @@ class Link:
     def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
         if self._replies is not None:
-            self._replies.fail(ConnectionError("the connection was given up"))
+            self._replies.fail("connection", "the connection was given up")
             self._replies = None
         if self._transport is not None:
             self._transport.abort()
@@ -171,7 +199,7 @@ class Link:
             self._writer = connection._writer  # noqa: SLF001
             connection._writer = connection._reader = None  # noqa: SLF001
             self._transport = self._writer.transport
-            self._replies = _Replies()
+            self._replies = _Replies(self._timeout_s)
             assert self._transport is not None
             self._transport.set_protocol(self._replies)
             if self._transport.is_closing():
