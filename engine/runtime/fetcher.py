@@ -9,6 +9,7 @@ that instant would lie until its lease ends.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.clock import Clock
@@ -32,6 +33,9 @@ FIRST_READ_MAX = 64
 STRICT_PEEK = 8
 LOST_MAX = 100
 LOST_ALWAYS = 8
+SMALL = 16
+"""So few jobs are better started before the next read is sent; more hide its round trip."""
+
 SLIVER = 4
 """While settlements are under way, a read waits until a quarter of the capacity is free."""
 
@@ -161,11 +165,7 @@ class Fetcher:
             if count == 0 and once and not self._workers.open:
                 return
             if count == 0:
-                if not self._workers.open:
-                    # Nothing is read while the queue is paused; the other loops know of outages.
-                    self._outage.over(self._where)
-                self._room.clear()
-                await self._room.wait()
+                await self._until_poked()
                 continue
             failpoint("K0")
             try:
@@ -186,9 +186,19 @@ class Fetcher:
             self._outage.over(self._where)
             if leases:
                 self._take(leases)
+                if len(leases) < SMALL:
+                    # They start at once, before time is spent on the next read.
+                    await asyncio.sleep(0)
             elif once and not any(self._waiting.values()):
                 return
         await self._recover_at_last()
+
+    async def _until_poked(self) -> None:
+        if not self._workers.open:
+            # Nothing is read while the queue is paused; the other loops know of outages.
+            self._outage.over(self._where)
+        self._room.clear()
+        await self._room.wait()
 
     def _ready(self) -> int:
         """How many jobs to read now; 0 to wait until something changes."""
@@ -212,10 +222,9 @@ class Fetcher:
         each = max(1, count // len(streams))
         leases = await self._store.wait(self._queue, streams, each, self._block_ms)
         if len(leases) >= each:
-            # A lane may have been cut short: count before blocking again.
-            counted = await self._store.fetch(self._queue, {})
-            self._waiting = counted.waiting
-            leases += counted.leases
+            # Lanes may have been cut short: ask them again, and count, before blocking.
+            brought = Counter(lease.batch.lane for lease in leases)
+            self._waiting = {stream: READ_MAX for stream in streams if brought[stream] >= each}
         return leases
 
     def _counts(self, count: int) -> dict[str, int]:
