@@ -70,6 +70,7 @@ class Admission:
         self.types = dict(types)
         self.unknown = unknown
         self._limits = limits
+        self._data_bytes_max = limits.data_bytes_max
         self._reporter = reporter
         self._by_bytes = {name.encode(): bound for name, bound in types.items()}
 
@@ -115,13 +116,20 @@ class Admission:
             be asked first.
         """
         fields = lease.fields
-        if len(fields) == 4 and fields[0] == b"type" and fields[2] == b"data":
-            # The bare job of the wire: nothing but a type and a payload.
-            bound = self._by_bytes.get(fields[1])
-            if bound is not None and bound.plain and len(fields[3]) <= self._limits.data_bytes_max:
+        if len(fields) == 4:
+            first, name, second, data = fields
+            bound = self._by_bytes.get(name)
+            if (
+                # The bare job of the wire: nothing but a type and a payload.
+                bound is not None
+                and bound.plain
+                and first == b"type"
+                and second == b"data"
+                and len(data) <= self._data_bytes_max
+            ):
                 job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter)
                 try:
-                    payload = bound.decode(fields[3])
+                    payload = bound.decode(data)
                 except Malformed as error:
                     return job, None, _broken(error)
                 return job, payload, was.Vanished() if lease.deliveries > 1 else None

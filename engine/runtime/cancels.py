@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from engine.clock import Clock
 from engine.core import decision as to
 from engine.core import outcome as was
-from engine.runtime.endings import Ending, Success
+from engine.runtime.endings import Ending
 from engine.runtime.jobs import LiveJob
 from engine.store.base import Store
 from engine.wire.tombstones import CANCELLED, describe, read_mark
@@ -51,11 +51,11 @@ class Cancels:
         error = ErrorRecord(kind=CANCELLED, message=describe(tombstone))
         return was.Cancelled(error=error, ordered=True, started=started)
 
-    def ended(self, successes: Sequence[Success], endings: Sequence[Ending]) -> list[str]:
+    def ended(self, successes: Sequence[LiveJob], endings: Sequence[Ending]) -> list[str]:
         """Name the jobs whose tombstones have served, since these are their ends."""
         if not self.known:
             return [each.job.id for each in endings if getattr(each.outcome, "ordered", False)]
-        jobs = [each.job for each in successes]
+        jobs = [*successes]
         jobs += [each.job for each in endings if isinstance(each.decision, to.DeadLetter)]
         return [job.id for job in jobs if self.of(job) is not None]
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
-import orjson
 
 from engine.core import decision as to
 from engine.core import outcome as was
@@ -18,16 +16,16 @@ from engine.core.fingerprint import fingerprint
 from engine.runtime.flow_records import FLOW_BYTES_MAX, flow_end, opened_flow
 from engine.runtime.jobs import LiveJob
 from engine.runtime.leaving import comes_back_to, head_of, leaves_of, ticket_kept
+from engine.runtime.results import Column
 from engine.store.base import Dead, Settlement
 from engine.store.gates import behind
 from engine.wire.codec import DEAD, META, with_meta, without
-from engine.wire.done import US_MAX, encode_done
+from engine.wire.done import encode_done
 from engine.wire.keys import lane_of
 from engine.wire.packing import pack
 from schemas.job import AttemptRecord, DeadRecord, ErrorRecord, Meta
 
 HISTORY_MAX = 10
-RESULT_BYTES_MAX = 65_536
 FIELDS_KEPT_MAX = 2_000
 """A dead letter keeps so many names and values; Lua's stack bounds what one XADD can take."""
 _NO_ERROR = ErrorRecord(kind="")
@@ -63,48 +61,14 @@ class Ending(msgspec.Struct, frozen=True):
     run_us: int
 
 
-class Success(msgspec.Struct, gc=False):
-    """
-    One job that is done.
-
-    Attributes:
-        job: The job.
-        run_us: How long it ran, in µs.
-        result: JSON of what the handler returned; empty for None.
-    """
-
-    job: LiveJob
-    run_us: int
-    result: bytes
-
-
-def encode_result(value: Any) -> bytes:
-    """
-    Encode what a handler returned.
-
-    The job is done whatever it returned, so a value that cannot be written, or is too large, leaves
-    a note in its place.
-    """
-    try:
-        encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError) as error:
-        return orjson.dumps({"resultNotKept": f"cannot be written as JSON: {error}"[:200]})
-    if len(encoded) > RESULT_BYTES_MAX:
-        return orjson.dumps({"resultNotKept": f"{len(encoded)} bytes, over {RESULT_BYTES_MAX}"})
-    return encoded
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)
-
-
 def settlement_of(
     *,
     lane: str,
     engine: str,
     sequence: int,
     held: int,
-    successes: Sequence[Success],
+    successes: Sequence[LiveJob],
+    columns: Sequence[Column],
     endings: Sequence[Ending],
     lost: dict[str, int],
     at_ms: int,
@@ -120,13 +84,14 @@ def settlement_of(
         sequence: The settlement's number.
         held: Entries of the lane that this engine holds.
         successes: Jobs that are done.
+        columns: The same by type.
         endings: All other ends.
         lost: Deliveries per type that were found lost with their engines.
         at_ms: Unix ms.
         kept_bytes_max: A dead letter larger than this leaves a hash in place of its fields.
         gates: Jobs of the queue have asked for gates.
     """
-    leases = [each.job.lease for each in successes]
+    leases = [job.lease for job in successes]
     settlement = Settlement(
         lane=lane,
         sequence=sequence,
@@ -146,50 +111,45 @@ def settlement_of(
         behind=[],
         at_ms=at_ms,
     )
-    _add_successes(settlement, engine, successes)
+    for column in columns:
+        _add_done(settlement, engine, column)
     for ending in endings:
         _add_ending(settlement, engine, ending, kept_bytes_max)
     settlement.leaves = leaves_of(successes, endings, gates=gates)
     return settlement
 
 
-def _add_successes(settlement: Settlement, engine: str, successes: Sequence[Success]) -> None:
+def _add_done(settlement: Settlement, engine: str, column: Column) -> None:
+    bound, jobs = column.bound, column.jobs
     initial = settlement.lane[0].encode() + b"-"
-    bounds = {each.job.bound for each in successes}
-    for bound in bounds:
-        ours = (
-            successes
-            if len(bounds) == 1
-            else [each for each in successes if each.job.bound is bound]
+    # Of bare jobs, nothing is left to say; their ids are built as by LiveJob.id.
+    others = [job for job in jobs if job.envelope is not None or job.reported]
+    ids = (
+        [job.id.encode() for job in jobs] if others else [initial + job.lease.entry for job in jobs]
+    )
+    results = [job.result for job in jobs]
+    settlement.done.append(
+        encode_done(
+            bound.name,
+            lane_of(settlement.lane),
+            engine,
+            ids,
+            column.us,
+            results if any(results) else None,
         )
-        results = [each.result for each in ours]
-        settlement.done.append(
-            encode_done(
-                bound.name,
-                lane_of(settlement.lane),
-                engine,
-                [
-                    # The id of a bare job, as LiveJob.id builds it.
-                    initial + job.lease.entry if job.envelope is None else job.id.encode()
-                    for job in [each.job for each in ours]
-                ],
-                array("I", [each.run_us for each in ours]),
-                results if any(results) else None,
-            )
-        )
-        settlement.stats[f"done:{bound.name}"] = len(ours)
-        if bound.events:
-            settlement.events += [_event("done", each.job, at_ms=settlement.at_ms) for each in ours]
-    for each in successes:
-        job = each.job
+    )
+    settlement.stats[f"done:{bound.name}"] = len(jobs)
+    if bound.events:
+        settlement.events += [_event("done", job, at_ms=settlement.at_ms) for job in jobs]
+    for job in others:
         if job.reported:
             settlement.finished.append(job.id)
         if job.envelope is not None:
             if job.envelope.reply:
-                fields = [b"outcome", b"done", b"result", each.result or b"null"]
+                fields = [b"outcome", b"done", b"result", job.result or b"null"]
                 settlement.replies.append(_reply(job, fields))
             if job.envelope.parent is not None:
-                settlement.ends.append(flow_end(job, result=each.result))
+                settlement.ends.append(flow_end(job, result=job.result))
 
 
 def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> None:
@@ -387,8 +347,3 @@ def _reply(job: LiveJob, fields: list[bytes]) -> tuple[str, list[bytes]]:
     assert job.envelope is not None
     about = [b"id", job.id.encode(), b"type", job.type.encode(), b"attempt", b"%d" % job.attempt]
     return job.envelope.reply, about + fields
-
-
-def run_us(seconds: float) -> int:
-    """Seconds as the done stream stores them."""
-    return min(US_MAX, max(0, round(seconds * 1e6)))

@@ -11,7 +11,8 @@ import msgspec
 from engine.core import decision as to
 from engine.logs import get_logger
 from engine.registry import Ended, Hook
-from engine.runtime.endings import Ending, Success
+from engine.runtime.endings import Ending
+from engine.runtime.jobs import LiveJob
 from engine.runtime.settler import Settled
 
 log = get_logger("engine")
@@ -48,7 +49,7 @@ class Hooks:
     def note(self, settled: Settled) -> None:
         """Queue the hooks of what was settled."""
         if self._done:
-            self._add(self._done, (_done(each) for each in settled.successes))
+            self._add(self._done, map(_done, settled.successes))
         if self._dead:
             deaths = (e for e in settled.endings if isinstance(e.decision, to.DeadLetter))
             self._add(self._dead, (_dead(each) for each in deaths))
@@ -100,9 +101,8 @@ async def _raised(hook: Hook, ended: Ended) -> BaseException | None:
     return None
 
 
-def _done(each: Success) -> Ended:
-    job = each.job
-    result: Any = msgspec.json.decode(each.result) if each.result else None
+def _done(job: LiveJob) -> Ended:
+    result: Any = msgspec.json.decode(job.result) if job.result else None
     return Ended(id=job.id, type=job.type, queue=job.queue, attempt=job.attempt, result=result)
 
 

@@ -131,6 +131,8 @@ class LiveJob(msgspec.Struct, gc=False):
         reporter: Where progress goes.
         envelope: The judged entry; None for the plain entry of type and data alone.
         reported: Whether it told of its progress.
+        run_s: Seconds that it ran; known once it is done.
+        result: JSON of what the handler returned; empty for None, and until it is done.
     """
 
     lease: Lease
@@ -140,6 +142,8 @@ class LiveJob(msgspec.Struct, gc=False):
     reporter: Reporter
     envelope: Envelope | None = None
     reported: bool = False
+    run_s: float = 0.0
+    result: bytes = b""
 
     @property
     def id(self) -> str:

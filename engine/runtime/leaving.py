@@ -18,16 +18,11 @@ _GATED = frozenset({b"key", b"unique"})
 """Fields for which something may be held before any engine asks: a client has taken a value."""
 
 
-class Ended(Protocol):
-    """The end of an attempt."""
+class Decided(Protocol):
+    """The end of an attempt, and what becomes of the job."""
 
     @property
     def job(self) -> LiveJob: ...
-
-
-class Decided(Ended, Protocol):
-    """An end with what becomes of the job."""
-
     @property
     def outcome(self) -> was.Outcome: ...
     @property
@@ -35,7 +30,7 @@ class Decided(Ended, Protocol):
 
 
 def leaves_of(
-    successes: Sequence[Ended], endings: Sequence[Decided], *, gates: bool
+    successes: Sequence[LiveJob], endings: Sequence[Decided], *, gates: bool
 ) -> list[Leave]:
     """
     Say which entries may hold something of the gates: a turn, a place, a unique value.
@@ -47,7 +42,7 @@ def leaves_of(
     """
     leaves = []
     if gates:
-        leaves = [_leave(each.job, "free") for each in successes if each.job.lease.gated]
+        leaves = [_leave(job, "free") for job in successes if job.lease.gated]
     for ending in endings:
         job, how = ending.job, _how(ending.decision)
         if isinstance(ending.outcome, was.Cancelled) and ending.outcome.ordered:

@@ -9,7 +9,6 @@ answered; only then does a job count as ended.
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -22,9 +21,10 @@ from engine.core.decide import decide
 from engine.errors import GroupMissing, StoreError
 from engine.failpoint import failpoint
 from engine.runtime.cancels import Cancels
-from engine.runtime.endings import Ending, Success, encode_result, run_us, settlement_of
+from engine.runtime.endings import Ending, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
+from engine.runtime.results import Column, columns_of, run_us
 from engine.store.base import Lease, Settlement, Store
 from engine.telemetry import QueueMeter
 from engine.wire.keys import lane_of
@@ -50,7 +50,7 @@ class Settled(msgspec.Struct, frozen=True):
         flows: Jobs opened flows, or ended as children of some.
     """
 
-    successes: Sequence[Success]
+    successes: Sequence[LiveJob]
     endings: Sequence[Ending]
     lost: Sequence[Lease]
     flows: bool = False
@@ -60,13 +60,18 @@ class _Lane:
     """What has ended in one lane and is not settled yet."""
 
     def __init__(self) -> None:
-        self.successes: list[Success] = []
+        self.successes: list[LiveJob] = []
         self.endings: list[Ending] = []
         self.vanished: dict[str, int] = {}
-        self.sending: tuple[Sequence[Success], Sequence[Ending]] = ((), ())
+        self.sending: tuple[Sequence[LiveJob], Sequence[Ending]] = ((), ())
+        self.sent = 0
         self.sequence = 0
         self.held = 0
         self.busy = False
+
+    @property
+    def unsettled(self) -> int:
+        return len(self.successes) + len(self.endings) + self.sent
 
 
 class Settler:
@@ -125,10 +130,9 @@ class Settler:
         self._cancels = cancels
         self._spawn = spawn
         self._on_settled = on_settled
-        self._armed = False
+        self.armed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.unsettled = 0
         # Whether the queue's jobs have asked for gates.
         self.gates = False
 
@@ -153,14 +157,19 @@ class Settler:
         lane = self._lanes[job.stream]
         lane.vanished[job.type] = lane.vanished.get(job.type, 0) + 1
 
-    def succeed(self, job: LiveJob, result: Any, seconds: float) -> None:
-        """Settle a job as done."""
-        encoded = b"" if result is None else encode_result(result)
-        lane = self._lanes[job.lease.batch.lane]
-        lane.successes.append(Success(job, run_us(seconds), encoded))
-        self.unsettled += 1
-        if not self._armed:
-            self._arm()
+    def successes(self, stream: str) -> list[LiveJob]:
+        """
+        Return the list that takes the jobs of a stream that are done.
+
+        Whoever adds one, with its run time and its result, arms the settler afterwards: for plain
+        success there is no call for each job.
+        """
+        return self._lanes[stream].successes
+
+    @property
+    def unsettled(self) -> int:
+        """Jobs that have ended and are not confirmed."""
+        return sum(lane.unsettled for lane in self._lanes.values())
 
     def end(self, job: LiveJob, outcome: was.Outcome, seconds: float = 0.0) -> to.Decision:
         """Decide about any other end of an attempt, and settle it."""
@@ -171,9 +180,8 @@ class Settler:
         if not isinstance(decision, to.RunAgain):
             ending = Ending(job, outcome, decision, now_ms, run_us(seconds))
             self._lanes[job.stream].endings.append(ending)
-            self.unsettled += 1
-            if not self._armed:
-                self._arm()
+            if not self.armed:
+                self.arm()
         return decision
 
     def leases(self) -> list[Lease]:
@@ -181,7 +189,7 @@ class Settler:
         found = []
         for lane in self._lanes.values():
             for successes, endings in ((lane.successes[:], lane.endings[:]), lane.sending):
-                found += [each.job.lease for each in successes]
+                found += [job.lease for job in successes]
                 found += [each.job.lease for each in endings]
         return found
 
@@ -189,13 +197,14 @@ class Settler:
         """Wait until everything that ended is confirmed."""
         await self._idle.wait()
 
-    def _arm(self) -> None:
-        self._armed = True
+    def arm(self) -> None:
+        """Settle at the end of this loop turn what has ended by then."""
+        self.armed = True
         self._idle.clear()
         asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._armed = False
+        self.armed = False
         for name, lane in self._lanes.items():
             if not lane.busy and (lane.successes or lane.endings):
                 lane.busy = True
@@ -214,26 +223,28 @@ class Settler:
                 await self._send(name, lane, successes, endings)
         finally:
             lane.busy = False
-            if self.unsettled == 0:
+            if not self.unsettled:
                 self._idle.set()
 
     async def _send(
-        self, name: str, lane: _Lane, successes: list[Success], endings: list[Ending]
+        self, name: str, lane: _Lane, successes: list[LiveJob], endings: list[Ending]
     ) -> None:
         lost: list[Lease] = []
         vanished, lane.vanished = lane.vanished, {}
-        count = len(successes) + len(endings)
+        count = lane.sent = len(successes) + len(endings)
         told: list[bytes] = []
         flows = False
         while successes or endings:
             lane.sending = (successes, endings)
             lane.sequence += 1
+            columns = columns_of(successes)
             settlement = settlement_of(
                 lane=name,
                 engine=self._engine,
                 sequence=lane.sequence,
                 held=lane.held,
                 successes=successes,
+                columns=columns,
                 endings=endings,
                 lost=vanished,
                 at_ms=self._clock.now_ms(),
@@ -252,14 +263,15 @@ class Settler:
             flows = bool(settlement.ends or settlement.opened)
             if not gone:
                 break
-            parted = (successes, endings)
-            lost += [each.job.lease for part in parted for each in part if _in(each, gone)]
-            successes = [each for each in successes if not _in(each, gone)]
-            endings = [each for each in endings if not _in(each, gone)]
+            leases = [job.lease for job in (*successes, *(each.job for each in endings))]
+            lost += [lease for lease in leases if lease.entry in gone]
+            successes = [job for job in successes if job.lease.entry not in gone]
+            endings = [each for each in endings if each.job.lease.entry not in gone]
         lane.sending = ((), ())
+        lane.sent = 0
         lane.held -= count
-        self.unsettled -= count
-        self._count(name, successes, endings, lost, vanished)
+        self._count(name, successes, columns, endings)
+        self._count_lost(lost, vanished)
         self._on_settled(Settled(successes, endings, lost, flows))
 
     async def _persist(self, settlement: Settlement) -> list[bytes]:
@@ -290,16 +302,16 @@ class Settler:
     def _count(
         self,
         name: str,
-        successes: Sequence[Success],
+        successes: Sequence[LiveJob],
+        columns: Sequence[Column],
         endings: Sequence[Ending],
-        lost: Sequence[Lease],
-        vanished: dict[str, int],
     ) -> None:
-        self._meter.leases_lost += len(lost)
-        for job_type, count in vanished.items():
-            self._meter.of(job_type).lost += count
+        for column in columns if successes else ():
+            meter = column.bound.meter
+            meter.done += len(column.us)
+            meter.run.observe_us(column.us)
         if successes:
-            _count_successes(self._meter, name, successes, self._clock.now_ms())
+            _count_waits(self._meter, name, successes, self._clock.now_ms())
         for ending in endings:
             meter = ending.job.bound.meter
             word = _word(ending)
@@ -309,12 +321,17 @@ class Settler:
             if ending.run_us:
                 meter.run.observe(ending.run_us / 1e6)
 
+    def _count_lost(self, lost: Sequence[Lease], vanished: dict[str, int]) -> None:
+        self._meter.leases_lost += len(lost)
+        for job_type, count in vanished.items():
+            self._meter.of(job_type).lost += count
 
-def _fitting(successes: Sequence[Success]) -> int:
+
+def _fitting(successes: Sequence[LiveJob]) -> int:
     """How many ends to settle at once where each may let another job through."""
     size = 0
-    for count, each in enumerate(successes[:GATED_MAX]):
-        size += sum(map(len, each.job.lease.fields))
+    for count, job in enumerate(successes[:GATED_MAX]):
+        size += sum(map(len, job.lease.fields))
         if size > GATED_BYTES_MAX:
             return count + 1
     return GATED_MAX
@@ -330,10 +347,6 @@ def _fail_at(side: str, settlement: Settlement) -> None:
         failpoint(f"F1{side}")
 
 
-def _in(each: Success | Ending, gone: set[bytes]) -> bool:
-    return each.job.lease.entry in gone
-
-
 def _word(ending: Ending) -> str:
     match ending.decision:
         case to.RetryAt(why="backoff"):
@@ -347,22 +360,16 @@ def _word(ending: Ending) -> str:
     return ""
 
 
-def _count_successes(
-    meter: QueueMeter, lane: str, successes: Sequence[Success], now_ms: int
-) -> None:
-    for bound in {each.job.bound for each in successes}:
-        us = array("I", [each.run_us for each in successes if each.job.bound is bound])
-        bound.meter.done += len(us)
-        bound.meter.run.observe_us(us)
+def _count_waits(meter: QueueMeter, lane: str, successes: Sequence[LiveJob], now_ms: int) -> None:
     wait = meter.wait[lane_of(lane)]
     first, last = _waited_s(successes[0], now_ms), _waited_s(successes[-1], now_ms)
     if len(successes) > 2 and wait.same_bucket(first, last):
         # Entry ids rise with time, so what lies between waited as long.
         wait.observe_same((first + last) / 2, len(successes))
     else:
-        for each in successes:
-            wait.observe(_waited_s(each, now_ms))
+        for job in successes:
+            wait.observe(_waited_s(job, now_ms))
 
 
-def _waited_s(each: Success, now_ms: int) -> float:
-    return max(0.0, (now_ms - each.job.entry_ms) / 1e3 - each.run_us / 1e6)
+def _waited_s(job: LiveJob, now_ms: int) -> float:
+    return max(0.0, (now_ms - job.entry_ms) / 1e3 - job.run_s)

@@ -23,11 +23,13 @@ from engine.core.leases import LeaseTimes
 from engine.runtime.attempt import Admission, Ask, outcome_of, timed_out
 from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.jobs import LiveJob
+from engine.runtime.results import encode_result
 from engine.runtime.settler import Settler
-from engine.store.base import Lease
+from engine.store.base import Batch, Lease
 
 Why = Literal["", "timeout", "stop", "lost", "cancelled"]
 NEVER = float("inf")
+_NO_BATCH = Batch(lane="", since=0.0)
 
 
 class Worker:
@@ -35,20 +37,19 @@ class Worker:
     One long-lived task and what it is doing.
 
     Attributes:
-        job: The job whose handler runs now.
+        job: The job whose handler runs now, or ran until a moment ago.
         started: Monotonic seconds of its start.
         deadline: Monotonic seconds at which the scanner acts.
         why: Why its handler was cancelled.
         given_up: The job was settled without waiting for the handler to end.
     """
 
-    __slots__ = ("deadline", "given_up", "job", "now", "started", "task", "wake", "why")
+    __slots__ = ("deadline", "given_up", "job", "started", "task", "wake", "why")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.wake: asyncio.Future[None] | None = None
         self.job: LiveJob | None = None
-        self.now = 0.0
         self.started = 0.0
         self.deadline = NEVER
         self.why: Why = ""
@@ -166,6 +167,7 @@ class Workers:
 
     async def _park(self, worker: Worker) -> None:
         self.active -= 1
+        worker.job = None
         worker.deadline = NEVER
         worker.wake = asyncio.get_running_loop().create_future()
         self.idle.append(worker)
@@ -182,25 +184,30 @@ class Workers:
                 self.active -= 1
             raise
 
-    async def _work(self, worker: Worker) -> None:  # noqa: C901 - the hot loop, kept in one frame
+    async def _work(self, worker: Worker) -> None:  # noqa: C901, PLR0912 - the hot loop, kept in one frame
         todo, settler, monotonic = self.todo, self._settler, self._clock.monotonic
-        admit = self._admission.admit
-        worker.now = monotonic()
+        admit, batch, good_until = self._admission.admit, _NO_BATCH, 0.0
+        successes: list[LiveJob] = []
+        now = monotonic()
         while True:
             if not todo or not self.open or self.active > self.limit:
                 await self._park(worker)
-                worker.now = monotonic()
+                now = monotonic()
                 continue
             lease = todo.popleft()
-            if lease.lost or worker.now - lease.batch.since > self._start_age_s:
-                self._pass_over(lease)
-                continue
+            if lease.batch is not batch or lease.lost or now > good_until:
+                batch = lease.batch
+                good_until = batch.since + self._start_age_s
+                successes = settler.successes(batch.lane)
+                if lease.lost or now > good_until:
+                    self._pass_over(lease)
+                    continue
             job, payload, outcome = admit(lease)
             if outcome is not None and not self._goes_on(job, outcome):
                 continue
             bound = job.bound
-            worker.started = worker.now
-            worker.deadline = worker.now + bound.timeout_s
+            worker.started = now
+            worker.deadline = now + bound.timeout_s
             worker.job = job
             if bound.events:
                 self._on_started(job)
@@ -212,21 +219,21 @@ class Workers:
                     return
                 if self.dismissed and isinstance(error, asyncio.CancelledError):
                     raise
-                worker.now = monotonic()
-                worker.job = None
-                worker.deadline = NEVER
-                self._failed(worker, job, error)
+                now = monotonic()
+                self._failed(worker, job, error, now - worker.started)
             else:
                 if worker.given_up:
                     self._on_stuck(-1)
                     return
-                ended = monotonic()
-                worker.job = None
-                worker.deadline = NEVER
                 if worker.why:
                     self._uncancel(worker)
-                settler.succeed(job, result, ended - worker.started)
-                worker.now = ended
+                now = monotonic()
+                job.run_s = now - worker.started
+                if result is not None:
+                    job.result = encode_result(result)
+                successes.append(job)
+                if not settler.armed:
+                    settler.arm()
 
     def _goes_on(self, job: LiveJob, outcome: was.Outcome | Ask) -> bool:
         """Settle what ends without being run; tell whether the handler is to run all the same."""
@@ -252,8 +259,7 @@ class Workers:
         lease.lost = True
         self._settler.dropped(lease.batch.lane, 1)
 
-    def _failed(self, worker: Worker, job: LiveJob, error: BaseException) -> None:
-        seconds = worker.now - worker.started
+    def _failed(self, worker: Worker, job: LiveJob, error: BaseException, seconds: float) -> None:
         cancelled = isinstance(error, asyncio.CancelledError)
         why = worker.why
         ordered = self._admission.cancels.outcome(job, started=True)

@@ -8,7 +8,7 @@ the loop around them: when things happen, and what gets lost between them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -19,8 +19,9 @@ from engine.core.lanes import LanePlan
 from engine.core.leases import LeaseTimes, ReclaimGate
 from engine.errors import GroupMissing
 from engine.runtime.attempt import Admission, Ask
-from engine.runtime.endings import Ending, Success, settlement_of
+from engine.runtime.endings import Ending, settlement_of
 from engine.runtime.jobs import LiveJob
+from engine.runtime.results import columns_of
 from engine.store.base import Batch, Lease, Settlement
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
@@ -56,16 +57,16 @@ class LaneOut:
     """What has ended in one lane and is not confirmed."""
 
     def __init__(self) -> None:
-        self.successes: list[Success] = []
+        self.successes: list[LiveJob] = []
         self.endings: list[Ending] = []
-        self.sending: tuple[Settlement, list[Success], list[Ending]] | None = None
+        self.sending: tuple[Settlement, list[LiveJob], list[Ending]] | None = None
         self.sequence = 0
 
     def leases(self) -> list[Lease]:
         sent = self.sending
-        parts: list[Sequence[Success | Ending]] = [self.successes, self.endings]
-        parts += [sent[1], sent[2]] if sent else []
-        return [each.job.lease for part in parts for each in part]
+        jobs = [*self.successes, *(each.job for each in self.endings)]
+        jobs += [*sent[1], *(each.job for each in sent[2])] if sent else []
+        return [job.lease for job in jobs]
 
 
 class SimEngine:
@@ -256,7 +257,7 @@ class SimEngine:
                 del self.running[place]
                 outcome = outcome_of(self.ledger.plans[run.job.id], run.job)
                 if isinstance(outcome, was.Completed):
-                    self.out[run.job.stream].successes.append(Success(run.job, 1, b""))
+                    self.out[run.job.stream].successes.append(run.job)
                 else:
                     self.end(run.job, outcome)
                 self._may_crash("finished")
@@ -288,6 +289,7 @@ class SimEngine:
                 sequence=out.sequence,
                 held=100,
                 successes=out.successes,
+                columns=columns_of(out.successes),
                 endings=out.endings,
                 lost={},
                 at_ms=self.now_ms(),
@@ -308,7 +310,7 @@ class SimEngine:
         self.handed(settlement)
         if gone:
             # Without the lost ones, the rest goes out again under a new number.
-            out.successes += [each for each in successes if each.job.lease.entry not in gone]
+            out.successes += [job for job in successes if job.lease.entry not in gone]
             out.endings += [each for each in endings if each.job.lease.entry not in gone]
 
     def room(self) -> int:
@@ -372,7 +374,7 @@ class SimEngine:
             # has become of that one must not be settled beside the new one.
             self.running.pop((lane, entry), None)
             out = self.out[lane]
-            out.successes = [each for each in out.successes if each.job.lease.entry != entry]
+            out.successes = [job for job in out.successes if job.lease.entry != entry]
             out.endings = [each for each in out.endings if each.job.lease.entry != entry]
             batch = Batch(lane=lane, since=self.steady_ms())
             self.buffered[lane, entry] = Lease(batch, entry, fields, deliveries)

@@ -23,10 +23,11 @@ from engine.core.policy import RetryPolicy, TypePolicy
 from engine.errors import StoreUnavailable
 from engine.registry import JobType
 from engine.runtime.attempt import Admission
-from engine.runtime.endings import Ending, Success, settlement_of
+from engine.runtime.endings import Ending, settlement_of
 from engine.runtime.flows import FlowKeeper
 from engine.runtime.jobs import BoundType, LiveJob
 from engine.runtime.outage import Outage
+from engine.runtime.results import columns_of
 from engine.store.base import Lease
 from engine.telemetry import Meters, QueueMeter, TypeMeter
 from engine.testing import ManualClock, MemoryStore, ServerModel
@@ -199,12 +200,15 @@ class Engine:
         decision = decide(job.facts(), outcome, POLICY, now_ms=now_ms, draw=draw)
         success = isinstance(decision, to.Acknowledge)
         self.sequence[queue] += 1
+        job.result = _result(self.world.ledger.plans[job.id])
+        successes = [job] * success
         settlement = settlement_of(
             lane=lease.batch.lane,
             engine=self.store.consumer,
             sequence=self.sequence[queue],
             held=10,
-            successes=[Success(job, 1, _result(self.world.ledger.plans[job.id]))] * success,
+            successes=successes,
+            columns=columns_of(successes),
             endings=[] if success else [Ending(job, outcome, decision, now_ms, 1)],
             lost={},
             at_ms=now_ms,

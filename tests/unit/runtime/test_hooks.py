@@ -13,7 +13,6 @@ from engine import logs
 from engine.clock import SystemClock
 from engine.registry import Ended
 from engine.runtime import hooks as under_test
-from engine.runtime.endings import Success
 from engine.runtime.hooks import Hooks
 from engine.runtime.settler import Settled
 
@@ -35,8 +34,8 @@ async def test_ends_that_are_dropped_are_told_with_their_number(
 
     monkeypatch.setattr(under_test, "WAITING_MAX", 2)
     hooks = Hooks([hook], [], on_error=lambda *_: None)
-    job: Any = SimpleNamespace(id="a", type="mail", queue="q", attempt=1)
-    settled = Settled([Success(job=job, run_us=1, result=b"")] * 5, [], [])
+    job: Any = SimpleNamespace(id="a", type="mail", queue="q", attempt=1, result=b"")
+    settled = Settled([job] * 5, [], [])
 
     hooks.note(settled)
     hooks.note(settled)
