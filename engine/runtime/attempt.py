@@ -23,7 +23,7 @@ from engine.runtime.cancels import Cancels
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.store.gates import Question
-from engine.wire.codec import Envelope, Limits, is_unjudged, parse, salvage
+from engine.wire.codec import Envelope, Limits, is_unjudged, parse, payload_fault, salvage
 from engine.wire.keys import slot_tag
 from schemas.flow import ChildFailure
 from schemas.job import ErrorRecord, Tombstone
@@ -129,9 +129,11 @@ class Admission:
             ):
                 job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter)
                 try:
-                    payload = bound.decode(data)
+                    payload = (bound.decode_ascii if data.isascii() else bound.decode)(data)
                 except Malformed as error:
                     return job, None, _broken(error)
+                except Exception as error:  # noqa: BLE001 - as in the decoder itself
+                    return job, None, _broken(payload_fault(error))
                 return job, payload, was.Vanished() if lease.deliveries > 1 else None
         return self._admit_any(lease)
 

@@ -51,6 +51,7 @@ class BoundType:
         "attempts_max",
         "call",
         "decode",
+        "decode_ascii",
         "events",
         "held",
         "limit_s",
@@ -72,6 +73,8 @@ class BoundType:
         self.queue = job_type.queue
         self.call = call
         self.decode = payload_decoder(job_type.payload)
+        # The same for ASCII, without the words for what is wrong.
+        self.decode_ascii = msgspec.json.Decoder(job_type.payload).decode
         self.limit_s = job_type.timeout_s
         # The process pool has a clock of its own, which starts when a process takes the job up;
         # for the worker, the wait for a process counts too.

@@ -255,19 +255,24 @@ def payload_decoder(payload_type: Any) -> Callable[[bytes], Any]:
                 # The JSON decoder skips unknown members unread, so it may miss bad UTF-8.
                 data.decode()
             return decode(data)
-        except msgspec.ValidationError as error:
-            raise _misfit(str(error)) from None
-        except UnicodeDecodeError as error:
-            raise Malformed("data-utf8", detail=f"byte {error.start} is not UTF-8") from None
-        except RecursionError:
-            raise Malformed("data-nesting", detail="nested too deeply") from None
-        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-            raise Malformed("data-json", detail=str(error)[:200]) from None
         except Exception as error:  # noqa: BLE001 - a check of the payload's own may raise anything
-            detail = f"{type(error).__name__}: {error}"[:300]
-            raise Malformed("data-schema", path="$", detail=detail) from None
+            raise payload_fault(error) from None
 
     return decoder
+
+
+def payload_fault(error: Exception) -> Malformed:
+    """Say what is wrong with a payload, from what its decoder raised."""
+    if isinstance(error, msgspec.ValidationError):
+        return _misfit(str(error))
+    if isinstance(error, UnicodeDecodeError):
+        return Malformed("data-utf8", detail=f"byte {error.start} is not UTF-8")
+    if isinstance(error, RecursionError):
+        return Malformed("data-nesting", detail="nested too deeply")
+    if isinstance(error, msgspec.MsgspecError | ValueError | OverflowError):
+        return Malformed("data-json", detail=str(error)[:200])
+    detail = f"{type(error).__name__}: {error}"[:300]
+    return Malformed("data-schema", path="$", detail=detail)
 
 
 def _misfit(message: str) -> Malformed:
