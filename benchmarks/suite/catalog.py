@@ -66,6 +66,45 @@ def _entries() -> tuple[Entry, ...]:
             pilot_jobs=60_000,
             is_peer=False,
         ),
+        Entry(
+            name="bullmq_node",
+            tells="BullMQ on Node: 100 at a time, ended jobs removed",
+            packages=("bullmq@6", "ioredis"),
+            runtime="node",
+            pilot_jobs=20_000,
+        ),
+        Entry(
+            name="dramatiq",
+            tells="32 threads, or as many as sleep; 1,000 fetched ahead",
+            packages=("dramatiq[redis]", "hiredis"),
+        ),
+        Entry(
+            name="taskiq_stream",
+            tells="taskiq over streams: 100 at a time, 1,000 fetched ahead, orjson",
+            packages=("taskiq", "taskiq-redis", "hiredis", "uvloop", "orjson"),
+        ),
+        Entry(
+            name="arq",
+            tells="100 at a time, looks for jobs every ms",
+            packages=("arq", "hiredis", "uvloop"),
+            pilot_jobs=1_000,
+        ),
+        Entry(
+            name="saq",
+            tells="30 at a time, or as many as sleep; no timers, no results",
+            packages=("saq[redis,hiredis]", "uvloop", "typing_extensions"),
+            slack_jobs=40,
+        ),
+        Entry(
+            name="streaq",
+            tells="100 at a time and ahead, no results",
+            packages=("streaq", "hiredis", "uvloop"),
+        ),
+        Entry(
+            name="celery",
+            tells="solo pool, or greenlets that sleep; acknowledged when taken",
+            packages=("celery[redis]", "hiredis", "gevent"),
+        ),
     )
 
 

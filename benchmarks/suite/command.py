@@ -16,8 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.suite import results
+from benchmarks.suite.bench import Bench
 from benchmarks.suite.catalog import ENTRIES, Entry
+from benchmarks.suite.cores import cores, stay_on
+from benchmarks.suite.environments import Environments, home
 from benchmarks.suite.results import Document, ResultsUnreadable
+from benchmarks.suite.session import Session
 from benchmarks.suite.tables import report
 from benchmarks.suite.workloads import WORKLOADS, Workload
 
@@ -47,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--aof", action="store_true", help="keep an append-only file, everysec, in all workloads")
     add("--json", type=Path, metavar="FILE", help="write results; a file that is there is added to")
     add("--show", type=Path, metavar="FILE", help="measure nothing, show the tables of a file")
+    add("--install", action="store_true", help="install the systems and measure nothing")
     add("--list", action="store_true", help="list systems and workloads")
     return made
 
@@ -127,7 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, ResultsUnreadable) as error:
         read.error(str(error))
     try:
-        _measure(asked, document, systems, workloads)
+        session = _session(asked, document)
+        if asked.install:
+            return 0 if len(session.ready(systems)) == len(systems) else 1
+        session.run(systems, workloads, asked.runs)
     except KeyboardInterrupt:
         say("stopped; what was measured so far:")
     print(report(document.results))
@@ -148,14 +156,7 @@ def _document(asked: argparse.Namespace) -> Document:
     return earlier
 
 
-def _measure(
-    asked: argparse.Namespace, document: Document, systems: list[Entry], workloads: list[Workload]
-) -> None:
-    from benchmarks.suite.bench import Bench
-    from benchmarks.suite.cores import cores, stay_on
-    from benchmarks.suite.environments import Environments, home
-    from benchmarks.suite.session import Session
-
+def _session(asked: argparse.Namespace, document: Document) -> Session:
     # Asked to end, it still ends what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = cores()
@@ -169,4 +170,4 @@ def _measure(
         seconds=asked.seconds,
         is_on_disk=asked.aof,
     )
-    Session(bench, document, asked.json, say).run(systems, workloads, asked.runs)
+    return Session(bench, document, asked.json, say)

@@ -79,8 +79,9 @@ class Child:
         return [first, *first.children(recursive=True)]
 
     def _said(self) -> str:
-        said = self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
-        return said or "it said nothing"
+        said = self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace").split("\n")
+        # Of a traceback, the last line says what went wrong.
+        return next((line for line in reversed(said) if line.strip()), "it said nothing")
 
     def end(self) -> None:
         """End it and what it started; a worker in the middle of its work need not settle it."""

@@ -41,27 +41,33 @@ class Session:
     def __init__(self, bench: Bench, document: Document, path: Path | None, say: Say) -> None:
         self._bench, self._document, self._path, self._say = bench, document, path, say
         self._jobs: dict[tuple[str, str], int] = {}
-        self._failed: set[str] = set()
+        self._missing: dict[str, str] = {}
 
-    def run(self, entries: Iterable[Entry], workloads: Iterable[Workload], runs: int) -> None:
+    def run(self, entries: list[Entry], workloads: Iterable[Workload], runs: int) -> None:
         """Measure: all systems by turns, so that they share good and bad times."""
         with fresh_server(self._bench.cores.server, is_on_disk=False) as server:
             self._document.versions["server"] = server.version()
-        ready = [entry for entry in entries if self._is_ready(entry)]
+        ready = self.ready(entries)
         for workload in workloads:
             asked = [entry for entry in ready if workload.name in entry.workloads]
+            for entry in entries:
+                if entry.name in self._missing and workload.name in entry.workloads:
+                    self._keep(entry, workload.name, {"error": self._missing[entry.name]})
             found = self._document.results.setdefault(workload.name, {})
             found.update({entry.name: [] for entry in asked})
             for number in range(runs):
                 for entry in asked:
                     self._measure(entry, workload, f"{number + 1}/{runs}")
 
+    def ready(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Install the systems, and return those that can be measured."""
+        return [entry for entry in entries if self._is_ready(entry)]
+
     def _is_ready(self, entry: Entry) -> bool:
         try:
             self._document.systems[entry.name] = self._bench.environments.prepare(entry)
         except MeasurementFailed as error:
-            for workload in entry.workloads:
-                self._keep(entry, workload, {"error": str(error)})
+            self._missing[entry.name] = str(error)
             self._say(f"{entry.name}: left out: {error}")
             return False
         return True

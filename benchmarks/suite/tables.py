@@ -154,7 +154,7 @@ def failures(results: Results) -> str:
 
 
 def _line(told: str) -> str:
-    """Shorten what a process said last to one line: its end says most."""
+    """Bring what went wrong to a bounded length: its end says most."""
     text = " ".join(told.split()).replace("|", "/")
     return text if len(text) <= WHY_CHARS else f"{text[:40]} … {text[43 - WHY_CHARS :]}"
 
