@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 import orjson
-import structlog
+
+from engine.late import when_imported
 
 TEXT_MAX = 500
 TRACEBACK_MAX = 4_000
@@ -132,11 +133,7 @@ def set_up(
     logging.basicConfig(handlers=[_Foreign()], level=LEVELS[log_level], force=True)
     for noisy in ("asyncio", "aiohttp.access", "urllib3"):
         logging.getLogger(noisy).setLevel(max(LEVELS[log_level], logging.WARNING))
-    structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, _structlog],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
-        cache_logger_on_first_use=False,
-    )
+    when_imported("structlog", _take_structlog)
 
 
 def flush() -> None:
@@ -377,11 +374,24 @@ def _traceback(error: BaseException) -> str:
     return text if len(text) <= TRACEBACK_MAX else "…" + text[-TRACEBACK_MAX:]
 
 
+def _take_structlog() -> None:
+    """Bring what an app tells structlog into the same lines."""
+    import structlog
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, _structlog],
+        wrapper_class=structlog.make_filtering_bound_logger(_sink.level),
+        cache_logger_on_first_use=False,
+    )
+
+
 def _structlog(_: Any, method: str, fields: MutableMapping[str, Any]) -> Any:
     """Take the events of code that uses structlog itself."""
     event = str(fields.pop("event", ""))
     level = method if method in LEVELS else {"exception": "error", "warn": "warning"}.get(method)
     _sink.take(level or "info", event, dict(fields), str(fields.pop("logger", "app")))
+    import structlog
+
     raise structlog.DropEvent
 
 

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -129,6 +131,27 @@ def test_a_payload_never_gets_into_the_log(
 
     assert CANARY not in out.text
     assert len(out.lines()) == 2
+
+
+def test_structlog_follows_when_an_app_imports_it_later() -> None:
+    told = """
+import sys
+from engine import logs
+from engine.clock import SystemClock
+logs.set_up(log_format="json", log_level="info", clock=SystemClock(), stream=sys.stdout)
+assert "structlog" not in sys.modules
+import structlog
+assert structlog.__spec__.loader is structlog.__loader__ and structlog.__loader__.get_filename()
+structlog.get_logger("app").debug("kept back")
+structlog.get_logger("app").info("told", number=1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.stderr == ""
+    (record,) = map(json.loads, done.stdout.splitlines())
+    assert (record["event"], record["number"]) == ("told", 1)
 
 
 @BOTH

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import psutil
 import pytest
 
@@ -16,6 +19,17 @@ MB = 1_000_000
 CHUNK = 10_000
 
 
+def test_a_daemon_imports_nothing_that_only_others_use() -> None:
+    told = "import sys, engine.cli.serve, engine.runtime, engine.cli.side; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    tops = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not tops & {"rich", "pygments", "structlog", "pebble", "asyncpg", "psutil", "processors"}
+    assert not {"engine.embedded", "engine.testing"} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize(
     "jobs", [200_000, pytest.param(1_000_000, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
 )
@@ -26,7 +40,8 @@ async def test_memory_is_small_when_idle_and_flat_under_load(
     daemon = start_daemon(redis_url, app=APP, environ=environ)
     await eventually(daemon.is_ready, "the engine is ready")
     process = psutil.Process(daemon.pid)
-    assert process.memory_info().rss < 80 * MB
+    # 58 MB where it was measured; other interpreters need a little more.
+    assert process.memory_info().rss < 65 * MB
 
     keys = QueueKeys(QUEUE)
     job = ("type", "quiet", "data", "{}")
