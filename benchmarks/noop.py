@@ -3,10 +3,10 @@ What a job costs that asks for nothing: one backlog of bare jobs, one engine, on
 
     python -m benchmarks.noop [--jobs 60000] [--commands]
 
-Prints one line of JSON: µs of processor time per job of engine (median over stretches of 10,000
-jobs) and server, jobs/s, and commands; with ``--commands`` also where the server's time went. Run it
-by turns in two checkouts (``PYTHONPATH=/path/to/checkout``) to see what a change costs; on a busy
-machine only the ratio of neighbouring runs means anything.
+Prints one line of JSON: µs of processor time per job of engine (the median over stretches of 10,000
+jobs) and server, jobs/s, and commands. With ``--commands`` it also prints where the server's time
+went. Run it by turns in two checkouts (``PYTHONPATH=/path/to/checkout``) to see what a change costs;
+on a busy machine only the ratio of neighbouring runs means anything.
 """
 
 from __future__ import annotations
