@@ -26,8 +26,8 @@ from engine.store.gates import Answer, Question
 from engine.telemetry import QueueMeter
 from schemas.job import ErrorRecord
 
-ASK_MAX = 25
-"""Questions of one call."""
+ASK_MAX = 128
+"""Questions that wait for one answer together; see :data:`engine.store.admission.CALL_MAX`."""
 
 ID_CONFLICT = "an earlier job had this id and another payload"
 
@@ -165,10 +165,8 @@ class Gatekeeper:
         try:
             while self._todo:
                 stream = self._todo[0].job.stream
-                batch = [each for each in self._todo if each.job.stream == stream][:ASK_MAX]
-                taken = set(map(id, batch))
+                batch, self._todo = _taken(self._todo, stream)
                 self._asked = batch
-                self._todo = [each for each in self._todo if id(each) not in taken]
                 answers = await self._answers(stream, batch)
                 failpoint("K13")
                 self._asked = []
@@ -225,6 +223,21 @@ class Gatekeeper:
         if free and self.workers is not None:
             self.workers.put(free, first=True)
         self._on_room()
+
+
+def _taken(todo: list[Gated], stream: str) -> tuple[list[Gated], list[Gated]]:
+    """Take the first questions of a stream; returns them and the others."""
+    same = 0
+    while same < min(ASK_MAX, len(todo)) and todo[same].job.stream == stream:
+        same += 1
+    if same == len(todo) or same == ASK_MAX:
+        return todo[:same], todo[same:]
+    batch: list[Gated] = []
+    others: list[Gated] = []
+    for each in todo:
+        wanted = len(batch) < ASK_MAX and each.job.stream == stream
+        (batch if wanted else others).append(each)
+    return batch, others
 
 
 def outcome_of_answer(answer: Answer) -> was.Outcome:

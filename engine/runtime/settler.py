@@ -32,8 +32,10 @@ from engine.wire.keys import lane_of
 BATCH_MAX = 512
 """Larger batches save nothing more and make the server's scripts long."""
 
-GATED_MAX = 25
-"""The same where ends let other jobs through, which costs the server some ten µs each."""
+GATED_MIN = 25
+GATED_MAX = 128
+"""The same where ends may let other jobs through, which costs the server some ten µs each: most of
+them, and how many where the last ones let many through."""
 
 GATED_BYTES_MAX = 262_144
 """Of their entries, since those that are let through may be as large, and copying takes time."""
@@ -68,6 +70,12 @@ class _Lane:
         self.sequence = 0
         self.held = 0
         self.busy = False
+        self.gated_most = GATED_MIN
+
+    def note_moved(self, ended: int, moved: int) -> None:
+        """Settle more at once while few ends let another job through."""
+        most = 2 * self.gated_most if 4 * moved < ended else self.gated_most // 2
+        self.gated_most = max(GATED_MIN, min(GATED_MAX, most))
 
     @property
     def unsettled(self) -> int:
@@ -214,7 +222,7 @@ class Settler:
         """Settle batch after batch of one lane until nothing is left."""
         try:
             while lane.successes or lane.endings:
-                most = _fitting(lane.successes) if self.gates else BATCH_MAX
+                most = _fitting(lane.successes, lane.gated_most) if self.gates else BATCH_MAX
                 successes = lane.successes[:most]
                 del lane.successes[:most]
                 room = most - len(successes)
@@ -258,6 +266,7 @@ class Settler:
                 told += self._settling(settlement.finished)
                 settlement.events[:0] = told
             gone = set(await self._persist(settlement))
+            lane.note_moved(len(settlement.ended), settlement.moved)
             if settlement.handed:
                 self._on_handed(settlement.handed)
             flows = bool(settlement.ends or settlement.opened)
@@ -327,14 +336,14 @@ class Settler:
             self._meter.of(job_type).lost += count
 
 
-def _fitting(successes: Sequence[LiveJob]) -> int:
+def _fitting(successes: Sequence[LiveJob], most: int) -> int:
     """How many ends to settle at once where each may let another job through."""
     size = 0
-    for count, job in enumerate(successes[:GATED_MAX]):
+    for count, job in enumerate(successes[:most]):
         size += sum(map(len, job.lease.fields))
         if size > GATED_BYTES_MAX:
             return count + 1
-    return GATED_MAX
+    return most
 
 
 def _fail_at(side: str, settlement: Settlement) -> None:

@@ -161,6 +161,7 @@ class Settlement(msgspec.Struct, kw_only=True):
         behind: Jobs that wait for a limit from now on.
         room: Jobs that this engine would take of those that the settlement lets through.
         handed: Filled by the store: those jobs.
+        moved: Filled by the store: how many it let through in all.
         ends: Messages of ended jobs to the jobs that wait for them.
         opened: Flows of jobs that wait for others from now on.
     """
@@ -185,6 +186,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     behind: list[Behind] = []
     room: int = 0
     handed: list[Lease] = []
+    moved: int = 0
     ends: list[bytes] = []
     opened: list[Opened] = []
 

@@ -58,6 +58,16 @@ class Question(msgspec.Struct, kw_only=True, gc=False):
     limits: tuple[str, ...] = ()
 
 
+def is_plain(stream: str, question: Question) -> bool:
+    """Tell whether a job asks for nothing but the turn of its key, where its XADD put it."""
+    return bool(
+        question.key
+        and question.deliveries == 1
+        and stream in LANE_NUMBERS
+        and not (question.ticket or question.unique or question.own_id or question.limits)
+    )
+
+
 class Answer(msgspec.Struct, frozen=True):
     """
     What the store says.

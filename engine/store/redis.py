@@ -201,7 +201,8 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
             lost = await link.run(script("settle"), names, *arguments)
             return lost
         since = self._monotonic()
-        lost, handed = await link.run(script("settle", gated=True), names, *arguments)
+        reply = await link.run(script("settle", gated=True), names, *arguments)
+        lost, handed, settlement.moved = reply
         batch = Batch(lane=READY[lane_of(settlement.lane)], since=since)
         settlement.handed = [
             Lease(batch, entry, fields, admitted=bool(has_turn))

@@ -12,8 +12,8 @@ from typing import Literal
 
 import orjson
 
-from engine.store.admission import LOOK_MAX, QUESTIONS_MAX
-from engine.store.gates import Answer, Leave, Question, Released, ticket_of
+from engine.store.admission import LOOK_MAX, calls_of
+from engine.store.gates import Answer, Leave, Question, Released, is_plain, ticket_of
 from engine.testing.claims_model import ClaimsModel
 from engine.testing.events import Parked
 from engine.testing.gates_state import FAR, Head, Noted
@@ -41,8 +41,7 @@ class GatesModel(ClaimsModel):
     ) -> list[Answer]:
         """See :meth:`engine.store.gates.GateStore.admit`."""
         answers: list[Answer] = []
-        for first in range(0, len(questions), QUESTIONS_MAX):
-            asked = questions[first : first + QUESTIONS_MAX]
+        for asked in calls_of(stream, questions):
             answers += self._admit(consumer, stream, asked, id_window_ms, line_max)
         return answers
 
@@ -56,39 +55,39 @@ class GatesModel(ClaimsModel):
     ) -> list[Answer]:
         self._use_gates()
         self.aside.clear()
-        last = b""
-        for question in questions:
-            if _is_new_and_keyed(stream, question):
-                last = max(last, question.entry, key=lambda entry: parse_id(entry or b"0-0"))
-        noted_to = self._note_keys(stream, last, line_max) if last else ""
-        answers = []
-        for question in questions:
+        new = {each.entry for each in questions if _is_new_and_keyed(stream, each)}
+        noted_to = self._note_keys(stream, new, line_max) if new else ""
+        answers: dict[bytes, Answer] = {}
+        for question in sorted(questions, key=lambda each: not is_plain(stream, each)):
             entry = question.entry
             held = self.admitted.get((stream, entry))
             if entry in self.aside:
-                answers.append(Answer("parked"))
+                answers[entry] = Answer("parked")
             elif not self._holds(consumer, stream, entry, question.deliveries):
-                answers.append(Answer("lost"))
+                answers[entry] = Answer("lost")
             elif held is not None and held.stage == "a":
-                answers.append(Answer("run"))
+                answers[entry] = Answer("run")
             elif noted_to and question.key and not question.ticket and ticket_of(entry) > noted_to:
-                answers.append(Answer("again"))
+                answers[entry] = Answer("again")
             else:
-                answers.append(self._answer(stream, question, id_window_ms, line_max))
-        return answers
+                answers[entry] = self._answer(stream, question, id_window_ms, line_max)
+        return [answers[question.entry] for question in questions]
 
-    def _note_keys(self, lane: str, last: bytes, line_max: int) -> str:
+    def _note_keys(self, lane: str, asked: set[bytes], line_max: int) -> str:
         """Note keys in the order of the lane; returns the ticket up to which, if not to the end."""
         start = self.noted_to.get(lane)
-        entries = self.streams[lane].entries
         after = ZERO if start is None else parse_id(start)
-        found = [entry for entry in entries if after < parse_id(entry) <= parse_id(last)]
-        found = found[:LOOK_MAX]
-        for entry in found:
+        last = max(map(parse_id, asked))
+        entries = self.streams[lane].entries
+        looks = LOOK_MAX
+        for entry in [entry for entry in entries if after < parse_id(entry) <= last]:
+            if entry not in asked:
+                if not looks:
+                    return ticket_of(self.noted_to[lane])
+                looks -= 1
             self._note_key(lane, entry, entries[entry], line_max)
-        if found:
-            self.noted_to[lane] = found[-1]
-        return ticket_of(found[-1]) if len(found) == LOOK_MAX else ""
+            self.noted_to[lane] = entry
+        return ""
 
     def _note_key(self, lane: str, entry: bytes, fields: list[bytes], line_max: int) -> None:
         key, meta = _value_of(fields, b"key"), _value_of(fields, META)

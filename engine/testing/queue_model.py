@@ -112,6 +112,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         if settlement.leaves:
             self._pass_gates(settlement)
             settlement.handed = self._handed(consumer, settlement)
+            settlement.moved = sum(self.released.values())
         return []
 
     def _handed(self, consumer: str, settlement: Settlement) -> list[Lease]:

@@ -20,7 +20,7 @@ class StartsWithoutATurn(QueueModel):
 class FirstAskedFirstServed(QueueModel):
     """The turn goes to whoever asks first, not to the first of the lane."""
 
-    def _note_keys(self, lane: str, last: bytes, line_max: int) -> str:
+    def _note_keys(self, lane: str, asked: set[bytes], line_max: int) -> str:
         return ""
 
 

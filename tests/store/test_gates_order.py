@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from engine.store.admission import LOOK_MAX
+from engine.store.admission import CALL_MAX, LOOK_MAX
 from engine.store.base import Lease, Store
 from engine.store.gates import Leave, ticket_of
 from engine.wire.codec import META, encode_meta
 from schemas.job import Meta
-from tests.support.gates import Hand, ids, job_id, leave, meta, ticket
+from tests.support.gates import Hand, admit, ids, job_id, leave, meta, question, ticket
 from tests.support.jobs import dead, fields, packed, settlement
 from tests.support.rigs import KEYS, QUEUE, Rig
 
@@ -87,6 +87,27 @@ async def test_keys_and_lanes_do_not_wait_for_each_other(rig: Rig, a: Hand) -> N
 
     assert await a.ask(*await a.take()) == ["run", "run"]
     assert await a.ask(*await a.take(stream="low")) == ["run"]
+
+
+async def test_many_are_asked_for_at_once(rig: Rig, a: Hand) -> None:
+    """Goal: answers come in the order of the questions, whatever each of them asks for."""
+    count = CALL_MAX + 10
+    for number in range(count):
+        await rig.add("normal", fields(id=f"j{number}", key=f"k{number // 2}"))
+    leases = await a.take(count=count)
+    asked = [
+        question(lease, **({"limits": ("sms",)} if number % 5 == 0 else {}))
+        for number, lease in enumerate(leases)
+    ]
+
+    answers = await admit(a.store, "normal", *asked)
+
+    assert [answer.word for answer in answers] == ["run", "parked"] * (count // 2)
+    ended = await a.end(*leases[::2], room=count)
+    assert ids(ended.handed) == [f"j{number}" for number in range(1, count, 2)]
+    assert ended.moved == count // 2
+    await a.end(*ended.handed)
+    assert (await turns(rig), await rig.admitted()) == ({}, set())
 
 
 async def test_what_waited_keeps_its_id_its_age_and_its_place(rig: Rig, a: Hand) -> None:

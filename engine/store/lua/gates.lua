@@ -43,36 +43,76 @@ gates.now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 gates.released = {}
 gates.freed = {} -- limits of which places were given back, in that order, and how many of each
 
--- The packing of engine/wire/packing.py, which both sides read.
+-- The packing of engine/wire/packing.py, which both sides read. What stands before a text depends on
+-- its length alone.
+local before_text = setmetatable({}, {
+  __index = function(known, length)
+    known[length] = '\219' .. struct.pack('>I4', length)
+    return known[length]
+  end,
+})
+
 function gates.pack(items)
   local parts = { '\221' .. struct.pack('>I4', #items) }
   for i, item in ipairs(items) do
-    parts[i + 1] = '\219' .. struct.pack('>I4', #item) .. item
+    parts[2 * i], parts[2 * i + 1] = before_text[#item], item
   end
   return table.concat(parts)
 end
 
+local tickets = {}
 function gates.ticket_of(entry)
-  local ms, number = string.match(entry, '^(%d+)-(%d+)$')
-  return string.rep('0', 15 - #ms) .. ms .. '-' .. string.rep('0', 10 - #number) .. number
+  local ticket = tickets[entry]
+  if not ticket then
+    local ms, number = string.match(entry, '^(%d+)-(%d+)$')
+    ticket = string.rep('0', 15 - #ms) .. ms .. '-' .. string.rep('0', 10 - #number) .. number
+    tickets[entry] = ticket
+  end
+  return ticket
 end
 
 function gates.lane_of(stream)
   return LANE_NUMBERS[string.match(stream, '^[^:]+')]
 end
 
+-- One command over many fields of a hash, or fields and values, some hundred at a time: Lua's stack
+-- has an end. Returns what the calls returned, if it was lists, as one.
+function gates.each_field(command, key, fields)
+  local found = {}
+  for first = 1, #fields, 500 do
+    local reply = redis.call(command, key, unpack(fields, first, math.min(first + 499, #fields)))
+    if type(reply) == 'table' then
+      for i = 1, #reply do
+        found[#found + 1] = reply[i]
+      end
+    end
+  end
+  return found
+end
+
 -- Streams of jobs that were let through have the lanes' group; made when first used.
+local has_ready = {}
 local function let_through(lane, fields)
   local ready = ready_keys[lane]
-  if redis.call('EXISTS', ready) == 0 then
+  if not has_ready[lane] and redis.call('EXISTS', ready) == 0 then
     redis.call('XGROUP', 'CREATE', ready, 'engine', '0', 'MKSTREAM')
   end
+  has_ready[lane] = true
   for i = 2, #fields, 2 do
     bytes_moved = bytes_moved + #fields[i]
   end
   local entry = redis.call('XADD', ready, '*', unpack(fields))
   gates.released[lane] = (gates.released[lane] or 0) + 1
   return LANE_NAMES[lane] .. ':ready/' .. entry
+end
+
+-- Jobs that this script has let through.
+function gates.moved()
+  local count = 0
+  for _, moved in pairs(gates.released) do
+    count = count + moved
+  end
+  return count
 end
 
 -- Lines.
@@ -121,6 +161,20 @@ end
 
 -- Order by key.
 
+function gates.busy_of(lane)
+  return busy_keys[lane]
+end
+
+function gates.holder(lane, key)
+  return redis.call('HGET', busy_keys[lane], key)
+end
+
+-- Turns that were given, as key, ticket, …, and the notes of them.
+function gates.write_turns(lane, turns, notes)
+  gates.each_field('HSET', busy_keys[lane], turns)
+  gates.each_field('HSET', admitted, notes)
+end
+
 -- Whether it is this ticket's turn; takes the turn where nobody has it.
 function gates.turn(lane, key, ticket)
   local holder = redis.call('HGET', busy_keys[lane], key)
@@ -146,9 +200,9 @@ function gates.is_blocked(lane, key, ticket)
   return redis.call('HGET', busy_keys[lane], key) == '!' .. ticket
 end
 
--- The turn goes to the next of a key, if this ticket has it.
-function gates.pass_on(lane, key, ticket, is_dead)
-  local holder = redis.call('HGET', busy_keys[lane], key)
+-- The turn goes to the next of a key, if this ticket has it; `holder` is who has, where that is known.
+function gates.pass_on(lane, key, ticket, is_dead, holder)
+  holder = holder or redis.call('HGET', busy_keys[lane], key)
   if holder ~= ticket and holder ~= '!' .. ticket then
     return
   end
@@ -329,9 +383,22 @@ end
 
 -- What a job holds, so that whoever ends it gives all of it back.
 
+-- The note of a job that has its turn and asked for nothing else, and how it ends.
+local PLAIN = '\221\0\0\0\7\219\0\0\0\1r'
+local PLAIN_END = string.rep('\219\0\0\0\0', 4)
+
+function gates.plain_note(key, ticket)
+  return PLAIN .. before_text[#key] .. key .. before_text[#ticket] .. ticket .. PLAIN_END
+end
+
 function gates.note(place, stage, job, ticket)
-  redis.call('HSET', admitted, place, gates.pack({ stage, job.key, ticket, job.unique, job.id,
-    job.limits, job.paid or '' }))
+  local note
+  if stage == 'r' and job.unique == '' and job.id == '' and job.limits == '' then
+    note = gates.plain_note(job.key, ticket)
+  else
+    note = gates.pack({ stage, job.key, ticket, job.unique, job.id, job.limits, job.paid or '' })
+  end
+  redis.call('HSET', admitted, place, note)
 end
 
 function gates.noted(place)
@@ -570,6 +637,42 @@ function gates.leave(lane, place, how, key, ticket, unique, id)
   end
 end
 
+-- Ends of many entries of a stream: id, how, key, ticket, unique value, job id, … Those of jobs that
+-- asked for a turn and nothing else are dealt with together.
+function gates.leave_all(lane, name, left)
+  local places = {}
+  for i = 1, #left, 6 do
+    places[#places + 1] = name .. '/' .. left[i]
+  end
+  local plain, keys, noted = {}, {}, {}
+  for n, note in ipairs(gates.each_field('HMGET', admitted, places)) do
+    local i = 6 * n - 5
+    if left[i + 1] == 'free' and left[i + 2] ~= '' and left[i + 3] ~= '' and left[i + 4] == ''
+      and (not note or string.sub(note, -#PLAIN_END) == PLAIN_END) then
+      keys[#keys + 1] = left[i + 2]
+      plain[n] = #keys
+      noted[#noted + 1] = note and places[n] or nil
+    end
+  end
+  gates.each_field('HDEL', admitted, noted)
+  local holders = gates.each_field('HMGET', busy_keys[lane], keys)
+  local is_any_parked = #keys > 0 and redis.call('ZCARD', parked_keys[lane]) > 0
+  local free = {}
+  for n, place in ipairs(places) do
+    local i = 6 * n - 5
+    local key, ticket, holder = left[i + 2], left[i + 3], holders[plain[n]]
+    -- Nothing is taken back here: what one entry left behind must not stop the others.
+    if not plain[n] then
+      pcall(gates.leave, lane, place, unpack(left, i + 1, i + 5))
+    elseif holder == ticket and not is_any_parked then
+      free[#free + 1] = key
+    elseif holder then
+      pcall(gates.pass_on, lane, key, ticket, false, holder)
+    end
+  end
+  gates.each_field('HDEL', busy_keys[lane], free)
+end
+
 -- Places were given back: whoever waits for them goes on.
 function gates.release_freed()
   for _, name in ipairs(gates.freed) do
@@ -600,7 +703,7 @@ function gates.deliver(lane, group, consumer, count)
     ready_keys[lane], '>')
   local rows = type(found) == 'table' and found[1] and found[1][2] or {}
   for _, row in ipairs(rows) do
-    row[3] = gates.noted(LANE_NAMES[lane] .. ':ready/' .. row[1]) and 1 or 0
+    row[3] = redis.call('HEXISTS', admitted, LANE_NAMES[lane] .. ':ready/' .. row[1])
   end
   return rows
 end

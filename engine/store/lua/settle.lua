@@ -42,10 +42,11 @@
 -- behind a limit (index of the lane, limit, member, …).
 --
 -- Returns the ids that the consumer does not hold; an empty list means all was applied. With gates,
--- a list of this and of entries that were let through and are the consumer's now.
+-- a list of this, of entries that were let through and are the consumer's now, and how many were let
+-- through in all.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 if redis.call('HGET', KEYS[8], ARGV[3]) == ARGV[4] then
-  return gates and { {}, {} } or {}
+  return gates and { {}, {}, 0 } or {}
 end
 
 local rest = {}
@@ -84,7 +85,7 @@ for i = 14, #ARGV do
   seen[id] = true
 end
 if #lost > 0 then
-  return gates and { lost, {} } or lost
+  return gates and { lost, {}, 0 } or lost
 end
 
 -- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
@@ -189,12 +190,8 @@ for i = 14 + ended, #ARGV do
 end
 redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
 if gates then
-  local left, name = rest[11], rest[8][5]
-  local number = gates.lane_of(name)
-  for i = 1, #left, 6 do
-    -- Nothing is taken back from here on: what one entry left behind must not stop the others.
-    pcall(gates.leave, number, name .. '/' .. left[i], unpack(left, i + 1, i + 5))
-  end
+  -- Nothing is taken back from here on.
+  pcall(gates.leave_all, gates.lane_of(rest[8][5]), rest[8][5], rest[11])
   gates.release_freed()
 end
 if #rest > 0 and #rest[10] > 0 then
@@ -245,6 +242,7 @@ if #rest > 0 then
   end
 end
 if gates then
-  return { lost, gates.deliver(gates.lane_of(rest[8][5]), group, consumer, tonumber(rest[8][6])) }
+  local handed = gates.deliver(gates.lane_of(rest[8][5]), group, consumer, tonumber(rest[8][6]))
+  return { lost, handed, gates.moved() }
 end
 return lost
