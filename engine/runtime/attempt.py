@@ -20,12 +20,13 @@ from engine.core.limits import QUEUE, LimitRule, limits_of
 from engine.errors import Cancel, Hold, JobSignal, Limited, Malformed, Retry, Snooze
 from engine.runtime.calls import LeaseTooOld, OverLimit
 from engine.runtime.cancels import Cancels
+from engine.runtime.family import for_children, waits_for_children
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.store.gates import Question
 from engine.wire.codec import Envelope, Limits, is_unjudged, parse, payload_fault, salvage
 from engine.wire.keys import slot_tag
-from schemas.flow import ChildFailure
+from engine.wire.names import name_of
 from schemas.job import ErrorRecord, Tombstone
 
 MESSAGE_CHARS_MAX = 500
@@ -135,7 +136,30 @@ class Admission:
                 except Exception as error:  # noqa: BLE001 - as in the decoder itself
                     return job, None, _broken(payload_fault(error))
                 return job, payload, was.Vanished() if lease.deliveries > 1 else None
+        elif len(fields) == 6 and fields[4] == b"key" and lease.deliveries == 1:
+            keyed = self._admit_keyed(lease)
+            if keyed is not None:
+                return keyed
         return self._admit_any(lease)
+
+    def _admit_keyed(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None] | None:
+        """Judge an entry of type, payload and key; None where that takes a longer look."""
+        fields = lease.fields
+        bound = self._by_bytes.get(fields[1])
+        if fields[0] != b"type" or fields[2] != b"data" or bound is None or not bound.plain:
+            return None
+        data, key = fields[3], name_of(fields[5])
+        if not key or len(data) > self._limits.data_bytes_max:
+            return None
+        envelope = Envelope(type=bound.name, data=data, key=key)
+        job = LiveJob(lease, bound, 1, bound.attempts_max, self._reporter, envelope)
+        if not lease.admitted or lease.early:
+            lease.gated = True
+            return job, None, Ask(Question(entry=lease.entry, key=key, job_id=job.id))
+        try:
+            return job, bound.decode(data), None
+        except Malformed as error:
+            return job, None, _broken(error)
 
     def _admit_any(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None]:
         job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
@@ -150,7 +174,7 @@ class Admission:
             if cancelled is not None:
                 return job, None, cancelled
             waits = _not_now(job, envelope, self._now_ms())
-            early = isinstance(waits, was.Early) or _waits_for_children(envelope)
+            early = isinstance(waits, was.Early) or waits_for_children(envelope)
             # Its time may have come since it was asked for, and with it its turn and its limits.
             unasked = not lease.admitted or (lease.early and not early)
             if unasked and not isinstance(waits, was.Late):
@@ -160,7 +184,7 @@ class Admission:
             if waits is not None:
                 return job, None, waits
             payload = job.bound.decode(envelope.data)
-            if envelope.children > 0 and (waits := _for_children(envelope)) is not None:
+            if envelope.children > 0 and (waits := for_children(envelope)) is not None:
                 return job, None, waits
         except Malformed as error:
             if job.bound is self.unknown:
@@ -272,35 +296,6 @@ def _not_now(job: LiveJob, envelope: Envelope, now_ms: int) -> was.Outcome | Non
     if job.bound.held:
         return was.Held()
     return None
-
-
-def _for_children(envelope: Envelope) -> was.Outcome | None:
-    """Say whether a job must wait for its children, or why it cannot run after them."""
-    family = envelope.family
-    if family is None:
-        return was.HasChildren()
-    if family.how in {"complete", "continued"}:
-        return None
-    if envelope.meta is not None and envelope.meta.redrives > family.redrives:
-        # An operator wants it tried again: those that are not done, then itself.
-        return was.HasChildren()
-    if family.how == "cancelled":
-        error = ErrorRecord(kind="Cancelled", message="while it waited for its children")
-        return was.Cancelled(error=error, ordered=True, started=False)
-    cause = family.failures[0] if family.failures else None
-    return was.ChildFailed(error=ErrorRecord(kind="ChildFailed", message=_told(cause)))
-
-
-def _waits_for_children(envelope: Envelope) -> bool:
-    return envelope.children > 0 and isinstance(_for_children(envelope), was.HasChildren)
-
-
-def _told(failure: ChildFailure | None) -> str:
-    if failure is None:
-        return "one of its children ended dead"
-    who = f"child {failure.number}, {failure.id} ({failure.type} in {failure.queue})"
-    error = f": {failure.error}" if failure.error else ""
-    return f"{who}, ended dead: {failure.reason}{error}"[:MESSAGE_CHARS_MAX]
 
 
 def _broken(error: Malformed) -> was.Broken:

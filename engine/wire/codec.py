@@ -20,6 +20,7 @@ from engine.errors import Malformed
 from engine.wire import flows
 from engine.wire.claims import Claim, claim_of
 from engine.wire.keys import is_reply_key
+from engine.wire.names import is_name, name_of
 from schemas import rules
 from schemas.flow import ChildrenRecord, ParentRecord
 from schemas.job import Meta
@@ -295,7 +296,7 @@ def _meta(raw: bytes | None) -> Meta | None:
         numbers += (attempt.number, attempt.at_ms, attempt.run_ms)
     if not all(0 <= number <= _META_NUMBER_MAX for number in numbers):
         raise _not_ours("a number is out of range")
-    if not _is_name(meta.id):
+    if not is_name(meta.id):
         raise _not_ours("the id is not one")
     if meta.ticket and not _TICKET.fullmatch(meta.ticket):
         raise _not_ours("the ticket is not one")
@@ -330,21 +331,13 @@ def _name(found: dict[bytes, bytes], field: bytes) -> str:
     raw = found.get(field)
     if raw is None:
         return ""
-    try:
-        name = raw.decode()
-    except UnicodeDecodeError:
-        name = ""
-    if not _is_name(name):
+    name = name_of(raw)
+    if not name:
         raise Malformed(
             f"{field.decode()}-name",
             detail=f"must be 1 to {rules.ID_CHARS_MAX} printable characters without spaces",
         )
     return name
-
-
-def _is_name(name: str) -> bool:
-    # isprintable() refuses controls and unassigned code points, but counts the space as printable.
-    return 1 <= len(name) <= rules.ID_CHARS_MAX and name.isprintable() and " " not in name
 
 
 def _number(found: dict[bytes, bytes], field: bytes, least: int, most: int) -> int:

@@ -75,6 +75,31 @@ async def test_jobs_of_a_key_run_one_at_a_time_in_order() -> None:
         assert list(first_starts) == sorted(first_starts)
 
 
+@pytest.mark.parametrize("broken", [b"", b"type", b"data", b"key"])
+async def test_an_entry_of_a_key_and_no_more_is_judged_like_any_other(broken: bytes) -> None:
+    """
+    Goal: what skips the fields that it does not have breaks no rule.
+
+    Method: the same entry with a header, which is looked at in full.
+    """
+    admission = Admission(
+        {"work": bound_type()}, bound_type(), limits=Limits(), reporter=Silent(), now_ms=lambda: 0
+    )
+    short = [b"type", b"work", b"data", b"{}", b"key", b"k"]
+    parts = {b"type": 1, b"data": 3, b"key": 5}
+    if broken:
+        short[parts[broken]] = b"\xff\xff"
+    told = []
+    for fields in (short, [*short, b"tenant", b"a"]):
+        for admitted in (False, True):
+            lease = Lease(Batch(lane="normal", since=0.0), b"1-1", fields, admitted=admitted)
+            job, payload, outcome = admission.admit(lease)
+            name = job.envelope.key if job.envelope else ""
+            told.append((type(job.bound), job.type, name, payload, outcome, lease.gated))
+
+    assert told[:2] == told[2:]
+
+
 async def test_a_limit_holds_back_jobs_of_its_type() -> None:
     journal = Journal()
     registry = app(journal)
