@@ -284,6 +284,8 @@ class DeadAnalysis(View, frozen=True, kw_only=True):
     Attributes:
         queue: The queue.
         dead: Dead letters in all.
+        matched: Those that are meant: all, or those that fit the filter.
+        searched: How many were looked at one by one; 0 where counts were summed up.
         groups: The groups, largest first.
         by_type: Jobs per type.
         by_reason: Jobs per reason.
@@ -293,6 +295,8 @@ class DeadAnalysis(View, frozen=True, kw_only=True):
 
     queue: str
     dead: int
+    matched: int
+    searched: int
     groups: list[DeadGroup]
     by_type: dict[str, int]
     by_reason: dict[str, int]

@@ -1,4 +1,4 @@
-"""Dead letters in numbers: lists, analysis, and bringing back or dropping many."""
+"""Many dead letters: lists, and bringing back or dropping what fits a filter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from engine.clock import Clock
 from engine.store.operator import Found, OperatorStore
-from schemas.stats import BulkResult, DeadAnalysis, DeadFilter, DeadGroup
+from schemas.stats import BulkResult, DeadFilter
 from schemas.story import JobPage, JobRow
 
 BATCH_JOBS = 100
@@ -142,23 +142,6 @@ def batches(jobs: Sequence[Found], *, jobs_max: int) -> list[list[Found]]:
             size = found.size_bytes()
         parted[-1].append(found)
     return parted
-
-
-def analyse(queue: str, groups: list[DeadGroup], dead: int) -> DeadAnalysis:
-    """Sum groups up."""
-    by_type: Counter[str] = Counter()
-    by_reason: Counter[str] = Counter()
-    for group in groups:
-        by_type[group.type or "other"] += group.jobs
-        by_reason[group.reason or "other"] += group.jobs
-    return DeadAnalysis(
-        queue=queue,
-        dead=dead,
-        groups=groups,
-        by_type=dict(by_type.most_common()),
-        by_reason=dict(by_reason.most_common()),
-        uncounted=dead - sum(group.jobs for group in groups),
-    )
 
 
 async def listing(

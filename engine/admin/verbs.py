@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from engine.admin import bulk, health
+from engine.admin.analysis import analyse, survey
 from engine.admin.base import checked_queue
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
@@ -135,11 +136,27 @@ class Admin(OrderVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
         """List the groups of a queue's dead letters, the largest first."""
         return await self._store.dead.groups(checked_queue(queue))
 
-    async def dead_analysis(self, queue: str) -> DeadAnalysis:
-        """Say what a queue's dead letters are made of."""
+    async def dead_analysis(
+        self,
+        queue: str,
+        wanted: DeadFilter | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DeadAnalysis:
+        """
+        Say what a queue's dead letters are made of.
+
+        Args:
+            queue: The queue.
+            wanted: Which; they are read one by one then, in bounded memory. If left out, the
+                counts that settlements keep are summed up, which takes a moment at any number.
+            progress: Told how many were looked at, of how many at most.
+        """
+        if wanted is not None:
+            return await survey(self._store, checked_queue(queue), wanted, progress)
         groups = await self.dead_groups(queue)
         dead = await self._store.dead.count(queue)
-        return bulk.analyse(queue, groups, dead)
+        return analyse(queue, groups, dead, matched=dead)
 
     async def dead_list(
         self, queue: str, wanted: DeadFilter, *, limit: int = 50, newest: bool = True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import click
 from engine.admin import Admin
 from engine.cli.frame import Frame, filters, json_option, note, queue_argument
 from engine.cli.jobs import print_page, print_story
-from engine.cli.output import Cell, age, print_json, print_table
+from engine.cli.output import Cell, age, bar, print_json, print_table
 from engine.errors import NotFound
 from schemas.stats import BulkResult, DeadAnalysis, DeadFilter
 
@@ -83,25 +82,39 @@ def show(frame: Frame, queue: str, job_id: str, as_json: bool) -> None:
 
 @dead.command()
 @click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@filters
+@click.option("--scan", is_flag=True, help="Read all of them, rather than the engines' counts.")
 @json_option
 @click.pass_obj
-def analyse(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
+def analyse(
+    frame: Frame, /, *, names: tuple[str, ...], scan: bool, as_json: bool, **chosen: Any
+) -> None:
     """
     Show what dead letters have in common, the largest groups first.
+
+    Without a filter this shows what engines have counted, at once. With one, or
+    with --scan, it reads the dead letters, in bounded memory and steps.
 
     \b
     Examples:
       python -m engine dead analyse
       python -m engine dead analyse message-delivery
+      python -m engine dead analyse message-delivery --since 1h --type send-message
       python -m engine dead retry message-delivery --fingerprint 0123456789ab
     """  # noqa: D301 - click reads \b
+    given = _filter((), **chosen)
+    wanted = given if scan or given != DeadFilter() else None
 
     async def gather(admin: Admin) -> list[DeadAnalysis]:
-        found = [stats.queue for stats in await admin.queues(names)]
-        return [await admin.dead_analysis(queue) for queue in found]
+        analyses = []
+        for stats in await admin.queues(names):
+            with bar(stats.queue, stats.dead if wanted else 0) as progress:
+                found = await admin.dead_analysis(stats.queue, wanted, progress=progress)
+            analyses.append(found)
+        return analyses
 
     analyses = frame.operate(gather, known=not names)
-    analyses.sort(key=lambda analysis: -analysis.dead)
+    analyses.sort(key=lambda analysis: -analysis.matched)
     if as_json:
         print_json(analyses)
         return
@@ -110,7 +123,8 @@ def analyse(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print_analysis(analysis: DeadAnalysis) -> None:
-    click.echo(f"{analysis.queue}: {analysis.dead} dead in {len(analysis.groups)} groups")
+    of = f" of {analysis.dead}" if analysis.matched != analysis.dead else ""
+    click.echo(f"{analysis.queue}: {analysis.matched}{of} dead in {len(analysis.groups)} groups")
     if not analysis.groups:
         return
     rows: list[list[Cell]] = [
@@ -225,7 +239,8 @@ def _bulk(
         return _print_result(planned, ids, as_json)
     if asks and planned is not None and not _agreed(planned):
         raise click.ClickException("nothing was dropped")
-    with _bar(planned.changed if planned and shows_bar else 0) as progress:
+    with bar("jobs", planned.changed if planned else 0) as shown:
+        progress = (lambda result: shown(result.changed, result.matched)) if shown else None
         result = frame.operate(
             lambda admin: verb(admin)(
                 queue, wanted, limit=limit or 0, rate=rate or 0, progress=progress, reason=why
@@ -237,20 +252,6 @@ def _bulk(
 
 def _agreed(planned: BulkResult) -> bool:
     return click.confirm(f"Drop {planned.changed} dead letters of {planned.queue}?", err=True)
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[BulkResult], None] | None]:
-    """Show a progress bar on stderr, where that is a terminal."""
-    if not total:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("jobs", total=total)
-        yield lambda result: bar.update(task, completed=result.changed)
 
 
 def _print_result(result: BulkResult, ids: tuple[str, ...], as_json: bool) -> int:

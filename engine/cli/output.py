@@ -7,7 +7,8 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +62,29 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         click.echo((" " * GAP).join(parts).rstrip())
         for line in more:
             click.echo(" " * indent + line)
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """
+    Show a progress bar on stderr, where that is a terminal and there is something to do.
+
+    Args:
+        what: What stands before it.
+        total: How much there is to do.
+
+    Yields:
+        What is to be told how much of it is done; None where nothing is shown.
+    """
+    if not total or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done, _: shown.update(task, completed=done)
 
 
 def styled(text: str, style: str) -> str:

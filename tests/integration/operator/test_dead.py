@@ -156,6 +156,28 @@ async def test_groups_shrink_with_what_leaves(admin: Admin, queue: QueueWriter) 
     assert (group.fingerprint, group.jobs) == ("a" * 12, 1)
 
 
+async def test_what_is_read_one_by_one_is_what_settlements_counted(
+    admin: Admin, queue: QueueWriter
+) -> None:
+    queue.bury_many(1_200, job_fields())
+    queue.bury("k", fingerprint="f" * 12, reason="timeout", error=ErrorRecord(kind="Timeout"))
+    queue.call("XADD", queue.keys.dead, "*", "not", "ours")
+    told: list[tuple[int, int]] = []
+
+    counted = await admin.dead_analysis(QUEUE)
+    read = await admin.dead_analysis(QUEUE, EVERY, progress=lambda *at: told.append(at))
+    part = await admin.dead_analysis(QUEUE, DeadFilter(reason="timeout"))
+
+    sums = [(group.fingerprint, group.jobs) for group in read.groups]
+    assert sums == [(group.fingerprint, group.jobs) for group in counted.groups]
+    assert [group.sample for group in read.groups] == ["j0", "k"]
+    assert (read.by_reason, read.by_type) == ({"exhausted": 1_200, "timeout": 1}, {TYPE: 1_201})
+    assert (read.dead, read.matched, read.uncounted) == (1_202, 1_202, 1)
+    assert told[-1] == (1_202, 1_202)
+    assert (part.dead, part.matched, part.searched) == (1_202, 1, 1_202)
+    assert [group.reason for group in part.groups] == ["timeout"]
+
+
 async def test_deaths_beyond_the_bound_of_groups_lower_the_common_one(
     admin: Admin, queue: QueueWriter
 ) -> None:
@@ -298,12 +320,13 @@ async def test_twenty_thousand_dead_letters_stream_through(
     try:
         planned = await admin.retry_dead(QUEUE, EVERY, dry_run=True)
         listed = await admin.dead_list(QUEUE, DeadFilter(text="nowhere"))
+        analysis = await admin.dead_analysis(QUEUE, EVERY)
         done = await admin.retry_dead(QUEUE, EVERY)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert planned.changed == done.changed == 20_000
+    assert planned.changed == done.changed == analysis.searched == 20_000
     assert (listed.jobs, listed.searched) == ([], 20_000)
     assert queue.call("XLEN", queue.keys.lane("low")) == 20_000
     assert peak < 12_000_000

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.admin.bulk import BATCH_BYTES, analyse, batches
+from engine.admin.bulk import BATCH_BYTES, batches
 from engine.admin.contracts import job_schemas
 from engine.registry import Job, Registry
 from engine.store.operator import Found
-from schemas.stats import DeadGroup
 
 
 def dead(size: int) -> Found:
@@ -30,27 +29,6 @@ def test_batches_are_bounded_in_jobs_and_bytes() -> None:
     large = batches([dead(BATCH_BYTES // 2 + 1)] * 3 + [dead(BATCH_BYTES * 3)], jobs_max=100)
     assert [len(batch) for batch in large] == [1, 1, 1, 1]
     assert batches([], jobs_max=3) == []
-
-
-def test_groups_are_summed_by_type_and_reason() -> None:
-    def group(jobs: int, job_type: str, reason: str) -> DeadGroup:
-        return DeadGroup(
-            fingerprint="f",
-            jobs=jobs,
-            first_ms=0,
-            last_ms=0,
-            type=job_type,
-            reason=reason,
-            kind="",
-            message="",
-            sample="",
-        )
-
-    analysis = analyse("q", [group(5, "a", "x"), group(2, "b", "x"), group(1, "", "")], 9)
-
-    assert analysis.by_type == {"a": 5, "b": 2, "other": 1}
-    assert analysis.by_reason == {"x": 7, "other": 1}
-    assert analysis.uncounted == 1
 
 
 class Payload(msgspec.Struct, rename="camel"):
