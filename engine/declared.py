@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from engine.core.limits import LimitRule, make_rule
 from engine.errors import EngineError, RegistryError
 from engine.store.schedules import new_schedule
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 from schemas.schedule import CatchUp, Schedule
 
 

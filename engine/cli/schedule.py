@@ -347,7 +347,7 @@ def type_of(frame: Frame, job_type: str) -> JobType | None:
 
 def decoder_of(known: JobType | None) -> Callable[[bytes], Any] | None:
     """Return what judges a type's payload."""
-    from engine.wire.codec import payload_decoder
+    from engine.wire.payload import payload_decoder
 
     return None if known is None else payload_decoder(known.payload)
 

@@ -21,8 +21,9 @@ from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed, Qu
 from engine.registry import Registry
 from engine.store.batches import Outgoing, outgoing
 from engine.store.pressure import Dropped
-from engine.wire.codec import Limits, parse, payload_decoder
+from engine.wire.codec import Limits, parse
 from engine.wire.flows import CHILDREN, RESULTS
+from engine.wire.payload import payload_decoder
 from schemas.flow import OnFailure
 from schemas.rules import LANES, QUEUE_NAME
 

@@ -24,9 +24,10 @@ from engine.runtime.family import for_children, waits_for_children
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
 from engine.store.base import Lease
 from engine.store.gates import Question
-from engine.wire.codec import Envelope, Limits, is_unjudged, parse, payload_fault, salvage
+from engine.wire.codec import Envelope, Limits, is_unjudged, parse, salvage
 from engine.wire.keys import slot_tag
 from engine.wire.names import name_of
+from engine.wire.payload import payload_fault
 from schemas.job import ErrorRecord, Tombstone
 
 MESSAGE_CHARS_MAX = 500

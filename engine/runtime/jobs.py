@@ -14,8 +14,9 @@ from engine.registry import JobType
 from engine.store.base import Lease
 from engine.store.gates import ticket_of
 from engine.telemetry import OTHER, QueueMeter, TypeMeter
-from engine.wire.codec import Envelope, payload_decoder
+from engine.wire.codec import Envelope
 from engine.wire.keys import lane_of
+from engine.wire.payload import payload_decoder
 
 Call = Callable[["LiveJob", Any], Coroutine[Any, Any, Any]]
 

@@ -14,7 +14,8 @@ import msgspec
 
 from engine.core.schedule import check
 from engine.errors import Malformed, ScheduleError
-from engine.wire.codec import META, Limits, parse, payload_decoder
+from engine.wire.codec import META, Limits, parse
+from engine.wire.payload import payload_decoder
 from schemas.rules import LANES, SCHEDULE_NAME
 from schemas.schedule import CatchUp, Schedule
 

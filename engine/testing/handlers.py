@@ -19,7 +19,7 @@ from engine.registry import App, JobType, Registry
 from engine.runtime.batching import handle_of
 from engine.runtime.calls import InProcess, call_of
 from engine.runtime.jobs import LiveJob
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 
 
 class FakeJob(msgspec.Struct, kw_only=True):

@@ -2,7 +2,7 @@
 Stream fields ⇄ :class:`Envelope`.
 
 :func:`parse` judges everything about an entry that does not need its payload's type; the payload
-itself is decoded by :func:`payload_decoder`. Whatever is wrong comes out as
+itself is decoded by :mod:`engine.wire.payload`. Whatever is wrong comes out as
 :class:`~engine.errors.Malformed` with the rule that was broken; nothing else is ever raised, since
 the bytes come from strangers.
 """
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
@@ -46,7 +45,6 @@ _FAMILY_FIELDS = frozenset({flows.CHILDREN, flows.RESULTS, flows.FAMILY})
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TICKET = re.compile(r"[0-9]{15,20}-[0-9]{10,20}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
-_PATH = re.compile(r"`(\$[^`]*)`$")
 _META_BYTES_MAX = 524_288
 _META_NUMBER_MAX = 2**53
 _meta_decoder = msgspec.json.Decoder(Meta)
@@ -239,47 +237,6 @@ def without(fields: Sequence[bytes], name: bytes) -> list[bytes]:
         if fields[at] != name
         for part in (fields[at], fields[at + 1])
     ]
-
-
-def payload_decoder(payload_type: Any) -> Callable[[bytes], Any]:
-    """
-    Build the decoder for one job type's payload.
-
-    The decoder raises :class:`Malformed` for bad UTF-8, bad JSON, NaN, deep nesting and values
-    that do not fit the type, and nothing else.
-    """
-    decode = msgspec.json.Decoder(payload_type).decode
-
-    def decoder(data: bytes) -> Any:
-        try:
-            if not data.isascii():
-                # The JSON decoder skips unknown members unread, so it may miss bad UTF-8.
-                data.decode()
-            return decode(data)
-        except Exception as error:  # noqa: BLE001 - a check of the payload's own may raise anything
-            raise payload_fault(error) from None
-
-    return decoder
-
-
-def payload_fault(error: Exception) -> Malformed:
-    """Say what is wrong with a payload, from what its decoder raised."""
-    if isinstance(error, msgspec.ValidationError):
-        return _misfit(str(error))
-    if isinstance(error, UnicodeDecodeError):
-        return Malformed("data-utf8", detail=f"byte {error.start} is not UTF-8")
-    if isinstance(error, RecursionError):
-        return Malformed("data-nesting", detail="nested too deeply")
-    if isinstance(error, msgspec.MsgspecError | ValueError | OverflowError):
-        return Malformed("data-json", detail=str(error)[:200])
-    detail = f"{type(error).__name__}: {error}"[:300]
-    return Malformed("data-schema", path="$", detail=detail)
-
-
-def _misfit(message: str) -> Malformed:
-    found = _PATH.search(message)
-    path = found.group(1) if found else "$"
-    return Malformed("data-schema", path=path, detail=message.partition(" - at ")[0][:300])
 
 
 def _meta(raw: bytes | None) -> Meta | None:

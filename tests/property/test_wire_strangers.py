@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import Malformed
-from engine.wire.codec import META, Limits, parse, payload_decoder, with_meta, without
+from engine.wire.codec import META, Limits, parse, with_meta, without
 from engine.wire.done import decode_done, encode_done
 from engine.wire.packing import pack, pack_lists, unpack
+from engine.wire.payload import payload_decoder
 from schemas.job import AttemptRecord, ErrorRecord, Meta
 from schemas.rules import ATTEMPTS_MAX, DELAY_MS_MAX, ID_CHARS_MAX
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.registry import JobType
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 from processors.app import registry
 from processors.settings import from_env
 from tests.tidy.sources import ROOT

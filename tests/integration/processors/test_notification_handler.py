@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 from processors.notification import notification
 from processors.services.protocols import Place
 from schemas.messages import (

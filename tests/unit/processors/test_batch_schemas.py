@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from engine.errors import Malformed
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 from schemas.messages import RECIPIENTS_MAX, BatchMessage, CancelBatch, RunBatch, StartBatch
 
 decode = payload_decoder(BatchMessage)

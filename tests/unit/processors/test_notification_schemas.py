@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.errors import Malformed
-from engine.wire.codec import payload_decoder
+from engine.wire.payload import payload_decoder
 from schemas.messages import (
     DeliverNotification,
     FlushDigest,

@@ -8,15 +8,8 @@ import msgspec
 import pytest
 
 from engine.errors import Malformed
-from engine.wire.codec import (
-    META,
-    Limits,
-    encode_meta,
-    parse,
-    payload_decoder,
-    with_meta,
-    without,
-)
+from engine.wire.codec import META, Limits, encode_meta, parse, with_meta, without
+from engine.wire.payload import payload_decoder
 from schemas.job import AttemptRecord, ErrorRecord, Meta
 
 NOW_MS = 1_763_769_600_000
