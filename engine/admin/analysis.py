@@ -11,7 +11,7 @@ from engine.store.operator import Found, OperatorStore
 from schemas.stats import DeadAnalysis, DeadFilter, DeadGroup
 
 GROUPS_MAX = 10_000
-"""Fingerprints told apart, so that an analysis needs no more memory than that, however many died."""
+"""Fingerprints told apart, so that an analysis needs no more memory however many died."""
 
 OTHER = "other"
 """The group of what is beyond; settlements call theirs so, too."""
