@@ -79,7 +79,7 @@ RESULTS ?= .bench/$(shell date -u +%F).json
 
 bench: install
 	@mkdir -p $(dir $(RESULTS))
-	@$(BIN)/python -m benchmarks --json $(RESULTS) $(ARGS)
+	@$(BIN)/python -m benchmarks --json $(RESULTS) --chart $(RESULTS:.json=.svg) $(ARGS)
 
 clean:
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

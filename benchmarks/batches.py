@@ -26,6 +26,7 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.rounds import durable_servers
 from engine import Client, SystemClock
 from processors.app import registry
 from processors.database import outbox
@@ -35,9 +36,7 @@ from processors.database.pool import open_database
 from processors.services.job_relay import JobRelay
 from processors.settings import from_env
 from schemas.messages import StartBatch
-from tests.support.servers import PostgresTestServer, RedisTestServer
 
-DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 LIMIT_S = 300
 
 
@@ -161,21 +160,12 @@ def main() -> None:
     parser.add_argument("--queues", default="", help="queues of the engine, all if left out")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="streamlane-") as name:
-        directory = Path(name)
-        directory.chmod(0o711)
-        redis_server = RedisTestServer(directory / "redis", aof=True)
-        postgres = PostgresTestServer(directory / "postgres", settings=DURABLE)
-        postgres.directory.mkdir()
-        postgres.create()
-        redis_server.start()
-        postgres.start()
-        try:
-            url = postgres.url_of(postgres.create_database())
-            result = asyncio.run(measure(arguments, url, redis_server.url))
-        finally:
-            postgres.stop()
-            redis_server.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="streamlane-") as name,
+        durable_servers(Path(name)) as (postgres, redis),
+    ):
+        url = postgres.url_of(postgres.create_database())
+        result = asyncio.run(measure(arguments, url, redis.url))
     print(json.dumps(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -26,13 +24,13 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.messaging import CONNECTIONS, DURABLE, _rate
+from benchmarks.messaging import CONNECTIONS, _rate
+from benchmarks.rounds import durable_servers, sum_up
 from engine import Client, NewJob
 from processors.app import registry
 from processors.database.migrations import migrate
 from processors.settings import from_env
 from schemas.messages import IndexMessages
-from tests.support.servers import PostgresTestServer, RedisTestServer
 
 BATCH = 500
 WORDS = 12
@@ -147,13 +145,8 @@ async def through_engine(
 
 
 async def measure(options: argparse.Namespace, directory: Path) -> list[dict[str, float]]:
-    postgres = PostgresTestServer(directory / "postgres", settings=DURABLE)
-    postgres.directory.mkdir(parents=True, exist_ok=True)
-    postgres.start()
-    redis = RedisTestServer(directory / "redis", aof=True, config={"appendfsync": "everysec"})
-    redis.start()
     rounds = []
-    try:
+    with durable_servers(directory) as (postgres, redis):
         url = postgres.url
         ids = await fill(url, options.conversations, options.messages)
         await bare(url, ids, size=BATCH)
@@ -168,9 +161,6 @@ async def measure(options: argparse.Namespace, directory: Path) -> list[dict[str
             found["chunks_to_bare_500"] = found["chunks"] / found["bare_500"]
             rounds.append(found)
             print(number, {name: round(value, 2) for name, value in found.items()}, flush=True)
-    finally:
-        redis.stop()
-        postgres.stop()
     return rounds
 
 
@@ -183,13 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        directory.chmod(0o711)
         rounds = asyncio.run(measure(options, directory))
-    for name in rounds[0]:
-        values = [found[name] for found in rounds]
-        print(f"{name}: median {statistics.median(values):.2f} of {[round(v, 2) for v in values]}")
-    if options.json:
-        options.json.write_text(json.dumps(rounds, indent=2) + "\n")
+    sum_up(rounds, options.json)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -26,15 +24,14 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.rounds import durable_servers, sum_up
 from engine import Client, NewJob
 from processors.app import registry
 from processors.database.migrations import migrate
 from processors.settings import from_env
 from schemas.messages import DeliveryConfirmation, Receipt, SendMessage
-from tests.support.servers import PostgresTestServer, RedisTestServer
 
 CONNECTIONS = 8
-DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 
 BARE = """
 WITH c AS (
@@ -212,12 +209,8 @@ async def receiving(scene: Scene, redis_url: str, per_job: int, jobs_max: int) -
 
 
 async def measure(options: argparse.Namespace, directory: Path) -> list[dict[str, float]]:
-    postgres = PostgresTestServer(directory / "postgres", settings=DURABLE)
-    postgres.start()
-    redis = RedisTestServer(directory / "redis", aof=True, config={"appendfsync": "everysec"})
-    redis.start()
     rounds = []
-    try:
+    with durable_servers(directory) as (postgres, redis):
         scene = Scene(postgres.url)
         await scene.fill(options.conversations, options.members)
         await bare(scene, options.messages // 10)
@@ -228,9 +221,6 @@ async def measure(options: argparse.Namespace, directory: Path) -> list[dict[str
             found["ratio"] = found["engine"] / found["bare"]
             rounds.append(found)
             print(number, {name: round(value, 2) for name, value in found.items()}, flush=True)
-    finally:
-        redis.stop()
-        postgres.stop()
     return rounds
 
 
@@ -244,11 +234,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         rounds = asyncio.run(measure(options, Path(directory)))
-    for name in rounds[0]:
-        values = [found[name] for found in rounds]
-        print(f"{name}: median {statistics.median(values):.2f} of {[round(v, 2) for v in values]}")
-    if options.json:
-        options.json.write_text(json.dumps(rounds, indent=2) + "\n")
+    sum_up(rounds, options.json)
 
 
 if __name__ == "__main__":

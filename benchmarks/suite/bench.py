@@ -83,37 +83,37 @@ class Scene:
             **more,
         )
 
-    @contextlib.contextmanager
     def worker(
         self, request: Request, *, processes: int = 1, cores: frozenset[int] | None = None
-    ) -> Iterator[Child]:
+    ) -> contextlib.AbstractContextManager[Child]:
         """Start a worker; ours is the engine as users run it."""
         if self.entry.name == OURS:
             command, variables = _engine(request, processes)
         else:
             command, variables = self.bench.environments.command(self.entry, request)
-        with child(
-            command,
-            directory=self._directory,
-            name=request.role,
-            variables=variables,
-            cores=self.bench.cores.worker if cores is None else cores,
-        ) as started:
-            yield started
+        return self._child(request, command, variables, cores)
 
     def produce(self, request: Request, *, cores: frozenset[int] | None = None) -> Figures:
         """Let a producer do its work, on the worker's core unless told otherwise."""
-        out = Path(request.out)
-        out.unlink(missing_ok=True)
+        Path(request.out).unlink(missing_ok=True)
         command, variables = self.bench.environments.command(self.entry, request)
-        with child(
+        with self._child(request, command, variables, cores) as producer:
+            return producer.result(Path(request.out), limit_s=LIMIT_S)
+
+    def _child(
+        self,
+        request: Request,
+        command: list[str],
+        variables: dict[str, str],
+        cores: frozenset[int] | None,
+    ) -> contextlib.AbstractContextManager[Child]:
+        return child(
             command,
             directory=self._directory,
             name=request.role,
             variables=variables,
             cores=self.bench.cores.worker if cores is None else cores,
-        ) as producer:
-            return producer.result(out, limit_s=LIMIT_S)
+        )
 
     def fill(self, jobs: int) -> None:
         """Leave a backlog before there is a worker."""

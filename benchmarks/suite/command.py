@@ -18,17 +18,21 @@ from pathlib import Path
 from benchmarks.suite import results
 from benchmarks.suite.bench import Bench
 from benchmarks.suite.catalog import ENTRIES, Entry
+from benchmarks.suite.chart import NoChart, draw
 from benchmarks.suite.cores import cores, stay_on
 from benchmarks.suite.environments import Environments, home
+from benchmarks.suite.readme import NoPlace, rewrite
 from benchmarks.suite.results import Document, ResultsUnreadable
 from benchmarks.suite.session import Session
 from benchmarks.suite.tables import report
 from benchmarks.suite.workloads import WORKLOADS, Workload
 
+INTERRUPTED = 130
+
 EPILOG = """examples:
   python -m benchmarks --json out.json --chart out.svg
   python -m benchmarks --peers raw_task,streamlane --workloads w1 --runs 1 --seconds 2
-  python -m benchmarks --show out.json
+  python -m benchmarks --show out.json --chart out.svg
 
 Peers are installed when they are first needed, each into an environment of its own below
 .bench/, or $STREAMLANE_BENCH_HOME. Compare figures of one run only.
@@ -50,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=_seconds, default=8.0, help="how long a run lasts; 8 unless given")
     add("--aof", action="store_true", help="keep an append-only file, everysec, in all workloads")
     add("--json", type=Path, metavar="FILE", help="write results; a file that is there is added to")
+    add("--chart", type=Path, metavar="FILE", help="draw the results, as SVG, PNG or PDF")
     add("--show", type=Path, metavar="FILE", help="measure nothing, show the tables of a file")
+    add("--readme", action="store_true", help="put the figures of --json or --show into README.md")
     add("--install", action="store_true", help="install the systems and measure nothing")
     add("--list", action="store_true", help="list systems and workloads")
     return made
@@ -125,12 +131,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         systems, workloads = chosen_systems(asked.peers), chosen_workloads(asked.workloads)
-        if asked.show is not None:
-            print(report(results.read(asked.show).results))
-            return 0
-        document = _document(asked)
+        _check(asked)
+        document = results.read(asked.show) if asked.show else _document(asked)
     except (ValueError, ResultsUnreadable) as error:
         read.error(str(error))
+    code = 0 if asked.show else _measured(asked, document, systems, workloads)
+    if asked.install:
+        return code
+    print(report(document.results))
+    return max(code, _drawn(asked, document))
+
+
+def _check(asked: argparse.Namespace) -> None:
+    """Find out what would go wrong after an hour of measuring."""
+    if asked.readme and not (asked.json or asked.show):
+        raise ValueError("--readme needs a file of results: --json FILE or --show FILE")
+    if asked.show and asked.json:
+        raise ValueError("--show measures nothing, so there is nothing for --json")
+    for path in (asked.json, asked.chart):
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"{path}: there is no directory {path.parent}")
+
+
+def _measured(
+    asked: argparse.Namespace, document: Document, systems: list[Entry], workloads: list[Workload]
+) -> int:
     try:
         session = _session(asked, document)
         if asked.install:
@@ -138,7 +163,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         session.run(systems, workloads, asked.runs)
     except KeyboardInterrupt:
         say("stopped; what was measured so far:")
-    print(report(document.results))
+        return INTERRUPTED
+    return 0
+
+
+def _drawn(asked: argparse.Namespace, document: Document) -> int:
+    """Write what is made of the results."""
+    try:
+        if asked.chart:
+            draw(document, asked.chart)
+        if asked.readme:
+            rewrite(document, asked.json or asked.show, asked.chart)
+    except (NoChart, NoPlace) as error:
+        say(str(error))
+        return 1
     return 0
 
 
