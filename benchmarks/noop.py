@@ -5,8 +5,8 @@ What a job costs that asks for nothing: one backlog of bare jobs, one engine, on
 
 Prints one line of JSON: µs of processor time per job of engine (the median over stretches of 10,000
 jobs) and server, jobs/s, and commands. With ``--commands`` it also prints where the server's time
-went. Run it by turns in two checkouts (``PYTHONPATH=/path/to/checkout``) to see what a change costs;
-on a busy machine only the ratio of neighbouring runs means anything.
+went. Run it by turns in two checkouts (``PYTHONPATH=/path/to/checkout``) to see what a change
+costs; on a busy machine only the ratio of neighbouring runs means anything.
 """
 
 from __future__ import annotations
