@@ -191,6 +191,8 @@ class Fetcher:
                     await asyncio.sleep(0)
             elif once and not any(self._waiting.values()):
                 return
+            # Or the jobs of this read would live on for as long as the next one waits.
+            del leases
         await self._recover_at_last()
 
     async def _until_poked(self) -> None:
