@@ -23,7 +23,7 @@ WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
-.PHONY: help run demo test test-full check lint format bench clean install install-run
+.PHONY: help run demo test test-full guard check lint format bench clean install install-run
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make demo       play a small chat day against a running \`make run\`"
 	@echo "make test       run the tests"
 	@echo "make test-full  run them with the long ones, on every server that is installed"
+	@echo "make guard      show what a job takes, in commands, calls and bytes, and the bounds of it"
 	@echo "make check      run the static checks and the quick tests"
 	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
 	@echo "make format     bring the code into its format"
@@ -60,6 +61,9 @@ test: install
 
 test-full: install
 	@STEPS=all $(BIN)/python -m pytest -m "" $(SHARED) $(ARGS)
+
+guard: install
+	@$(BIN)/python -m tests.guard $(ARGS)
 
 check: lint
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation tests/tidy) $(ARGS)
