@@ -79,7 +79,7 @@ class Log:
 
     def says_debug(self) -> bool:
         """Tell whether debug events are told, before many are put together."""
-        return _sink.level <= 10
+        return _sink.level <= 10 and logging.getLogger(f"streamlane.{self._name}").isEnabledFor(10)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Tell what helps to find a mistake."""

@@ -334,3 +334,16 @@ def test_without_a_set_up_events_go_to_logging(caplog: pytest.LogCaptureFixture)
     assert caplog.record_tuples == [
         ("streamlane.client", logging.WARNING, 'redis_away reason=connection payload="<left out>"')
     ]
+
+
+@pytest.mark.parametrize(("level", "said"), [(logging.INFO, False), (logging.DEBUG, True)])
+def test_without_a_set_up_nothing_is_put_together_that_logging_drops(
+    level: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(level, "streamlane"):
+        assert logs.get_logger("engine").says_debug() is said
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", False), ("debug", True)])
+def test_after_a_set_up_its_level_says_so(level: str, said: bool, output: Lines) -> None:
+    assert output(level=level).log.says_debug() is said
