@@ -8,9 +8,12 @@ none is renamed or given another meaning, since entries of older engines must de
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Whatever is counted or dated; numbers that JSON readers everywhere can hold."""
 
 JobState = Literal[
     "waiting", "parked", "active", "delayed", "held", "waiting-children", "done", "dead"
@@ -45,9 +48,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         error: What went wrong, where something did.
     """
 
-    number: int
-    at_ms: int
-    run_ms: int
+    number: Count
+    at_ms: Count
+    run_ms: Count
     engine: str
     outcome: str
     error: ErrorRecord | None = None
@@ -74,11 +77,11 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     id: str
-    enqueued_ms: int
-    attempts: int = 0
-    lost: int = 0
-    snoozes: int = 0
-    redrives: int = 0
+    enqueued_ms: Count
+    attempts: Count = 0
+    lost: Count = 0
+    snoozes: Count = 0
+    redrives: Count = 0
     ticket: str = ""
     why: str = ""
     history: tuple[AttemptRecord, ...] = ()

@@ -21,4 +21,4 @@ def retry_delay_ms(attempt: int, policy: RetryPolicy, draw: float) -> int:
     """
     # Beyond 2^40 every base above 0 has met any cap; the bound keeps the numbers small.
     bound = min(policy.cap_ms, policy.base_ms << min(attempt - 1, 40))
-    return round(bound * (1 - policy.jitter + policy.jitter * draw))
+    return round(bound * (1 - policy.jitter + policy.jitter * draw)) if bound else 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
-import msgspec
+from typing import Protocol, assert_never
 
 from engine.core import decision as to
 from engine.core import outcome as was
@@ -13,7 +11,7 @@ from engine.core.policy import TypePolicy
 from schemas.rules import DELAY_MS_MAX
 
 
-class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(Protocol):
     """
     What the decision needs to know of a job.
 
@@ -24,14 +22,18 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
         enqueued_ms: Unix ms of the producer's XADD.
     """
 
-    attempt: int
-    attempts_max: int
-    lost: int
-    enqueued_ms: int
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def attempts_max(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def enqueued_ms(self) -> int: ...
 
 
 def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
-    job: JobFacts, outcome: was.Outcome, policy: TypePolicy, *, now_ms: int, draw: float
+    job: Facts, outcome: was.Outcome, policy: TypePolicy, *, now_ms: int, draw: float
 ) -> to.Decision:
     """
     Choose what becomes of a job once one attempt has ended.
@@ -49,10 +51,10 @@ def decide(  # noqa: C901, PLR0912 - one case per outcome, each a line or two
     assert job.attempt >= 1
     unspent = job.attempt - 1
     match outcome:
-        case was.Completed():
-            return to.Acknowledge()
         case was.Failed() | was.TimedOut() | was.Retried():
             return _retry_or_give_up(job, outcome, policy, now_ms=now_ms, draw=draw)
+        case was.Completed():
+            return to.Acknowledge()
         case was.Snoozed(after_ms=after_ms):
             # The handler chose to wait, so the attempt is given back.
             return to.RetryAt(at_ms=now_ms + _bounded(after_ms), attempts=unspent, why="snooze")
@@ -109,7 +111,7 @@ def _kept_back(
 
 
 def _retry_or_give_up(
-    job: JobFacts,
+    job: Facts,
     outcome: was.Failed | was.TimedOut | was.Retried,
     policy: TypePolicy,
     *,

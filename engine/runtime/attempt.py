@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -22,18 +20,15 @@ from engine.runtime.calls import LeaseTooOld, OverLimit
 from engine.runtime.cancels import Cancels
 from engine.runtime.family import for_children, waits_for_children
 from engine.runtime.jobs import BoundType, LiveJob, Reporter
+from engine.runtime.raised import MESSAGE_CHARS_MAX, error_record, text_of
 from engine.store.base import Lease
 from engine.store.gates import Question
-from engine.wire.codec import Envelope, Limits, is_unjudged, parse, salvage
+from engine.wire.codec import META, Envelope, Limits, is_unjudged, parse, salvage
 from engine.wire.keys import slot_tag
+from engine.wire.meta import read_meta
 from engine.wire.names import name_of
 from engine.wire.payload import payload_fault
 from schemas.job import ErrorRecord, Tombstone
-
-MESSAGE_CHARS_MAX = 500
-TRACEBACK_MAX = 4_000
-LINE_CHARS_MAX = 500
-FRAMES_MAX = 8
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -141,6 +136,10 @@ class Admission:
             keyed = self._admit_keyed(lease)
             if keyed is not None:
                 return keyed
+        elif len(fields) == 6 and fields[4] == META:
+            known = self._admit_again(lease)
+            if known is not None:
+                return known
         return self._admit_any(lease)
 
     def _admit_keyed(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None] | None:
@@ -161,6 +160,27 @@ class Admission:
             return job, bound.decode(data), None
         except Malformed as error:
             return job, None, _broken(error)
+
+    def _admit_again(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None] | None:
+        """Judge a bare job that has been through an engine; None where that takes a longer look."""
+        fields = lease.fields
+        bound = self._by_bytes.get(fields[1])
+        if fields[0] != b"type" or fields[2] != b"data" or bound is None or not bound.plain:
+            return None
+        data = fields[3]
+        try:
+            meta = read_meta(fields[5])
+        except Malformed:
+            return None
+        if meta.cancelled or len(data) > self._data_bytes_max:
+            return None
+        envelope = Envelope(type=bound.name, data=data, meta=meta)
+        job = LiveJob(lease, bound, meta.attempts + 1, bound.attempts_max, self._reporter, envelope)
+        try:
+            payload = bound.decode(data)
+        except Malformed as error:
+            return job, None, _broken(error)
+        return job, payload, was.Vanished() if lease.deliveries > 1 else None
 
     def _admit_any(self, lease: Lease) -> tuple[LiveJob, Any, was.Outcome | Ask | None]:
         job = LiveJob(lease, self.unknown, 1, 1, self._reporter)
@@ -329,60 +349,3 @@ def outcome_of(error: BaseException, job: LiveJob) -> was.Outcome:
     if isinstance(error, LeaseTooOld):
         return was.Interrupted()
     return was.Failed(error=error_record(error, full=job.attempt >= job.attempts_max))
-
-
-def error_record(error: BaseException, *, full: bool) -> ErrorRecord:
-    """
-    Shorten an exception for storage.
-
-    Args:
-        error: What the handler raised.
-        full: With source lines and causes, which costs tens of microseconds: for the last attempt.
-    """
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
-    # The first frame is the worker's own.
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    story = _story(error, frames) if full else "\n".join(_lines(frames))
-    return ErrorRecord(
-        kind=_storable(name[:200]),
-        message=text_of(error),
-        traceback=_storable(story[-TRACEBACK_MAX:]),
-    )
-
-
-def text_of(error: BaseException) -> str:
-    """Shorten an exception's text; one that cannot even say what it is counts as empty."""
-    try:
-        return _storable(str(error)[:MESSAGE_CHARS_MAX])
-    except BaseException:  # noqa: BLE001 - a handler's own __str__ may raise anything
-        return ""
-
-
-def _story(error: BaseException, frames: TracebackType | None) -> str:
-    """Tell the frames with source lines and causes; long lines are cut, lest they crowd out."""
-    try:
-        told = traceback.format_exception(type(error), error, frames, limit=-FRAMES_MAX)
-    except BaseException:  # noqa: BLE001 - an exception may fail to show itself
-        told = _lines(frames)
-    return "\n".join(line[:LINE_CHARS_MAX] for line in "".join(told).split("\n"))
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _lines(at: TracebackType | None) -> list[str]:
-    lines = []
-    while at is not None:
-        code = at.tb_frame.f_code
-        lines.append(f"{code.co_filename}:{at.tb_lineno} in {code.co_name}")
-        at = at.tb_next
-    return lines[-FRAMES_MAX:]
-
-
-def _storable(text: str) -> str:
-    """Lone surrogates cannot be written as UTF-8."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode()

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core.children import Children, children_of
-from engine.core.decide import JobFacts
 from engine.core.policy import TypePolicy
 from engine.registry import JobType
 from engine.store.base import Lease
@@ -230,15 +229,6 @@ class LiveJob(msgspec.Struct, gc=False):
         """Deliveries of this job that were lost with their engines."""
         earlier = self.envelope.meta.lost if self.envelope and self.envelope.meta else 0
         return earlier + self.lease.deliveries - 1
-
-    def facts(self) -> JobFacts:
-        """What the decision needs to know."""
-        return JobFacts(
-            attempt=self.attempt,
-            attempts_max=self.attempts_max,
-            lost=self.lost,
-            enqueued_ms=self.enqueued_ms,
-        )
 
     async def limit(self, name: str, *, retry_after_ms: int = 0) -> None:
         """

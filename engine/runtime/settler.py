@@ -182,9 +182,7 @@ class Settler:
     def end(self, job: LiveJob, outcome: was.Outcome, seconds: float = 0.0) -> to.Decision:
         """Decide about any other end of an attempt, and settle it."""
         now_ms = self._clock.now_ms()
-        decision = decide(
-            job.facts(), outcome, job.bound.policy, now_ms=now_ms, draw=self._clock.draw()
-        )
+        decision = decide(job, outcome, job.bound.policy, now_ms=now_ms, draw=self._clock.draw())
         if not isinstance(decision, to.RunAgain):
             ending = Ending(job, outcome, decision, now_ms, run_us(seconds))
             self._lanes[job.stream].endings.append(ending)

@@ -19,7 +19,8 @@ from engine.errors import Malformed
 from engine.wire import flows
 from engine.wire.claims import Claim, claim_of
 from engine.wire.keys import is_reply_key
-from engine.wire.names import is_name, name_of
+from engine.wire.meta import read_meta
+from engine.wire.names import name_of
 from schemas import rules
 from schemas.flow import ChildrenRecord, ParentRecord
 from schemas.job import Meta
@@ -43,11 +44,7 @@ _KNOWN = frozenset(
 _FAMILY_FIELDS = frozenset({flows.CHILDREN, flows.RESULTS, flows.FAMILY})
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TICKET = re.compile(r"[0-9]{15,20}-[0-9]{10,20}")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
-_META_BYTES_MAX = 524_288
-_META_NUMBER_MAX = 2**53
-_meta_decoder = msgspec.json.Decoder(Meta)
 _meta_encoder = msgspec.json.Encoder()
 
 
@@ -132,7 +129,7 @@ def parse(fields: Sequence[bytes], *, entry_ms: int, limits: Limits) -> Envelope
     found = dict(zip(fields[::2], fields[1::2], strict=True))
     if 2 * len(found) != len(fields):
         raise Malformed("field-repeated", detail="a field stands twice")
-    meta = _meta(found.get(META))
+    meta = read_meta(raw) if (raw := found.get(META)) is not None else None
     enqueued_ms = meta.enqueued_ms if meta else entry_ms
     envelope = Envelope(type=_type(found.get(b"type")), data=_data(found.get(b"data"), limits))
     envelope.meta = meta
@@ -202,7 +199,7 @@ def salvage(fields: Sequence[bytes], limits: Limits) -> Envelope | None:
     found = dict(zip(fields[:FIELDS_SALVAGED:2], fields[1:FIELDS_SALVAGED:2], strict=False))
     told = Envelope(type="", data=b"")
     with contextlib.suppress(Malformed):
-        told.meta = _meta(found.get(META))
+        told.meta = read_meta(raw) if (raw := found.get(META)) is not None else None
     with contextlib.suppress(Malformed):
         told.id = _name(found, b"id")
     with contextlib.suppress(Malformed):
@@ -237,31 +234,6 @@ def without(fields: Sequence[bytes], name: bytes) -> list[bytes]:
         if fields[at] != name
         for part in (fields[at], fields[at + 1])
     ]
-
-
-def _meta(raw: bytes | None) -> Meta | None:
-    if raw is None:
-        return None
-    if len(raw) > _META_BYTES_MAX:
-        raise _not_ours(f"{len(raw)} bytes, over {_META_BYTES_MAX}")
-    try:
-        meta = _meta_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise _not_ours(str(error)[:200]) from None
-    numbers = [meta.enqueued_ms, meta.attempts, meta.lost, meta.snoozes, meta.redrives]
-    for attempt in meta.history:
-        numbers += (attempt.number, attempt.at_ms, attempt.run_ms)
-    if not all(0 <= number <= _META_NUMBER_MAX for number in numbers):
-        raise _not_ours("a number is out of range")
-    if not is_name(meta.id):
-        raise _not_ours("the id is not one")
-    if meta.ticket and not _TICKET.fullmatch(meta.ticket):
-        raise _not_ours("the ticket is not one")
-    return meta
-
-
-def _not_ours(detail: str) -> Malformed:
-    return Malformed("engine-field", detail=f"`_engine` is the engine's own: {detail}")
 
 
 def _type(raw: bytes | None) -> str:

@@ -11,13 +11,14 @@ from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.backoff import retry_delay_ms
 from engine.core.capacity import count_by_bytes, prefetch
-from engine.core.decide import JobFacts, decide
+from engine.core.decide import decide
 from engine.core.fingerprint import fingerprint
 from engine.core.lanes import LanePlan
 from engine.core.leases import RELEASED_IDLE_MS, ReclaimGate
 from engine.core.policy import RetryPolicy, TypePolicy
 from schemas.job import ErrorRecord
 from schemas.rules import DELAY_MS_MAX, LANES
+from tests.support.jobs import JobFacts
 
 NOW_MS = 1_763_769_600_000
 ERROR = ErrorRecord(kind="E")

@@ -266,7 +266,7 @@ class SimEngine:
     def end(self, job: LiveJob, outcome: was.Outcome) -> to.Decision:
         """Decide about any other end than success."""
         draw = self.chance.random()
-        decision = decide(job.facts(), outcome, POLICY, now_ms=self.now_ms(), draw=draw)
+        decision = decide(job, outcome, POLICY, now_ms=self.now_ms(), draw=draw)
         if not isinstance(decision, to.RunAgain):
             self.out[job.stream].endings.append(Ending(job, outcome, decision, self.now_ms(), 1))
         return decision

@@ -197,7 +197,7 @@ class Engine:
     async def _settle(self, queue: str, lease: Lease, job: LiveJob, outcome: was.Outcome) -> None:
         now_ms = self.world.clock.now_ms()
         draw = self.world.chance.random()
-        decision = decide(job.facts(), outcome, POLICY, now_ms=now_ms, draw=draw)
+        decision = decide(job, outcome, POLICY, now_ms=now_ms, draw=draw)
         success = isinstance(decision, to.Acknowledge)
         self.sequence[queue] += 1
         job.result = _result(self.world.ledger.plans[job.id])

@@ -17,6 +17,15 @@ from schemas.job import DeadRecord, ErrorRecord
 AT_MS = 1_763_769_600_000
 
 
+class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision needs to know, without a job."""
+
+    attempt: int
+    attempts_max: int
+    lost: int
+    enqueued_ms: int
+
+
 def fields(job_type: str = "pack", data: bytes = b"{}", **more: str) -> list[bytes]:
     """Fields of an entry as a producer writes them."""
     flat = [b"type", job_type.encode(), b"data", data]

@@ -8,10 +8,11 @@ import pytest
 
 from engine.core import decision as to
 from engine.core import outcome as was
-from engine.core.decide import JobFacts, decide
+from engine.core.decide import decide
 from engine.core.policy import RetryPolicy, TypePolicy
 from schemas.job import ErrorRecord
 from schemas.rules import DELAY_MS_MAX
+from tests.support.jobs import JobFacts
 
 NOW_MS = 1_763_769_600_000
 ERROR = ErrorRecord(kind="ValueError")

@@ -234,7 +234,7 @@ def test_a_death_that_tells_no_key_keeps_none(ended: was.Outcome) -> None:
     """Goal: nobody could bring the job back or discard it, so those behind it must not wait."""
     lease = Lease(Batch(lane="normal", since=0.0), b"%d-0" % START_MS, [])
     job = LiveJob(lease, bound_type(), 1, 1, Silent())
-    decision = decide(job.facts(), ended, job.bound.policy, now_ms=START_MS, draw=0.5)
+    decision = decide(job, ended, job.bound.policy, now_ms=START_MS, draw=0.5)
 
     (left,) = leaves_of([], [Ending(job, ended, decision, START_MS, 0)], gates=True)
 
