@@ -24,6 +24,7 @@ from engine.wire.done import encode_done
 from engine.wire.keys import lane_of
 from engine.wire.packing import pack
 from schemas.job import AttemptRecord, DeadRecord, ErrorRecord, Meta
+from schemas.rules import LANES
 
 HISTORY_MAX = 10
 FIELDS_KEPT_MAX = 2_000
@@ -40,6 +41,7 @@ _OUTCOME_WORDS: dict[type, str] = {
     was.Limited: "limit",
     was.Cancelled: "cancelled",
 }
+_COUNTED_AS = {"backoff": "retried", "snooze": "snoozed"}
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -101,6 +103,7 @@ def settlement_of(
         deliveries={lease.entry: lease.deliveries for lease in leases if lease.deliveries != 1},
         done=[],
         retries=[],
+        again=[],
         dead=[],
         aside=[],
         stats={f"lost:{name}": count for name, count in lost.items()},
@@ -179,8 +182,12 @@ def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: 
     match decision:
         case to.RetryAt(at_ms=due_ms, attempts=attempts, why=why):
             meta = _meta(ending, engine, attempts=attempts, why=why)
-            settlement.retries.append((due_ms, _packed(job, meta, decision)))
-            return {"backoff": "retried", "snooze": "snoozed"}.get(why, "")
+            if why == "backoff" and due_ms <= settlement.at_ms and _is_lanes_own(job):
+                # Not so what spends no attempt: it may be asked for without end.
+                settlement.again.append(with_meta(job.lease.fields, meta))
+            else:
+                settlement.retries.append((due_ms, _packed(job, meta, decision)))
+            return _COUNTED_AS.get(why, "")
         case to.SetAside(attempts=attempts):
             meta = _meta(ending, engine, attempts=attempts, why="hold")
             settlement.aside.append((job.bound.name, _packed(job, meta, decision)))
@@ -205,9 +212,23 @@ def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: 
             raise AssertionError(f"{decision} does not end a lease")
 
 
+def _is_lanes_own(job: LiveJob) -> bool:
+    """Tell whether a job came from its lane itself and holds nothing of the gates."""
+    lease, envelope = job.lease, job.envelope
+    keyed = envelope is not None and envelope.key
+    return lease.batch.lane in LANES and not (keyed or lease.gated or lease.admitted)
+
+
 def _packed(job: LiveJob, meta: Meta, decision: to.Decision) -> bytes:
     stream = comes_back_to(job, decision)
     return pack([stream.encode(), *with_meta(job.lease.fields, meta)])
+
+
+def put_off(settlement: Settlement) -> None:
+    """Let jobs wait in the delayed set that were to go to the end of their lane: it may be full."""
+    lane = settlement.lane.encode()
+    settlement.retries += [(settlement.at_ms, pack([lane, *each])) for each in settlement.again]
+    settlement.again = []
 
 
 def _add_fold(settlement: Settlement, engine: str, ending: Ending, decision: to.Fold) -> None:
@@ -236,7 +257,7 @@ def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:
         lost=job.lost,
         snoozes=(before.snoozes if before else 0) + (why == "snooze"),
         redrives=before.redrives if before else 0,
-        ticket=ticket_kept(ending.job, ending.decision),
+        ticket=ticket_kept(job, ending.decision) if job.envelope is not None else "",
         why=why,
         history=_history(ending, engine),
     )

@@ -44,6 +44,8 @@ def leaves_of(
     if gates:
         leaves = [_leave(job, "free") for job in successes if job.lease.gated]
     for ending in endings:
+        if not _may_hold(ending, gates=gates):
+            continue
         job, how = ending.job, _how(ending.decision)
         if isinstance(ending.outcome, was.Cancelled) and ending.outcome.ordered:
             # Who cancels a job does not want others to wait for it.
@@ -51,18 +53,23 @@ def leaves_of(
         elif how == "dead" and (isinstance(ending.outcome, was.Trimmed) or not _key_of(job)):
             # Nobody could bring it back, or tell the key that it would keep.
             how = "free"
-        fields = job.lease.fields
-        # An entry that could not be read may have been noted by its key all the same. Whoever waits
-        # for a limit is put behind it by the settlement that knows of gates.
-        asked = job.lease.gated or isinstance(ending.decision, to.WaitFor)
-        told = gates and len(fields) != 4
-        if asked or told or not _GATED.isdisjoint(fields[::2]):
-            leave = _leave(job, how)
-            if _stands_back(ending.decision):
-                # Another job of its id may have taken the value.
-                leave = msgspec.structs.replace(leave, unique="")
-            leaves.append(leave)
+        leave = _leave(job, how)
+        if _stands_back(ending.decision):
+            # Another job of its id may have taken the value.
+            leave = msgspec.structs.replace(leave, unique="")
+        leaves.append(leave)
     return leaves
+
+
+def _may_hold(ending: Decided, *, gates: bool) -> bool:
+    """Tell whether there may be anything to give back."""
+    lease = ending.job.lease
+    if lease.gated or isinstance(ending.decision, to.WaitFor):
+        # Whoever waits for a limit is put behind it by the settlement that knows of gates.
+        return True
+    # An entry that could not be read may have been noted by its key all the same.
+    told = gates and len(lease.fields) != 4
+    return told or not _GATED.isdisjoint(lease.fields[::2])
 
 
 def _key_of(job: LiveJob) -> str:
@@ -126,7 +133,7 @@ def ticket_kept(job: LiveJob, decision: to.Decision) -> str:
     """The place in the order that a job keeps; one that was put off gives it up."""
     if isinstance(decision, to.WaitFor):
         return job.ticket
-    if _how(decision) != "keep" or job.envelope is None:
+    envelope = job.envelope
+    if envelope is None or not (envelope.key or (envelope.meta and envelope.meta.ticket)):
         return ""
-    meta = job.envelope.meta
-    return job.ticket if job.envelope.key or (meta and meta.ticket) else ""
+    return job.ticket if _how(decision) == "keep" else ""

@@ -18,10 +18,10 @@ from engine.clock import Clock
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.decide import decide
-from engine.errors import GroupMissing, StoreError
+from engine.errors import GroupMissing, StoreError, StoreRefused
 from engine.failpoint import failpoint
 from engine.runtime.cancels import Cancels
-from engine.runtime.endings import Ending, settlement_of
+from engine.runtime.endings import Ending, put_off, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
 from engine.runtime.results import Column, columns_of, run_us
@@ -50,12 +50,14 @@ class Settled(msgspec.Struct, frozen=True):
         endings: All other ends.
         lost: Leases that had gone to another engine; what became of them here is dropped.
         flows: Jobs opened flows, or ended as children of some.
+        due_ms: Unix ms at which the first of those is due that were put off; None without any.
     """
 
     successes: Sequence[LiveJob]
     endings: Sequence[Ending]
     lost: Sequence[Lease]
     flows: bool = False
+    due_ms: int | None = None
 
 
 class _Lane:
@@ -239,7 +241,7 @@ class Settler:
         vanished, lane.vanished = lane.vanished, {}
         count = lane.sent = len(successes) + len(endings)
         told: list[bytes] = []
-        flows = False
+        flows, due_ms = False, None
         while successes or endings:
             lane.sending = (successes, endings)
             lane.sequence += 1
@@ -268,6 +270,7 @@ class Settler:
             if settlement.handed:
                 self._on_handed(settlement.handed)
             flows = bool(settlement.ends or settlement.opened)
+            due_ms = min((due_ms for due_ms, _ in settlement.retries), default=None)
             if not gone:
                 break
             leases = [job.lease for job in (*successes, *(each.job for each in endings))]
@@ -279,7 +282,7 @@ class Settler:
         lane.held -= count
         self._count(name, successes, columns, endings)
         self._count_lost(lost, vanished)
-        self._on_settled(Settled(successes, endings, lost, flows))
+        self._on_settled(Settled(successes, endings, lost, flows, due_ms))
 
     async def _persist(self, settlement: Settlement) -> list[bytes]:
         """Send a settlement until the store answers; a lost reply is asked for again."""
@@ -299,6 +302,8 @@ class Settler:
                 tries += 1
                 if settlement.room:
                     self._on_doubt()
+                if isinstance(error, StoreRefused):
+                    put_off(settlement)
                 await self._outage.wait(error, tries, where)
             else:
                 self._outage.over(where)
@@ -346,7 +351,7 @@ def _fitting(successes: Sequence[LiveJob], most: int) -> int:
 
 def _fail_at(side: str, settlement: Settlement) -> None:
     """Pass the failpoints of retries and deaths, before their settlement or after it."""
-    if settlement.retries:
+    if settlement.retries or settlement.again:
         failpoint(f"K7{side}")
     if settlement.dead:
         failpoint(f"K8{side}")

@@ -132,10 +132,7 @@ class Upkeep:
 
     def settled(self, settled: Settled) -> None:
         """Wake the promoter where a retry is due before what it waits for."""
-        due = min(
-            (at for e in settled.endings if (at := getattr(e.decision, "at_ms", None)) is not None),
-            default=None,
-        )
+        due = settled.due_ms
         if due is not None and due < self._next_due_ms:
             self._next_due_ms = due
             self._due.set()

@@ -149,6 +149,7 @@ class Settlement(msgspec.Struct, kw_only=True):
         held: Upper bound of the entries of this lane that the engine holds now.
         done: Fields of entries for the done stream.
         retries: (due in Unix ms, packed lane and fields) for the delayed set.
+        again: Fields of jobs that go to the end of their lane at once.
         dead: Entries for the dead stream.
         aside: (type, packed lane and fields) for the streams of held types.
         stats: Counters to raise, ``outcome:type`` → by how much.
@@ -174,6 +175,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     held: int
     done: list[list[bytes]] = []
     retries: list[tuple[int, bytes]] = []
+    again: list[list[bytes]] = []
     dead: list[Dead] = []
     aside: list[tuple[str, bytes]] = []
     stats: dict[str, int] = {}

@@ -94,6 +94,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         settlement.released
         or settlement.deliveries
         or settlement.retries
+        or settlement.again
         or settlement.dead
         or settlement.aside
         or settlement.events
@@ -133,6 +134,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         _flows(keys, settlement, stream),
         _flat([_left(leave) for leave in settlement.leaves]),
         _flat([_put_behind(each) for each in settlement.behind]),
+        [part for fields in settlement.again for part in (b"%d" % len(fields), *fields)],
     )
 
 

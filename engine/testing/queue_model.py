@@ -160,8 +160,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         now_ms = self.now_ms()
         for fields in settlement.done:
             self.done.add(fields, now_ms)
-        for due_ms, packed in settlement.retries:
-            self.delayed[packed] = due_ms
+        self._retry(settlement)
         for dead in settlement.dead:
             entry = self.dead.add(dead.fields, now_ms)
             self._count_death(dead.fingerprint, parse_id(entry)[0], dead.sample)
@@ -181,6 +180,12 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
             self.cancelled.pop(job_id, None)
         self.record_flows(settlement)
         self.record_behind(settlement)
+
+    def _retry(self, settlement: Settlement) -> None:
+        for due_ms, packed in settlement.retries:
+            self.delayed[packed] = due_ms
+        for fields in settlement.again:
+            self.add(settlement.lane, fields)
 
     def _count_death(self, fingerprint: str, at_ms: int, sample: bytes) -> None:
         groups = self.dead_groups

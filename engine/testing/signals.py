@@ -71,7 +71,7 @@ class Signals:
                 self.counts["ended"] += len(settlement.ended)
                 self.counts["released"] += len(settlement.released)
                 self.counts["done"] += sum(jobs_in(fields) for fields in settlement.done)
-                self.counts["retried"] += len(settlement.retries)
+                self.counts["retried"] += len(settlement.retries) + len(settlement.again)
                 self.counts["dead"] += len(settlement.dead)
                 self.counts["aside"] += len(settlement.aside)
         for holds, rung in self._waiters:

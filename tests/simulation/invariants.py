@@ -176,8 +176,11 @@ class Ledger:
             self._check_death(record)
         for _, packed in settlement.retries:
             self._put_off(unpack(packed))
+        for fields in settlement.again:
+            self._put_off([settlement.lane.encode(), *fields])
+            self.seen["again"] += 1
         written = len(done) + len(dead) + len(settlement.retries) + len(settlement.aside)
-        written += len(settlement.behind)
+        written += len(settlement.behind) + len(settlement.again)
         if written != len(settlement.ended):
             raise Violation(f"{len(settlement.ended)} entries ended with {written} records")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.core import decision as to
 from engine.core import outcome as was
 from engine.core.leases import ReclaimGate
@@ -40,6 +42,13 @@ class SettlesInPart(QueueModel):
         if lost:
             self._record(settlement)
         return lost
+
+
+class ForgetsWhatGoesOnAtOnce(QueueModel):
+    """A job that is to be tried again at once leaves its lane for good."""
+
+    def _record(self, settlement: Settlement) -> None:
+        super()._record(msgspec.structs.replace(settlement, again=[]))
 
 
 class AcknowledgesAtDelivery(QueueModel):

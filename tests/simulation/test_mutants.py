@@ -16,6 +16,7 @@ from tests.simulation.world import World
 SEEDS = range(60)
 QUEUES: list[tuple[type[QueueModel], str]] = [
     (mutants.Unfenced, "settled .* held by"),
+    (mutants.ForgetsWhatGoesOnAtOnce, "never ended"),
     (mutants.SettlesInPart, "counters say|ended as|after its end"),
     (mutants.AcknowledgesAtDelivery, "never ended"),
     (mutants.GroupStartsAtTheEnd, "never ended"),

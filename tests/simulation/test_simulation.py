@@ -13,6 +13,7 @@ RUNS = int(os.environ.get("SIM_RUNS", "40"))
 SEEDS = [int(os.environ["SIM_SEED"])] if "SIM_SEED" in os.environ else list(range(RUNS))
 STEPS_MAX = 20_000
 MUST_BE_SEEN = {
+    "again",
     "cancelled",
     "cancelled by order",
     "clock stepped",

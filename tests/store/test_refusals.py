@@ -71,3 +71,32 @@ async def test_held_jobs_of_a_lane_that_takes_nothing_stay_held(rig: Rig, store:
 
     assert await store.unhold(QUEUE, ["pack"], count=100) == 0
     assert len(await rig.stream(held)) == 3
+
+
+@pytest.mark.parametrize("again", [1, 3])
+async def test_a_lane_that_takes_nothing_takes_no_job_back(
+    rig: Rig, store: Store, again: int
+) -> None:
+    leases = await lease_some(rig, store, 2 + again)
+    await server(rig).call("XADD", KEYS.lane("normal"), LAST_ID, "full", "1")
+    before = await snapshot(rig)
+
+    with pytest.raises(StoreRefused):
+        await store.settle(QUEUE, settlement(leases, again=[fields()] * again, **EVERYTHING))
+
+    assert await snapshot(rig) == before
+
+
+async def test_what_came_back_is_taken_out_again_where_another_cannot(
+    rig: Rig, store: Store
+) -> None:
+    """The lane takes one more entry and no second one."""
+    leases = await lease_some(rig, store, 2)
+    last = "18446744073709551615-18446744073709551614"
+    await server(rig).call("XADD", KEYS.lane("normal"), last, "nearly", "full")
+    before = await snapshot(rig)
+
+    with pytest.raises(StoreRefused):
+        await store.settle(QUEUE, settlement(leases, again=[fields()] * 2, **EVERYTHING))
+
+    assert await snapshot(rig) == before

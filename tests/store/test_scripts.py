@@ -57,6 +57,7 @@ async def exercise(rig: ServerRig) -> None:
             released=[released],
             done=[done("j1")],
             retries=[(await rig.now_ms() - 5, packed())],
+            again=[fields()],
             dead=[dead("j2")],
             aside=[("pack", packed()), ("post", packed("low"))],
             stats={"done:pack": 1},

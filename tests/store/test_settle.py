@@ -86,6 +86,50 @@ async def test_retries_leave_the_lane_for_the_delayed_set(rig: Rig, store: Store
     assert await rig.pending("normal") == {}
 
 
+async def test_jobs_that_go_on_at_once_stand_at_the_end_of_their_lane(
+    rig: Rig, store: Store
+) -> None:
+    bodies = [fields(id="a"), fields(id="b", colour="red")]
+    leases = await lease_some(rig, store, 2)
+    await rig.add("normal", fields(id="waits"))
+
+    await store.settle(QUEUE, settlement(leases, again=bodies))
+
+    entries = await rig.stream(KEYS.lane("normal"))
+    assert [body for _, body in entries] == [fields(id="waits"), *bodies]
+    assert await rig.delayed() == {}
+    assert await rig.pending("normal") == {}
+    found = (await store.fetch(QUEUE, {"normal": 9})).leases
+    assert [(lease.entry, lease.fields, lease.deliveries) for lease in found] == [
+        (entry, body, 1) for entry, body in entries
+    ]
+
+
+async def test_a_settlement_that_is_sent_twice_brings_no_job_back_twice(
+    rig: Rig, store: Store
+) -> None:
+    asked = settlement(await lease_some(rig, store), again=[fields(id="a")])
+
+    assert await store.settle(QUEUE, asked) == []
+    assert await store.settle(QUEUE, asked) == []
+
+    assert len(await rig.stream(KEYS.lane("normal"))) == 1
+
+
+async def test_where_a_lease_is_lost_no_job_comes_back(rig: Rig, store: Store) -> None:
+    mine, lost = await lease_some(rig, store, 2)
+    await rig.age("normal", lost.entry, 60_000)
+    await rig.store("b").reclaim(QUEUE, idle_ms_min=60_000, count=1)
+
+    answer = await store.settle(QUEUE, settlement([mine, lost], again=[fields(), fields()]))
+
+    assert answer == [lost.entry]
+    assert [entry for entry, _ in await rig.stream(KEYS.lane("normal"))] == [
+        mine.entry,
+        lost.entry,
+    ]
+
+
 async def test_dead_jobs_keep_their_fields_and_record_and_are_grouped(
     rig: Rig, store: Store
 ) -> None:

@@ -17,10 +17,11 @@ local moved
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 if #due > 0 then
   -- First, so that a server that is out of memory lets the rest of the script go on.
-  redis.call('ZREM', KEYS[1], unpack(due))
-  local streams = {}
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, #due - 1)
+  local streams, ready = {}, {}
   for i = 2, #ARGV do
     streams[ARGV[i]] = KEYS[i]
+    ready[ARGV[i]] = i > 5
   end
   local stays = {}
   for _, member in ipairs(due) do
@@ -28,7 +29,7 @@ if #due > 0 then
     local read, fields = pcall(cmsgpack.unpack, member)
     local stream = read and type(fields) == 'table' and streams[fields[1]]
     if stream and #fields % 2 == 1 and #fields > 1 then
-      if string.find(fields[1], ':', 1, true) then
+      if ready[fields[1]] then
         use_ready()
       end
       added = redis.pcall('XADD', stream, '*', unpack(fields, 2))

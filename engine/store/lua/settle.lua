@@ -39,7 +39,7 @@
 -- many jobs to hand over); tombstones (index of their hash, job id, …); flows that open (index of
 -- the key of flows, of those with something to do, of control; then index of the flow's key, its
 -- name, packed fields, …); gates left (id, how, key, ticket, unique value, job id, …); jobs put
--- behind a limit (index of the lane, limit, member, …).
+-- behind a limit (index of the lane, limit, member, …); again (how many, names and values, …).
 --
 -- Returns the ids that the consumer does not hold; an empty list means all was applied. With gates,
 -- a list of this, of entries that were let through and are the consumer's now, and how many were let
@@ -95,7 +95,14 @@ redis.call('XACK', lane, group, '0-0')
 -- The records come before the entries go. One that the server refuses (a stream at its last id, a
 -- key of another type) takes back those before it, so that nothing was changed.
 local undo = {}
+local put_off, added = 0, {}
 local function take_back(reply)
+  for i = 2, put_off, 2 do
+    redis.pcall('ZREM', KEYS[2], rest[2][i])
+  end
+  for _, id in ipairs(added) do
+    redis.pcall('XDEL', lane, id)
+  end
   for i = #undo, 1, -1 do
     redis.pcall(unpack(undo[i]))
   end
@@ -167,9 +174,17 @@ if #rest > 0 then
     if type(added) == 'table' then
       return take_back(added)
     end
-    for i = first + 1, last, 2 do
-      undo[#undo + 1] = { 'ZREM', KEYS[2], retries[i] }
+    put_off = last
+  end
+  local again, at = rest[13], 1
+  while at < #again do
+    local last = at + tonumber(again[at])
+    local id = redis.pcall('XADD', lane, '*', unpack(again, at + 1, last))
+    if type(id) == 'table' then
+      return take_back(id)
     end
+    added[#added + 1] = id
+    at = last + 1
   end
   if gates and #rest[12] > 0 then
     gates.use(group)
