@@ -14,7 +14,6 @@ from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
     EnqueueStopped,
-    Judge,
     NewJob,
     Refusal,
     Result,
@@ -22,6 +21,7 @@ from engine.client.jobs import (
     enqueued,
     stops,
 )
+from engine.client.judge import Judge
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry

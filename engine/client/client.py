@@ -17,7 +17,6 @@ from engine.client.jobs import (
     Enqueued,
     EnqueueReport,
     EnqueueStopped,
-    Judge,
     NewJob,
     Refusal,
     Result,
@@ -25,6 +24,7 @@ from engine.client.jobs import (
     enqueued,
     stops,
 )
+from engine.client.judge import Judge
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry

@@ -1,51 +1,17 @@
-"""
-New jobs and what becomes of them, judged before they are sent.
-
-The fields are judged by :func:`engine.wire.codec.parse`, which engines use as well, so that the
-rules stand once. A registry that knows the type also has its say about the payload.
-"""
+"""New jobs, and what becomes of them."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from engine.client.full import Shed, WhenFull, checked, choices
-from engine.client.trees import TreeWriter
-from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, Malformed, QueueFull
-from engine.registry import Registry
-from engine.store.batches import Outgoing, outgoing
+from engine.client.full import Shed
+from engine.errors import EnqueueError, EnqueueUnsure, JobRefused, QueueFull
 from engine.store.pressure import Dropped
-from engine.wire.codec import Limits, parse
-from engine.wire.flows import CHILDREN, RESULTS
-from engine.wire.payload import payload_decoder
 from schemas.flow import OnFailure
-from schemas.rules import LANES, QUEUE_NAME
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_OPTIONS = (
-    ("id", b"id"),
-    ("delay_ms", b"delay"),
-    ("at", b"at"),
-    ("ttl_ms", b"ttl"),
-    ("expires", b"expires"),
-    ("attempts", b"attempts"),
-    ("version", b"v"),
-    ("reply", b"reply"),
-    ("traceparent", b"traceparent"),
-    ("key", b"key"),
-    ("unique", b"unique"),
-    ("window_ms", b"window"),
-    ("debounce_ms", b"debounce"),
-    ("debounce_max_ms", b"debounce-max"),
-    ("throttle_ms", b"throttle"),
-)
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -198,133 +164,6 @@ class EnqueueStopped(EnqueueError):
         self.report = report
 
 
-class Judge:
-    """
-    Turns new jobs into what is sent, or refuses them.
-
-    Args:
-        registry: Job types whose queues and payloads are known.
-        queues: Queues of further types, by type.
-        limits: What the engines accept.
-        when_full: What is done where a queue has no room.
-
-    Raises:
-        SettingsError: ``when_full`` cannot be read.
-    """
-
-    def __init__(
-        self,
-        registry: Registry | None,
-        queues: Mapping[str, str] | None,
-        limits: Limits,
-        *,
-        when_full: WhenFull = "wait",
-    ) -> None:
-        self._when_full = choices(when_full)
-        self._types = registry.types if registry else {}
-        self._queues = dict(queues or {})
-        self._limits = limits
-        self._decoders: dict[str, Callable[[bytes], Any]] = {}
-        self._any_object = payload_decoder(dict[str, Any])
-        # Types whose names and queues have been judged before.
-        self._judged: dict[str, str] = {}
-
-    def outgoing(self, job: NewJob, *, now_ms: int) -> tuple[str, Outgoing]:
-        """
-        Return a job's queue and what is sent.
-
-        Raises:
-            JobRefused: It breaks a rule.
-        """
-        queue = (job.queue is None and self._judged.get(job.type)) or self._queue(job)
-        fields = self._fields(job)
-        if job.children is not None:
-            fields += self._family(job, now_ms)
-        self._judge(job, fields, now_ms)
-        if job.queue is None:
-            self._judged[job.type] = queue
-        when_full = checked(job.when_full) if job.when_full else self._when_full[job.lane]
-        sent = outgoing(job.lane, fields, ordered=job.key is not None, when_full=when_full)
-        return queue, sent
-
-    def _family(self, job: NewJob, now_ms: int) -> list[bytes]:
-        """Build the fields of a job that waits for others; each of these is judged, too."""
-        assert job.children is not None
-
-        def fields_of(child: NewJob) -> list[bytes]:
-            fields = self._fields(child)
-            self._judge(child, fields, now_ms)
-            return fields
-
-        fields = [CHILDREN, TreeWriter(fields_of, self._queue).write(job.children)]
-        return [*fields, RESULTS, b"1"] if job.results else fields
-
-    def _fields(self, job: NewJob) -> list[bytes]:
-        if job.lane not in LANES:
-            raise JobRefused("lane-name", detail=f"{job.lane!r} is none of {', '.join(LANES)}")
-        fields = [b"type", _text(job.type), b"data", self._data(job)]
-        for name, field in _OPTIONS:
-            value = getattr(job, name)
-            if value is not None:
-                fields += (field, _text(value))
-        if job.version is None and job.type in self._types:
-            version = self._types[job.type].version
-            if version != 1:
-                fields += (b"v", b"%d" % version)
-        for name, value in (job.headers or {}).items():
-            fields += (_text(name), _text(value))
-        return fields
-
-    def _queue(self, job: NewJob) -> str:
-        known = self._types.get(job.type)
-        queue = job.queue or self._queues.get(job.type) or (known.queue if known else "")
-        if not queue:
-            close = difflib.get_close_matches(str(job.type), [*self._types, *self._queues], 1)
-            hint = f"did you mean {close[0]}? else " if close else ""
-            hint += "give its queue (--queue)"
-            raise JobRefused("queue-unknown", detail=f"no queue is known for {job.type!r}; {hint}")
-        if not QUEUE_NAME.fullmatch(queue):
-            raise JobRefused("queue-name", detail=f"{queue!r} must match {QUEUE_NAME.pattern}")
-        return queue
-
-    def _data(self, job: NewJob) -> bytes:
-        if isinstance(job.payload, bytes | bytearray | memoryview):
-            return bytes(job.payload)
-        try:
-            data = msgspec.json.encode(job.payload)
-        except RecursionError:
-            raise JobRefused("data-nesting", detail="nested too deeply") from None
-        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-            raise JobRefused("data-json", detail=str(error)[:300]) from None
-        if b"null" in data:
-            _refuse_nan(job.payload)
-        return data
-
-    def _judge(self, job: NewJob, fields: list[bytes], now_ms: int) -> None:
-        headers = job.headers or {}
-        found: Mapping[str, str] = headers
-        data = fields[3]
-        try:
-            # Of a job without options, a type that was judged before leaves the size to look at.
-            is_plain = len(fields) == 4 and job.type in self._judged
-            if not is_plain or len(data) > self._limits.data_bytes_max:
-                found = parse(fields, entry_ms=now_ms, limits=self._limits).headers
-            self._decoder(job.type)(data)
-        except Malformed as error:
-            raise JobRefused(error.rule, path=error.path, detail=error.detail) from None
-        if len(found) != len(headers):
-            raise JobRefused("header-name", detail="a header has the name of a field of the wire")
-
-    def _decoder(self, job_type: str) -> Callable[[bytes], Any]:
-        known = self._types.get(job_type)
-        if known is None:
-            return self._any_object
-        decoder = self._decoders.get(job_type)
-        if decoder is None:
-            decoder = self._decoders[job_type] = payload_decoder(known.payload)
-        return decoder
-
-
 def enqueued(queue: str, lane: str, own_id: str | None, answer: str | Dropped) -> Enqueued | Shed:
     """Name a job that the server has taken, or that was dropped on purpose."""
     if isinstance(answer, Dropped):
@@ -353,20 +192,3 @@ def count(report: EnqueueReport, result: Result) -> None:
         report.unsent += 1
     if len(report.refusals) < 100:
         report.refusals.append(result)
-
-
-def _text(value: Any) -> bytes:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise JobRefused("at-number", detail="a datetime must carry its time zone")
-        value = (value - _EPOCH) // _MILLISECOND
-    # What has no encoding is passed on, for the rule of its field to refuse.
-    return str(value).encode("utf-8", "surrogatepass")
-
-
-def _refuse_nan(payload: Any) -> None:
-    """The encoder writes null for numbers that JSON does not have."""
-    try:
-        json.dumps(msgspec.to_builtins(payload), allow_nan=False)
-    except ValueError:
-        raise JobRefused("data-json", detail="NaN and infinity are no JSON numbers") from None

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.client import NewJob, chain, fan_in
-from engine.client.jobs import Judge
+from engine.client.judge import Judge
 from engine.errors import JobRefused
 from engine.registry import Job, Registry
 from engine.wire.codec import Limits, parse

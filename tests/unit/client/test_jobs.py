@@ -9,13 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.client.jobs import JobRefused, Judge, NewJob
+from engine.client.jobs import NewJob
+from engine.client.judge import Judge, is_bare
 from engine.core.policy import RetryPolicy
-from engine.errors import EnqueueError
+from engine.errors import EnqueueError, JobRefused
 from engine.registry import Job, Registry
 from engine.wire.codec import Limits, parse
 
 NOW_MS = 1_763_769_600_000
+OPTIONS = set(NewJob.__struct_fields__) - {
+    *("type", "payload", "lane"),
+    # These say something of jobs with children, and of children.
+    *("results", "on_failure"),
+}
 
 
 class Greeting(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -48,9 +54,16 @@ def sent(job: NewJob, **limits: Any) -> dict[bytes, bytes]:
 
 
 def refused(job: NewJob, **limits: Any) -> JobRefused:
-    with pytest.raises(JobRefused) as caught:
-        judge(**limits).outgoing(job, now_ms=NOW_MS)
-    return caught.value
+    """Refuse a job twice: of a type that was not judged before, and of one that was."""
+    made = judge(**limits)
+    with pytest.raises(JobRefused) as first:
+        made.outgoing(job, now_ms=NOW_MS)
+    made.outgoing(NewJob("plain", {}), now_ms=NOW_MS)
+    made.outgoing(NewJob("greet", {"firstName": "x"}), now_ms=NOW_MS)
+    with pytest.raises(JobRefused) as second:
+        made.outgoing(job, now_ms=NOW_MS)
+    assert str(first.value) == str(second.value)
+    return second.value
 
 
 @pytest.mark.parametrize(
@@ -121,6 +134,21 @@ def test_the_version_comes_from_the_registry() -> None:
 )
 def test_the_queue_comes_from_the_job_or_the_tables(job: NewJob, queue: str) -> None:
     assert judge().outgoing(job, now_ms=NOW_MS)[0] == queue
+
+
+@pytest.mark.parametrize(
+    "job", [NewJob("greet", {"firstName": "x"}, lane="low"), NewJob("plain", {"a": 1})]
+)
+def test_a_job_of_a_known_type_is_sent_as_the_first_one_was(job: NewJob) -> None:
+    made = judge()
+
+    assert made.outgoing(job, now_ms=NOW_MS) == made.outgoing(job, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_a_job_with_any_option_is_judged_whole(name: str) -> None:
+    assert is_bare(NewJob("plain", {}, lane="low"))
+    assert not is_bare(NewJob("plain", {}, **{name: 1}))
 
 
 @pytest.mark.parametrize(
