@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
-
-import msgspec
 
 from engine.client.full import Shed, WhenFull
 from engine.client.jobs import (
@@ -18,27 +15,20 @@ from engine.client.jobs import (
     EnqueueReport,
     EnqueueStopped,
     NewJob,
-    Refusal,
     Result,
-    count,
     enqueued,
-    stops,
 )
 from engine.client.judge import Judge
+from engine.client.many import Chunk, Reader
 from engine.clock import Clock, SystemClock
-from engine.errors import EnqueueError, JobRefused
+from engine.errors import EnqueueError
 from engine.registry import Registry
 from engine.store.batches import Outgoing
-from engine.store.pressure import Dropped
 from engine.store.producer import Producer
 from engine.wire.codec import Limits
 from schemas.rules import DATA_BYTES_MAX
 
-OUTSTANDING_MAX = 4_000
-"""Jobs of one ``enqueue_many`` that may be on their way."""
-
 REPORT_EVERY = 500
-LOOP_TURN_JOBS = 250
 
 Progress = Callable[[EnqueueReport], None]
 
@@ -176,11 +166,11 @@ class Client:
             EnqueueStopped: The server, or a full queue, was given up; the error carries the report.
         """
         report = EnqueueReport()
-        async with contextlib.aclosing(self.enqueue_each(jobs)) as results:
-            async for result in results:
-                count(report, result)
-                seen = report.accepted + report.refused + report.shed + report.full
-                if on_progress and seen % REPORT_EVERY == 0:
+        seen = 0
+        async with contextlib.aclosing(self._chunks(jobs, report)) as chunks:
+            async for chunk in chunks:
+                before, seen = seen, seen + len(chunk.order)
+                if on_progress and seen // REPORT_EVERY > before // REPORT_EVERY:
                     on_progress(report)
         if on_progress:
             on_progress(report)
@@ -198,27 +188,10 @@ class Client:
             EnqueueStopped: The server, or a full queue, was given up; what is known was
                 yielded before.
         """
-        flow = _Flow()
-        report = EnqueueReport()
-        stopped: EnqueueError | None = None
-        reader = asyncio.get_running_loop().create_task(self._read(jobs, flow))
-        try:
-            async for place, step in flow.steps():
-                result = await _result(place, step)
-                count(report, result)
-                if stopped is None and stops(result):
-                    assert isinstance(result, Refusal)
-                    stopped = result.error
-                    reader.cancel()
-                yield result
-        finally:
-            reader.cancel()
-            await asyncio.wait({reader})
-        if stopped is not None:
-            raise EnqueueStopped(str(stopped), report) from stopped
-        if not reader.cancelled():
-            # An error of the iterator that gave the jobs.
-            reader.result()
+        async with contextlib.aclosing(self._chunks(jobs, EnqueueReport())) as chunks:
+            async for chunk in chunks:
+                for result in chunk.results():
+                    yield result
 
     async def cancel(
         self,
@@ -269,100 +242,40 @@ class Client:
         await self.close()
 
     async def _enqueue(self, job: NewJob) -> Enqueued | Shed:
-        queue, sent, future = await self._submit(job)
-        return enqueued(queue, sent.lane, job.id, await future)
+        queue, sent = self._judged(job)
+        if self._producer.is_full:
+            await self._producer.room()
+        (answer,) = await self._producer.submit(queue, [sent])
+        if isinstance(answer, EnqueueError):
+            raise answer
+        return enqueued(queue, sent.lane, job.id, answer)
 
-    async def _submit(self, job: NewJob) -> tuple[str, Outgoing, asyncio.Future[str | Dropped]]:
+    async def _chunks(
+        self, jobs: Iterable[NewJob] | AsyncIterable[NewJob], report: EnqueueReport
+    ) -> AsyncGenerator[Chunk, None]:
+        """Enqueue many jobs and yield them as their ends are known and counted in a report."""
+        reader = Reader(self._producer, self._judged)
+        reading = asyncio.get_running_loop().create_task(reader.read(jobs))
+        stopped: EnqueueError | None = None
+        try:
+            async with contextlib.aclosing(reader.chunks()) as chunks:
+                async for chunk in chunks:
+                    why = chunk.count(report)
+                    if why is not None and stopped is None:
+                        stopped = why
+                        reading.cancel()
+                    yield chunk
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+        if stopped is not None:
+            raise EnqueueStopped(str(stopped), report) from stopped
+        if not reading.cancelled():
+            # An error of the iterator that gave the jobs.
+            reading.result()
+
+    def _judged(self, job: NewJob) -> tuple[str, Outgoing]:
         if self._is_closed:
             raise EnqueueError("the client is closed")
-        queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
-        await self._producer.room()
-        return queue, sent, self._producer.submit(queue, sent)
-
-    async def _read(self, jobs: Iterable[NewJob] | AsyncIterable[NewJob], flow: _Flow) -> None:
-        try:
-            async for job in _each(jobs):
-                await flow.room()
-                try:
-                    queue, sent, future = await self._submit(job)
-                except JobRefused as error:
-                    flow.add(error)
-                else:
-                    flow.add(_OnItsWay(queue, sent.lane, job.id, future))
-        finally:
-            flow.end()
-
-
-class _OnItsWay(msgspec.Struct):
-    """A job whose entry id is awaited; its fields are not kept."""
-
-    queue: str
-    lane: str
-    own_id: str | None
-    future: asyncio.Future[str | Dropped]
-
-
-_Step = _OnItsWay | EnqueueError
-
-
-class _Flow:
-    """The jobs of one call between their reading and their results, a bounded number."""
-
-    def __init__(self) -> None:
-        self._steps: deque[_Step] = deque()
-        self._is_over = False
-        self._more = asyncio.Event()
-        self._less = asyncio.Event()
-
-    async def room(self) -> None:
-        while len(self._steps) >= OUTSTANDING_MAX:
-            self._less.clear()
-            await self._less.wait()
-
-    def add(self, step: _Step) -> None:
-        self._steps.append(step)
-        self._more.set()
-
-    def end(self) -> None:
-        self._is_over = True
-        self._more.set()
-
-    async def steps(self) -> AsyncGenerator[tuple[int, _Step], None]:
-        place = 0
-        while True:
-            while self._steps:
-                yield place, self._steps.popleft()
-                place += 1
-                self._less.set()
-            if self._is_over:
-                return
-            self._more.clear()
-            await self._more.wait()
-
-
-async def _result(place: int, step: _Step) -> Result:
-    if isinstance(step, EnqueueError):
-        return Refusal(place, step)
-    try:
-        answer = await step.future
-    except EnqueueError as error:
-        return Refusal(place, error)
-    return enqueued(step.queue, step.lane, step.own_id, answer)
-
-
-async def _each(jobs: Iterable[NewJob] | AsyncIterable[NewJob]) -> AsyncGenerator[NewJob, None]:
-    """Go through either kind of iterable, giving the loop its turn now and then."""
-    number = 0
-    if isinstance(jobs, AsyncIterable):
-        async for job in jobs:
-            yield job
-            number += 1
-            if number % LOOP_TURN_JOBS == 0:
-                # An asynchronous iterator need not ever wait.
-                await asyncio.sleep(0)
-        return
-    for job in jobs:
-        yield job
-        number += 1
-        if number % LOOP_TURN_JOBS == 0:
-            await asyncio.sleep(0)
+        judge = self._judge
+        return judge.bare(job) or judge.whole(job, now_ms=self._clock.now_ms())

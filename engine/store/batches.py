@@ -92,11 +92,7 @@ class Channel:
         lanes = list(dict.fromkeys(job.lane for job in jobs))
         # In Lua the first key is the memory, and counting begins at 1.
         places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
-        kinds: dict[tuple[str, bytes, int], int] = {}
-        numbers = [
-            kinds.setdefault((job.lane, job.fields[1], len(job.fields)), len(kinds) + 1)
-            for job in jobs
-        ]
+        numbers, kinds = _kinds(jobs)
         rows = pack_numbered(numbers, [job.fields[3:] for job in jobs])
         told = pack_lists([[places[lane], name, b"%d" % (n - 4)] for lane, name, n in kinds])
         keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
@@ -162,6 +158,21 @@ def batched(channel: Channel, jobs: Sequence[Outgoing], known: KnownBounds) -> B
     if gated:
         keys += known.keys.gates()
     return Batched(script(name, gated=gated), keys, arguments)
+
+
+def _kinds(jobs: Sequence[Outgoing]) -> tuple[list[int], list[tuple[str, bytes, int]]]:
+    """Number the kinds of jobs, from 1: a number for each job, and lane, type, fields of each."""
+    found: dict[tuple[str, bytes, int], int] = {}
+    numbers: list[int] = []
+    lane, name, count, number = "", b"", 0, 0
+    for job in jobs:
+        fields = job.fields
+        # Most jobs are of the kind of the one before.
+        if fields[1] != name or job.lane != lane or len(fields) != count:
+            lane, name, count = kind = job.lane, fields[1], len(fields)
+            number = found.setdefault(kind, len(found) + 1)
+        numbers.append(number)
+    return numbers, list(found)
 
 
 def _conditions(job: Outgoing) -> tuple[bytes, bytes, bytes]:

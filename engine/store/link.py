@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 import redis.asyncio
@@ -29,6 +29,14 @@ Command = Sequence[Argument]
 _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 
+class Waiter(Protocol):
+    """Who is told of replies: a future, or what looks like one."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: list[Any], /) -> None: ...
+    def set_exception(self, exception: StoreUnavailable, /) -> None: ...
+
+
 class _Replies(asyncio.Protocol):
     """
     Sorts replies to the writes that wait for them, and gives up on a server that stays silent.
@@ -41,7 +49,7 @@ class _Replies(asyncio.Protocol):
 
     def __init__(self, timeout_s: float) -> None:
         self.reader = hiredis.Reader()
-        self.waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
+        self.waiting: deque[tuple[Waiter, int, float]] = deque()
         self.gathered: list[Any] = []
         self.alive = True
         self._timeout_s = timeout_s
@@ -51,10 +59,14 @@ class _Replies(asyncio.Protocol):
     def expect(self, count: int) -> asyncio.Future[list[Any]]:
         """Return what will hold the replies to the write just made."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self.waiting.append((future, count, self._loop.time() + self._timeout_s))
+        self.hand_to(future, count)
+        return future
+
+    def hand_to(self, waiter: Waiter, count: int) -> None:
+        """Hand the replies to the write just made to a waiter."""
+        self.waiting.append((waiter, count, self._loop.time() + self._timeout_s))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
-        return future
 
     def data_received(self, data: bytes) -> None:
         self.reader.feed(data)

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from engine.clock import Clock
-from engine.errors import EnqueueError, EnqueueUnsure, QueueFull
-from engine.store.batches import BATCH_BYTES_MAX, BATCH_JOBS_MAX, Channel, Outgoing, Pauses
-from engine.store.pressure import Answer, Dropped, KnownBounds
+from engine.errors import EnqueueError, EnqueueUnsure, QueueFull, StoreError
+from engine.store.batches import (
+    BATCH_BYTES_MAX,
+    BATCH_JOBS_MAX,
+    Batched,
+    Channel,
+    Outgoing,
+    Pauses,
+)
+from engine.store.pressure import Answer, Dropped, EnqueueReply, KnownBounds
+from engine.store.waiting import Waiting, fail
 
-
-class Waiting(msgspec.Struct):
-    """A job that waits for its batch, and who waits for what becomes of it."""
-
-    job: Outgoing
-    future: asyncio.Future[str | Dropped]
-    deadline: float
-
-    @property
-    def may_wait(self) -> bool:
-        return self.job.when_full == "wait"
+Told = Callable[[Batched, EnqueueReply | StoreError | None], None]
+"""Takes a batch's call with the reply, why there is none, or None where it was not run."""
 
 
 class Sender(Protocol):
@@ -44,10 +41,21 @@ class Sender(Protocol):
     def release(self, jobs: int, size: int) -> None:
         """Give room back."""
 
+    def post(
+        self, known: KnownBounds, channel: Channel, jobs: Sequence[Outgoing], told: Told
+    ) -> bool:
+        """Send one batch at once; False where something has to be waited for before."""
+
     async def deliver(
-        self, known: KnownBounds, channel: Channel, batch: Sequence[Waiting]
-    ) -> list[Answer]:
-        """Send one batch."""
+        self,
+        known: KnownBounds,
+        channel: Channel,
+        batch: Sequence[Waiting],
+        *,
+        command: Batched | None = None,
+        failed: StoreError | None = None,
+    ) -> EnqueueReply:
+        """Send one batch, as often as it takes."""
 
 
 class Outbox:
@@ -73,92 +81,143 @@ class Outbox:
         self._is_scheduled = False
 
     def add(self, waiting: Waiting) -> None:
-        """Take one job; its future will tell."""
-        if self._refusal is not None and self._queue_up(waiting):
-            return
-        self._waiting.append(waiting)
+        """Take jobs; they will be told what became of them."""
+        if self._refusal is None:
+            self._waiting.append(waiting)
+        else:
+            self._queue_up(waiting)
         if not self._is_scheduled:
             # At the end of this loop turn, so that all callers of the turn share a batch.
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self.pump)
 
-    def _queue_up(self, waiting: Waiting) -> bool:
-        """Put a job behind those that wait for room, if it has to stand there."""
-        assert self._refusal is not None
-        if waiting.may_wait:
-            self._line.append(waiting)
-        elif self._ordered:
-            # It must not pass those of its key, so it is answered as if it were behind them.
-            self._release([waiting])
-            if waiting.job.when_full == "shed":
-                waiting.future.set_result(Dropped(f"behind jobs that wait: {self._refusal}"))
-            else:
-                _fail([waiting], self._refusal)
-        else:
-            return False
-        return True
-
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Send what waits, as far as channels are free."""
         self._is_scheduled = False
         while self._idle and (batch := self._take(self._waiting, BATCH_JOBS_MAX)):
-            self._sender.start(self._send(self._idle.pop(), batch))
+            self._send(self._idle.pop(), batch)
+
+    def _queue_up(self, waiting: Waiting) -> None:
+        """Put those behind the jobs that wait for room which have to stand there."""
+        assert self._refusal is not None
+        for part in waiting.parts():
+            if part.may_wait:
+                self._line.append(part)
+            elif not self._ordered:
+                self._waiting.append(part)
+            else:
+                # It must not pass those of its key, so it is answered as if it were behind them.
+                self._release([part])
+                if part.jobs[0].when_full == "shed":
+                    part.tell([Dropped(f"behind jobs that wait: {self._refusal}")])
+                else:
+                    fail([part], self._refusal)
 
     def _take(self, source: deque[Waiting], jobs_max: int) -> list[Waiting]:
         """The next batch; jobs whose callers have gone are left out."""
         batch: list[Waiting] = []
-        size = 0
-        while source and len(batch) < jobs_max:
-            next_size = source[0].job.size
-            if batch and size + next_size > BATCH_BYTES_MAX:
+        jobs = size = 0
+        while source:
+            waiting = source[0]
+            jobs += len(waiting.jobs)
+            size += waiting.size
+            if batch and (jobs > jobs_max or size > BATCH_BYTES_MAX):
                 break
-            waiting = source.popleft()
-            if waiting.future.cancelled():
+            source.popleft()
+            if waiting.is_gone:
                 self._release([waiting])
+                jobs -= len(waiting.jobs)
+                size -= waiting.size
                 continue
             batch.append(waiting)
-            size += next_size
         return batch
 
-    async def _send(self, channel: Channel, batch: list[Waiting]) -> None:
-        try:
-            await self._deliver(channel, batch)
-        finally:
-            self._idle.append(channel)
-            self._pump()
+    def _send(self, channel: Channel, batch: list[Waiting]) -> None:
+        def told(command: Batched, reply: EnqueueReply | StoreError | None) -> None:
+            if reply is None or isinstance(reply, StoreError):
+                self._sender.start(self._send_slowly(channel, batch, command, reply))
+                return
+            try:
+                self._answered(batch, reply)
+            finally:
+                self._free(channel)
 
-    async def _deliver(self, channel: Channel, batch: list[Waiting]) -> int:
-        """Send a batch and tell its callers; returns how many of them wait on, in the line."""
+        if not self._sender.post(self._known, channel, _jobs_of(batch), told):
+            self._sender.start(self._send_slowly(channel, batch))
+
+    async def _send_slowly(
+        self,
+        channel: Channel,
+        batch: list[Waiting],
+        command: Batched | None = None,
+        failed: StoreError | None = None,
+    ) -> None:
+        try:
+            await self._deliver(channel, batch, command, failed)
+        finally:
+            self._free(channel)
+
+    def _free(self, channel: Channel) -> None:
+        self._idle.append(channel)
+        self.pump()
+
+    async def _deliver(
+        self,
+        channel: Channel,
+        batch: list[Waiting],
+        command: Batched | None = None,
+        failed: StoreError | None = None,
+    ) -> int:
+        """Send a batch and tell its callers; returns how many jobs wait on, in the line."""
+        try:
+            reply = await self._sender.deliver(
+                self._known, channel, batch, command=command, failed=failed
+            )
+        except EnqueueError as error:
+            fail(batch, error)
+            self._release(batch)
+            self._give_up_expired(error)
+            return 0
+        except BaseException as error:
+            # The task was cancelled.
+            fail(batch, EnqueueUnsure(f"no reply was read ({type(error).__name__})"))
+            self._release(batch)
+            raise
+        return self._answered(batch, reply)
+
+    def _answered(self, batch: Sequence[Waiting], reply: EnqueueReply) -> int:
+        """Tell those who wait for a reply; returns how many of their jobs have to wait on."""
         left: list[Waiting] = []
         try:
-            answers = await self._sender.deliver(self._known, channel, batch)
-        except EnqueueError as error:
-            _fail(batch, error)
-            self._give_up_expired(error)
+            answers = self._known.answers(reply, (job.lane for job in _jobs_of(batch)))
+            if isinstance(reply, bytes):
+                _hand_out(batch, answers)
+            else:
+                left = self._hand_out_by_room(batch, answers)
         except BaseException as error:
-            # The task was cancelled, or this module is at fault.
-            _fail(batch, EnqueueUnsure(f"no reply was read ({type(error).__name__})"))
+            # This module is at fault, or the server.
+            fail(batch, EnqueueUnsure(f"the reply was not read ({type(error).__name__})"))
             raise
-        else:
-            left = self._tell(batch, answers)
         finally:
-            kept = set(map(id, left))
-            self._release([waiting for waiting in batch if id(waiting) not in kept])
+            self._release(batch, but=left)
         self._line.extendleft(reversed(left))
         return len(left)
 
-    def _tell(self, batch: Sequence[Waiting], answers: Sequence[Answer]) -> list[Waiting]:
+    def _hand_out_by_room(
+        self, batch: Sequence[Waiting], answers: Sequence[Answer]
+    ) -> list[Waiting]:
         """Hand answers to those who wait for them; returns those that have to wait on."""
         now = self._sender.clock.monotonic()
         left: list[Waiting] = []
-        for waiting, answer in zip(batch, answers, strict=True):
+        parts = [part for waiting in batch for part in waiting.parts()]
+        for part, answer in zip(parts, answers, strict=True):
             if not isinstance(answer, QueueFull):
-                if not waiting.future.done():
-                    waiting.future.set_result(answer)
-            elif waiting.may_wait and now < waiting.deadline:
-                left.append(waiting)
+                part.tell([answer])
+            elif part.may_wait and now < part.deadline:
+                left.append(part)
                 self._begin_line(answer)
             else:
-                _fail([waiting], answer)
+                fail([part], answer)
         return left
 
     def _begin_line(self, refusal: QueueFull) -> None:
@@ -167,8 +226,7 @@ class Outbox:
         if is_first:
             behind, self._waiting = self._waiting, deque()
             for waiting in behind:
-                if not self._queue_up(waiting):
-                    self._waiting.append(waiting)
+                self._queue_up(waiting)
             self._sender.start(self._wait_for_room())
 
     async def _wait_for_room(self) -> None:
@@ -188,7 +246,7 @@ class Outbox:
                 self._expire()
         finally:
             self._refusal = None
-            _fail(self._line, EnqueueError("not sent, since this program ends"))
+            fail(self._line, EnqueueError("not sent, since this program ends"))
             self._release(self._line)
             self._line.clear()
 
@@ -197,9 +255,9 @@ class Outbox:
         now = self._sender.clock.monotonic()
         assert self._refusal is not None
         while self._line and self._line[0].deadline <= now:
-            waiting = self._line.popleft()
-            self._release([waiting])
-            _fail([waiting], self._refusal)
+            part = self._line.popleft()
+            self._release([part])
+            fail([part], self._refusal)
 
     def _give_up_expired(self, error: EnqueueError) -> None:
         """Fail what waited through the same outage, so that no caller waits for two of them."""
@@ -208,23 +266,30 @@ class Outbox:
             while source and source[0].deadline <= now:
                 waiting = source.popleft()
                 self._release([waiting])
-                _fail([waiting], EnqueueError(f"not sent, since another job was {error}"))
+                fail([waiting], EnqueueError(f"not sent, since another job was {error}"))
 
-    def _release(self, done: Sequence[Waiting] | deque[Waiting]) -> None:
-        if done:
-            self._sender.release(len(done), sum(waiting.job.size for waiting in done))
+    def _release(self, done: Iterable[Waiting], *, but: Iterable[Waiting] = ()) -> None:
+        jobs = size = 0
+        for waiting in done:
+            jobs += len(waiting.jobs)
+            size += waiting.size
+        for waiting in but:
+            jobs -= len(waiting.jobs)
+            size -= waiting.size
+        if jobs:
+            self._sender.release(jobs, size)
 
 
-def _fail(batch: Sequence[Waiting] | deque[Waiting], error: EnqueueError) -> None:
+def _jobs_of(batch: Sequence[Waiting]) -> list[Outgoing]:
+    if len(batch) == 1:
+        return batch[0].jobs
+    return [job for waiting in batch for job in waiting.jobs]
+
+
+def _hand_out(batch: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+    """Hand answers to those who wait for them."""
+    at = 0
     for waiting in batch:
-        if not waiting.future.done():
-            # An error for each, since raising adds to its traceback.
-            own = (
-                error.again(waited=waiting.may_wait)
-                if isinstance(error, QueueFull)
-                else type(error)(*error.args)
-            )
-            own.__cause__ = error.__cause__
-            waiting.future.set_exception(own)
-            # Looked at once, so that asyncio does not complain about callers that have gone.
-            waiting.future.exception()
+        end = at + len(waiting.jobs)
+        waiting.tell([*answers[at:end]])
+        at = end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -47,6 +47,9 @@ class Dropped(msgspec.Struct, frozen=True):
 
     why: str
 
+
+EnqueueReply = bytes | list[bytes]
+"""What a script that appends says: the words of all jobs, or one for each."""
 
 Answer = str | Dropped | QueueFull
 """What became of a job: its entry id, dropped, or not taken."""
@@ -134,17 +137,15 @@ class KnownBounds:
         self._looked_s = now_s
         self.is_unknown = False
 
-    def answers(self, reply: bytes | Sequence[bytes], lanes: Sequence[str]) -> list[Answer]:
+    def answers(self, reply: EnqueueReply, lanes: Iterable[str]) -> list[Answer]:
         """Read the reply of ``enqueue_bounded``, or of ``enqueue``, which takes all."""
         if isinstance(reply, bytes):
             return [*reply.decode().split(" ")]
-        words = reply
-        if len(words) == len(lanes):
-            return [word.decode() for word in words]
-        jobs, jobs_max, size, bytes_max = map(int, words[-1].split(b"/"))
+        *words, level = reply
+        jobs, jobs_max, size, bytes_max = map(int, level.split(b"/"))
         queue = self.keys.queue
         found: list[Answer] = []
-        for word, lane in zip(words, lanes, strict=False):
+        for word, lane in zip(words, lanes, strict=True):
             if word == FULL:
                 found.append(
                     QueueFull(queue, jobs=jobs, jobs_max=jobs_max, bytes=size, bytes_max=bytes_max)

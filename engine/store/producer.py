@@ -4,6 +4,9 @@ The producers' way to the server, on an event loop.
 One channel has one batch under way (:mod:`engine.store.batches`); several channels of one queue
 keep one connection busy. Jobs with an ordering key all go through one channel, so that no resend
 can change their order.
+
+While all goes well a batch costs no task: it is written as soon as it is cut, and its callers are
+told where its reply is read. Whatever else happens goes on in a task.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ from engine.store.batches import (
     check_laid,
 )
 from engine.store.connection import pool
-from engine.store.link import Link
-from engine.store.outbox import Outbox, Waiting
-from engine.store.pressure import Answer, Dropped, KnownBounds
+from engine.store.outbox import Outbox, Told
+from engine.store.posting import PostingLink
+from engine.store.pressure import EnqueueReply, KnownBounds
 from engine.store.scripts import script
+from engine.store.waiting import Settled, Waiting
 
 Reply = TypeVar("Reply")
 
@@ -43,16 +47,6 @@ ROOM_BYTES = 8 * BATCH_BYTES_MAX
 """What may wait inside a producer before callers are made to wait."""
 
 CHANNELS = 3
-
-
-class _ProducerLink(Link):
-    """A link that tells whether a failed call can have reached the server."""
-
-    async def _connect(self) -> Any:
-        try:
-            return await super()._connect()
-        except StoreUnavailable as error:
-            raise NotSent(error.kind, str(error).removeprefix(f"{error.kind}: ")) from None
 
 
 class Producer:
@@ -71,7 +65,7 @@ class Producer:
         self.clock = clock
         self._give_up_s = give_up_s
         made = pool(url, name=PRODUCER_NAME, timeout_s=timeout_s, connect_timeout_s=timeout_s)
-        self._link = _ProducerLink(made, timeout_s=timeout_s)
+        self._link = PostingLink(made, timeout_s=timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outboxes: dict[tuple[str, bool], Outbox] = {}
         self._known: dict[str, KnownBounds] = {}
@@ -79,44 +73,73 @@ class Producer:
         self._jobs = 0
         self._bytes = 0
         self._queued: deque[asyncio.Future[None]] = deque()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for one more job."""
+        return self._jobs >= ROOM_JOBS or self._bytes >= ROOM_BYTES
 
     async def room(self) -> None:
         """Wait until there is room for one more job."""
-        while self._is_full():
+        while self.is_full:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queued.append(turn)
             await turn
 
-    def submit(self, queue: str, job: Outgoing) -> asyncio.Future[str | Dropped]:
+    def bind(self) -> asyncio.AbstractEventLoop:
         """
-        Hand a job over; the future brings what became of it, or an :class:`EnqueueError`.
+        Return the running loop, which has to be the same each time.
 
         Raises:
-            ValueError: The queue's name breaks the rule for names.
+            RuntimeError: It is another one.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 raise RuntimeError("a client belongs to the event loop of its first call")
             self._loop = loop
-        place = (queue, job.ordered)
-        outbox = self._outboxes.get(place)
+        return loop
+
+    def submit(
+        self, queue: str, jobs: list[Outgoing], *, at_once: bool = False
+    ) -> asyncio.Future[list[Settled]]:
+        """
+        Hand jobs over that are all ordered or all not; the future brings what became of each.
+
+        Args:
+            queue: Their queue.
+            jobs: The jobs, which fit into one batch.
+            at_once: Send them without waiting for others of this turn of the loop.
+
+        Raises:
+            ValueError: The queue's name breaks the rule for names.
+        """
+        future: asyncio.Future[list[Settled]] = self.bind().create_future()
+        outbox = self._outboxes.get((queue, jobs[0].ordered))
         if outbox is None:
-            known = self._known.get(queue)
-            if known is None:
-                known = self._known[queue] = KnownBounds(queue)
-            channels = 1 if job.ordered else CHANNELS
-            outbox = Outbox(self, known, channels=channels, ordered=job.ordered)
-            self._outboxes[place] = outbox
-        future: asyncio.Future[str | Dropped] = loop.create_future()
-        deadline = self.clock.monotonic() + self._give_up_s
-        self._jobs += 1
-        self._bytes += job.size
-        outbox.add(Waiting(job=job, future=future, deadline=deadline))
+            outbox = self._outbox(queue, ordered=jobs[0].ordered)
+        size = jobs[0].size if len(jobs) == 1 else sum([job.size for job in jobs])
+        if not self._jobs:
+            self._is_empty.clear()
+        self._jobs += len(jobs)
+        self._bytes += size
+        outbox.add(Waiting(jobs, size, self.clock.monotonic() + self._give_up_s, future))
+        if at_once:
+            outbox.pump()
         return future
 
+    def _outbox(self, queue: str, *, ordered: bool) -> Outbox:
+        known = self._known.get(queue)
+        if known is None:
+            known = self._known[queue] = KnownBounds(queue)
+        outbox = Outbox(self, known, channels=1 if ordered else CHANNELS, ordered=ordered)
+        self._outboxes[queue, ordered] = outbox
+        return outbox
+
     def start(self, sending: Coroutine[Any, Any, None]) -> None:
-        """Own the sending of one batch."""
+        """Own a task."""
         task = asyncio.get_running_loop().create_task(sending)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -125,38 +148,60 @@ class Producer:
         """Give room back."""
         self._jobs -= jobs
         self._bytes -= size
+        if not self._jobs:
+            self._is_empty.set()
         free = ROOM_JOBS - self._jobs
-        while self._queued and free > 0 and not self._is_full():
+        while self._queued and free > 0 and not self.is_full:
             turn = self._queued.popleft()
             if not turn.done():
                 turn.set_result(None)
                 free -= 1
 
+    def post(
+        self, known: KnownBounds, channel: Channel, jobs: Sequence[Outgoing], told: Told
+    ) -> bool:
+        """Send one batch at once; False where something has to be waited for before."""
+        if known.is_unknown or not self._link.is_up:
+            return False
+        if known.is_due(self.clock.monotonic()):
+            self.start(self._look_again(known))
+        command = batched(channel, jobs, known)
+        return self._link.post(command.script, command.keys, command.rest, partial(told, command))
+
     async def deliver(
-        self, known: KnownBounds, channel: Channel, batch: Sequence[Waiting]
-    ) -> list[Answer]:
+        self,
+        known: KnownBounds,
+        channel: Channel,
+        batch: Sequence[Waiting],
+        *,
+        command: Batched | None = None,
+        failed: StoreError | None = None,
+    ) -> EnqueueReply:
         """
-        Send one batch and return what became of its jobs.
+        Send one batch, as often as it takes, and return what became of its jobs.
+
+        Args:
+            known: What is known of the queue's bounds.
+            channel: The batch's channel.
+            batch: The jobs.
+            command: The batch's call, where it was sent before.
+            failed: What came of that.
 
         Raises:
             EnqueueError: It was given up.
         """
-        jobs = [waiting.job for waiting in batch]
-        command: Batched | None = None
 
-        async def send() -> bytes | list[bytes]:
+        async def send() -> EnqueueReply:
             nonlocal command
             if command is None:
                 await self._learn(known)
                 # A batch is sent again as it was, so that its answer is that of the first time.
+                jobs = [job for waiting in batch for job in waiting.jobs]
                 command = batched(channel, jobs, known)
-            reply: bytes | list[bytes] = await self._link.run(
-                command.script, command.keys, *command.rest
-            )
+            reply: EnqueueReply = await self._link.run(command.script, command.keys, *command.rest)
             return reply
 
-        words = await self._until_answered(send, batch[0].deadline)
-        return known.answers(words, [job.lane for job in jobs])
+        return await self._until_answered(send, batch[0].deadline, failed)
 
     async def cancel(self, queue: str, job_id: str, **order: Any) -> None:
         """
@@ -170,23 +215,29 @@ class Producer:
         deadline = self.clock.monotonic() + self._give_up_s
         check_laid(await self._until_answered(lay, deadline), queue)
 
-    async def _until_answered(self, call: Callable[[], Awaitable[Reply]], deadline: float) -> Reply:
-        """Do what is safe to repeat until the server answers."""
+    async def _until_answered(
+        self,
+        call: Callable[[], Awaitable[Reply]],
+        deadline: float,
+        failed: StoreError | None = None,
+    ) -> Reply:
+        """Do what is safe to repeat until the server answers; a first try may have failed."""
         tries = Tries(self.clock, deadline)
         while True:
-            try:
-                return await call()
-            except StoreError as error:
-                if isinstance(error, StoreRefused) and error.kind == "readonly":
-                    # After a failover the address may lead to another server.
-                    self._link.drop()
-                delay_s = tries.delay_s(error)
+            if failed is None:
+                try:
+                    return await call()
+                except StoreError as error:
+                    failed = error
+            if isinstance(failed, StoreRefused) and failed.kind == "readonly":
+                # After a failover the address may lead to another server.
+                self._link.drop()
+            delay_s, failed = tries.delay_s(failed), None
             await self.clock.sleep(delay_s)
 
     async def close(self) -> None:
         """Wait for what is on its way, then close the connection."""
-        # A turn of the loop may still have to cut its batch.
-        await asyncio.sleep(0)
+        await self._is_empty.wait()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         self._link.drop()
@@ -212,6 +263,3 @@ class Producer:
     async def _look_again(self, known: KnownBounds) -> None:
         with contextlib.suppress(NotSent):
             await self._look(known)
-
-    def _is_full(self) -> bool:
-        return self._jobs >= ROOM_JOBS or self._bytes >= ROOM_BYTES

@@ -28,7 +28,7 @@ from engine.store.batches import (
 from engine.store.connection import sync_client
 from engine.store.faults import fault
 from engine.store.link import Argument
-from engine.store.pressure import Answer, KnownBounds
+from engine.store.pressure import Answer, EnqueueReply, KnownBounds
 from engine.store.scripts import Script, script
 from engine.wire.keys import QueueKeys
 
@@ -96,16 +96,16 @@ class SyncProducer:
         channel, known = self._channels[queue]
         command: Batched | None = None
 
-        def send() -> bytes | list[bytes]:
+        def send() -> EnqueueReply:
             nonlocal command
             if command is None:
                 self._learn(known)
                 # A batch is sent again as it was, so that its answer is that of the first time.
                 command = batched(channel, jobs, known)
-            reply: bytes | list[bytes] = self._run(command.script, command.keys, command.rest)
+            reply: EnqueueReply = self._run(command.script, command.keys, command.rest)
             return reply
 
-        return known.answers(self._until_answered(send, deadline), [job.lane for job in jobs])
+        return known.answers(self._until_answered(send, deadline), (job.lane for job in jobs))
 
     def cancel(self, queue: str, job_id: str, **order: Any) -> None:
         """

@@ -23,7 +23,8 @@ from engine import (
     NewJob,
     Refusal,
 )
-from engine.client import client as client_module
+from engine.client.client import REPORT_EVERY
+from engine.client.many import OUTSTANDING_MAX
 from engine.clock import SystemClock
 from engine.errors import EnqueueError, SettingsError
 from engine.store import producer as producer_module
@@ -39,6 +40,7 @@ from engine.store.pressure import KnownBounds
 from engine.wire.keys import QueueKeys
 from tests.support.proxy import FaultProxy
 from tests.support.servers import REDIS_SERVERS, RedisTestServer, StartRedis
+from tests.support.waiting import eventually
 
 QUEUES = {"noop": "noop-queue", "other": "other-queue"}
 LANE = "mq:{noop-queue}:normal"
@@ -302,6 +304,32 @@ async def test_what_was_read_is_sent_although_nobody_waits_for_its_result(redis_
     assert len(entries(redis_url)) == 100
 
 
+async def test_who_is_cancelled_while_it_waits_for_results_takes_no_job_back(
+    redis_url: str,
+) -> None:
+    read = 0
+
+    def jobs() -> Iterator[NewJob]:
+        nonlocal read
+        for read in range(1, 1_001):  # noqa: B007 - told to the test
+            yield NewJob("noop", {})
+
+    async with (
+        FaultProxy(port_of(redis_url)) as proxy,
+        Client(proxy.url(redis_url), queues=QUEUES) as client,
+    ):
+        await client.enqueue("noop", {"warm": "up"})
+        proxy.to_client.blackhole()
+        sending = asyncio.create_task(client.enqueue_many(jobs()))
+        await eventually(lambda: len(entries(redis_url)) > 1, "the first batch was written")
+        sending.cancel()
+        await asyncio.wait({sending})
+        proxy.to_client.heal()
+
+    assert sending.cancelled()
+    assert len(entries(redis_url)) == 1 + read
+
+
 @pytest.mark.timeout(240)
 async def test_a_hundred_thousand_jobs_pass_in_bounded_memory(redis_url: str) -> None:
     """
@@ -330,7 +358,7 @@ async def test_a_hundred_thousand_jobs_pass_in_bounded_memory(redis_url: str) ->
         after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     assert report.accepted == 100_000
-    assert ahead_max <= client_module.OUTSTANDING_MAX + client_module.REPORT_EVERY + 1
+    assert ahead_max <= OUTSTANDING_MAX + REPORT_EVERY + 1
     assert after_kib - before_kib < 20_000
 
 
@@ -369,12 +397,13 @@ async def test_a_resend_after_a_lost_reply_doubles_nothing(
 
 async def test_the_script_is_loaded_again_after_a_flush(redis_url: str) -> None:
     async with Client(redis_url, queues=QUEUES) as client:
-        await client.enqueue("noop", {})
-        with redis_py.Redis.from_url(redis_url) as raw:
-            raw.script_flush()
+        for count in (1, 300):
+            await client.enqueue_many(NewJob("noop", {}) for _ in range(count))
+            with redis_py.Redis.from_url(redis_url) as raw:
+                raw.script_flush()
         await client.enqueue("noop", {})
 
-    assert len(entries(redis_url)) == 2
+    assert len(entries(redis_url)) == 302
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (2, 1), (1, 3), (2, 2)])
@@ -456,7 +485,7 @@ async def test_enqueue_many_says_what_is_known_when_the_server_is_gone(
     assert report.accepted == accepted
     assert 0 < accepted <= stop_at
     assert report.unsent + report.unsure == len(results) - accepted > 0
-    assert len(results) < stop_at + client_module.OUTSTANDING_MAX + 1_000
+    assert len(results) < stop_at + OUTSTANDING_MAX + 1_000
 
 
 @pytest.mark.parametrize("name", REDIS_SERVERS)

@@ -128,6 +128,33 @@ async def test_who_waits_goes_on_by_itself_once_there_is_room(redis_url: str, ra
     assert data(redis_url) == ['{"n":0}', '{"n":1}']
 
 
+async def test_jobs_of_one_call_go_different_ways_before_a_full_queue(
+    redis_url: str, raw: Any
+) -> None:
+    """Method: jobs that wait, fail and are shed travel together; each is told of in its place."""
+    bound(raw, 2, filled=2)
+    clock = CountingClock()
+    wishes = ["wait", "fail", "shed"] * 100
+    jobs = [NewJob("noop", {"n": n}, when_full=wish) for n, wish in enumerate(wishes)]
+
+    async def send() -> list[Enqueued | Refusal | Shed]:
+        return [result async for result in client.enqueue_each(jobs)]
+
+    async with Client(redis_url, queues=QUEUES, clock=clock) as client:
+        first = asyncio.create_task(send())
+        await clock.tries(2)
+        # A second call meets the line of the first.
+        second = asyncio.create_task(send())
+        await clock.tries(2)
+        raw.hdel(KEYS.control, "jobs_max")
+        for results in await asyncio.gather(first, second):
+            kinds = [type(each).__name__ for each in results]
+            assert kinds == ["Enqueued", "Refusal", "Shed"] * 100
+
+    waited = [f'{{"n":{n}}}' for n in range(0, 300, 3)]
+    assert sorted(data(redis_url)) == sorted(waited + waited)
+
+
 async def test_nobody_stands_behind_those_who_wait(redis_url: str, raw: Any) -> None:
     bound(raw, 3, filled=3)
     async with Client(redis_url, queues=QUEUES) as client:
