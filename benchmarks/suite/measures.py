@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -42,8 +41,14 @@ def drained(bench: Bench, entry: Entry, workload: Workload, jobs: int) -> Figure
             "peak_rss_mib": peak,
             "queued_bytes": (before.memory - empty) / (jobs + entry.slack_jobs),
             "left_bytes": (after.memory - empty) / jobs,
-            "load": os.getloadavg()[0],
+            "others": others(found),
         }
+
+
+def others(found: Figures) -> float:
+    """Say how many cores something else kept busy meanwhile; the clock ticks coarsely."""
+    rest = found["busy"] - found["cpu"] - found["server_cpu"]
+    return float(max(0.0, rest / found["at"]))
 
 
 def enough_jobs(bench: Bench, entry: Entry, workload: Workload) -> int:
@@ -97,6 +102,7 @@ def answered(bench: Bench, entry: Entry, workload: Workload, *, rate: float) -> 
             "p999_ms": percentile(late, 0.999),
             "max_ms": late[-1],
             "producer_late_ms": paced["late_ms"],
+            "others": others(found),
             "worker_us": found["cpu"] * MICRO / jobs,
             "server_us": found["server_cpu"] * MICRO / jobs,
             "peak_rss_mib": peak,

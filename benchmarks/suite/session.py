@@ -18,6 +18,9 @@ from benchmarks.suite.targets import of
 from benchmarks.suite.workloads import WORKLOADS, Workload
 from engine.embedded import EmbeddedError
 
+NOISE_CORES = 0.15
+"""What others may use meanwhile before a figure is called into question."""
+
 HEADLINES = {
     "drain": ("jobs_per_s", "jobs/s"),
     "enqueue": ("one_per_s", "awaited jobs/s"),
@@ -89,7 +92,10 @@ class Session:
         name, unit = HEADLINES[workload.kind]
         took = time.monotonic() - began
         figure = f"{figures[name]:,.2f}" if figures[name] < 100 else f"{figures[name]:,.0f}"
-        self._say(f"{workload.name:13} {entry.name:14} {number}  {figure} {unit}  [{took:.0f} s]")
+        told = f"{workload.name:13} {entry.name:14} {number}  {figure} {unit}  [{took:.0f} s]"
+        if workload.kind == "drain" and figures["others"] > NOISE_CORES:
+            told += f"  others kept {figures['others']:.1f} cores busy: do not trust this figure"
+        self._say(told)
 
     def _figures(self, entry: Entry, workload: Workload) -> Figures:
         bench = self._bench

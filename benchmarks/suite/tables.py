@@ -41,6 +41,7 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("queued_bytes", "queued B"),
         Column("left_bytes", "left B"),
         Column("jobs", "jobs"),
+        Column("others", "others", 2),
     ),
     "enqueue": (
         Column("one_per_s", "one/s", has_span=True),
@@ -60,6 +61,7 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("rate", "jobs/s"),
         *COSTS,
         Column("producer_late_ms", "producer late ms", 1),
+        Column("others", "others", 2),
     ),
     "memory": (
         Column("idle_rss_mib", "idle MiB", 1),

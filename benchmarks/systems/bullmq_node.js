@@ -34,10 +34,13 @@ function payload(number, sentNs = 0) {
 function mark() {
   const own = process.cpuUsage();
   const server = fs.readFileSync(`/proc/${request.server_pid}/stat`, 'utf8').split(') ').pop().split(' ');
+  const all = fs.readFileSync('/proc/stat', 'utf8').split('\n')[0].trim().split(/\s+/).slice(1, 9);
+  const idle = Number(all[3]) + Number(all[4]);
   return {
     at: nanoseconds() / 1e9,
     cpu: (own.user + own.system) / 1e6,
     server_cpu: (Number(server[11]) + Number(server[12])) / TICKS_PER_S,
+    busy: (all.reduce((sum, word) => sum + Number(word), 0) - idle) / TICKS_PER_S,
   };
 }
 

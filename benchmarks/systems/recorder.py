@@ -32,6 +32,17 @@ def cpu_of(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / TICKS_PER_S
 
 
+def busy() -> float:
+    """
+    Read the seconds of processor time that everything on this machine has used.
+
+    What the machine's host took away counts as well: it was not there for us either.
+    """
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system, _idle, _waiting, *interrupts_and_stolen = (int(word) for word in words[1:9])
+    return (user + nice + system + sum(interrupts_and_stolen)) / TICKS_PER_S
+
+
 def own_cpu() -> float:
     """Read the seconds of processor time that this process and its ended children have used."""
     both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -75,6 +86,7 @@ class Recorder:
             "at": time.monotonic_ns() / 1e9,
             "cpu": own_cpu(),
             "server_cpu": cpu_of(self._request.server_pid),
+            "busy": busy(),
         }
 
     def _leave(self) -> None:

@@ -56,6 +56,7 @@ def test_a_backlog_is_worked_off_and_each_figure_is_there(tmp_path: Path) -> Non
         assert run["queued_bytes"] > SMALL_BYTES
         assert 0 < run["commands"] < 10
         assert run["peak_rss_mib"] > 1
+        assert run["others"] >= 0
     assert document.versions["server"].startswith("Valkey")
     assert document.systems["raw"]["hiredis"]
 
