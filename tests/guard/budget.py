@@ -24,7 +24,7 @@ SLACK = {
     "commands_sent": (0.10, 0.5),
     "commands_run": (0.02, 0.5),
     "scripts": (0.10, 0.5),
-    "socket_reads": (0.15, 0.5),
+    "socket_reads": (0.25, 0.5),
     "socket_writes": (0.25, 0.5),
     "bytes_in": (0.03, math.inf),
     "bytes_out": (0.03, math.inf),

@@ -23,7 +23,7 @@ from engine import App, Registry
 from engine.runtime.engine import Engine
 from engine.settings import EngineSettings
 from engine.store.base import Lease, ServerState, Store
-from engine.store.link import Command, Link
+from engine.store.link import Link
 from engine.store.redis import RedisStore, StoreSettings
 from engine.testing import ManualClock
 from engine.testing.clock import TURNS
@@ -32,6 +32,7 @@ from engine.wire.keys import QueueKeys
 QUEUE = "guard"
 KEYS = QueueKeys(QUEUE)
 ROUNDS_MAX = 20_000
+POST_TURNS = 100
 BEHIND_MS = 600_000
 PATIENCE_S = 300.0
 """A busy machine under a probe may take long to read a reply that has come."""
@@ -113,16 +114,28 @@ def _calm(turns: int = TURNS, calm: asyncio.Future[None] | None = None) -> async
     return calm
 
 
-def pace_link(link: Link) -> None:
-    """Let a connection's calls go one at a time, each once all else is over."""
-    turn, call = asyncio.Lock(), link.call
+def pace_posts(link: Link) -> None:
+    """Let a connection's answers come in one at a time, each once all else is over."""
+    post, latest = link.post, asyncio.get_running_loop().create_future()
+    latest.set_result(None)
 
-    async def paced(*commands: Command) -> list[Any]:
-        async with turn:
-            await _calm()
-            return await call(*commands)
+    def paced(*command: Any) -> Any:
+        nonlocal latest
+        *sent, told = command
+        before, latest = latest, asyncio.get_running_loop().create_future()
+        after = latest
 
-    link.call = paced  # type: ignore[method-assign]
+        async def tell(*answer: Any) -> None:
+            await before
+            await _calm(POST_TURNS)
+            told(*answer)
+            after.set_result(None)
+
+        return post(*sent, lambda *answer: telling.append(asyncio.ensure_future(tell(*answer))))
+
+    # The loop itself keeps tasks by weak references alone.
+    telling: list[asyncio.Future[None]] = []
+    link.post = paced  # type: ignore[method-assign]
 
 
 @types.coroutine

@@ -12,7 +12,7 @@ from engine import Client, Exponential, Job, NewJob, Registry, SyncClient
 from engine.testing import ManualClock
 from schemas.rules import LANES
 from tests.guard.probes import Probe
-from tests.guard.rig import PATIENCE_S, QUEUE, Entry, Tally, pace_link, running
+from tests.guard.rig import PATIENCE_S, QUEUE, Entry, Tally, pace_posts, running
 
 TYPES = 7
 KEY_JOBS = 10
@@ -170,7 +170,7 @@ async def _one_by_one(url: str, jobs: int, probe: Probe) -> None:
 
 async def _bulk(url: str, jobs: int, probe: Probe) -> None:
     async with Client(url, **OPTIONS, clock=ManualClock()) as client:
-        pace_link(client._producer._link)
+        pace_posts(client._producer._link)
         new = [NewJob("noop", bare(number)) for number in range(jobs)]
         await client.enqueue_many(new[:1_000])
         probe.begin()
