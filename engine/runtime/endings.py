@@ -19,6 +19,7 @@ from engine.runtime.leaving import comes_back_to, head_of, leaves_of, ticket_kep
 from engine.runtime.results import Column
 from engine.store.base import Dead, Settlement
 from engine.store.gates import behind
+from engine.store.marks import Mark
 from engine.wire.codec import DEAD, META, with_meta, without
 from engine.wire.done import encode_done
 from engine.wire.keys import lane_of
@@ -76,6 +77,7 @@ def settlement_of(
     at_ms: int,
     kept_bytes_max: int,
     gates: bool = False,
+    mark: Mark | None = None,
 ) -> Settlement:
     """
     Build one settlement from everything that ended in one lane.
@@ -92,6 +94,7 @@ def settlement_of(
         at_ms: Unix ms.
         kept_bytes_max: A dead letter larger than this leaves a hash in place of its fields.
         gates: Jobs of the queue have asked for gates.
+        mark: The mark that the settlement may go by.
     """
     leases = [job.lease for job in successes]
     settlement = Settlement(
@@ -119,6 +122,10 @@ def settlement_of(
     for ending in endings:
         _add_ending(settlement, engine, ending, kept_bytes_max)
     settlement.leaves = leaves_of(successes, endings, gates=gates)
+    if mark is not None:
+        settlement.mark = mark
+        leases += [ending.job.lease for ending in endings]
+        settlement.unsure = [lease.entry for lease in leases if lease.batch.mark is not mark]
     return settlement
 
 

@@ -258,6 +258,7 @@ class Settler:
                 at_ms=self._clock.now_ms(),
                 kept_bytes_max=self._kept_bytes_max,
                 gates=self.gates,
+                mark=self._store.mark(self._queue, name),
             )
             settlement.tombstones = self._cancels.ended(successes, endings)
             if settlement.leaves:

@@ -21,6 +21,7 @@ from engine.core.limits import LimitRule
 from engine.core.pressure import Bounds
 from engine.store.flow_base import FlowStore, Opened
 from engine.store.gates import Behind, GateStore, Leave
+from engine.store.marks import Mark
 from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleStore
 from schemas.job import Tombstone
@@ -33,10 +34,13 @@ class Batch(msgspec.Struct, kw_only=True, gc=False):
     Attributes:
         lane: The lane, or its stream of jobs that gates let through (``normal:ready``).
         since: Monotonic seconds of the last proof that this engine holds them.
+        mark: The lane's mark as it was known before they were read by a plain read; None for all
+            that came another way.
     """
 
     lane: str
     since: float
+    mark: Mark | None = None
 
 
 class Lease(msgspec.Struct, gc=False):
@@ -147,6 +151,9 @@ class Settlement(msgspec.Struct, kw_only=True):
         released: Entries that are handed back, still to be delivered.
         deliveries: Delivery counts of entries for which it is not 1.
         held: Upper bound of the entries of this lane that the engine holds now.
+        mark: The mark by which the entries need no check, as told by :meth:`Store.mark`.
+        unsure: Ended entries that are checked all the same: those of other marks or of none.
+        found: Filled by the store: the lane's mark after it, empty for none.
         done: Fields of entries for the done stream.
         retries: (due in Unix ms, packed lane and fields) for the delayed set.
         again: Fields of jobs that go to the end of their lane at once.
@@ -173,6 +180,9 @@ class Settlement(msgspec.Struct, kw_only=True):
     released: list[bytes] = []
     deliveries: dict[bytes, int] = {}
     held: int
+    mark: Mark | None = None
+    unsure: list[bytes] = []
+    found: bytes = b""
     done: list[list[bytes]] = []
     retries: list[tuple[int, bytes]] = []
     again: list[list[bytes]] = []
@@ -288,6 +298,9 @@ class Store(GateStore, FlowStore, ScheduleStore, Protocol):
 
         Never cancel this call: what was delivered meanwhile would lie until its lease ends.
         """
+
+    def mark(self, queue: str, lane: str) -> Mark | None:
+        """Tell the mark that leases of this lane may have been read under, if it may be gone by."""
 
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
         """

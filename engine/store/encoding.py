@@ -17,6 +17,7 @@ from engine.store.base import (
 )
 from engine.store.gates import LANE_NUMBERS, Behind, Leave
 from engine.store.link import Argument
+from engine.store.marks import Mark
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
@@ -46,10 +47,15 @@ class Bounds(Protocol):
 
 
 def settle_arguments(
-    keys: QueueKeys, consumer: str, settlement: Settlement, bounds: Bounds
+    keys: QueueKeys,
+    consumer: str,
+    settlement: Settlement,
+    bounds: Bounds,
+    mark: Mark | None = None,
 ) -> tuple[list[str], list[Argument]]:
-    """Build keys and arguments of the script ``settle``."""
-    entries = settlement.ended + settlement.released
+    """Build keys and arguments of the script ``settle``; without a mark, each entry is checked."""
+    sure, unsure = _by_certainty(settlement, mark)
+    checked = unsure + settlement.released
     streams: list[str] = []
     rest = _rest(keys, settlement, bounds, streams)
     names = [
@@ -72,10 +78,10 @@ def settle_arguments(
         consumer,
         f"{consumer}:{settlement.lane}",
         settlement.sequence,
-        min(settlement.held, RANGE_FACTOR * len(entries)),
+        min(settlement.held, RANGE_FACTOR * len(checked)),
         # Ids of one ms do not sort as bytes, so the range is one of whole ms.
-        min(entries, default=b"-").partition(b"-")[0] or b"-",
-        max(entries, default=b"+").partition(b"-")[0] or b"+",
+        min(checked, default=b"-").partition(b"-")[0] or b"-",
+        max(checked, default=b"+").partition(b"-")[0] or b"+",
         rest,
         f"{settlement.at_ms // 60_000}:{MINUTES_TTL_S}",
         # Each entry tells of one job at least; the exact bound is kept by `trim`.
@@ -83,9 +89,23 @@ def settle_arguments(
         pack(stats) if stats else b"",
         pack([pack(fields) for fields in settlement.done]) if settlement.done else b"",
         len(settlement.ended),
-        *entries,
+        mark.value if mark is not None else b"",
+        len(sure),
+        *sure,
+        *checked,
     ]
     return names, arguments
+
+
+def _by_certainty(settlement: Settlement, mark: Mark | None) -> tuple[Sequence[bytes], list[bytes]]:
+    """Part ended entries into those that go by the mark and those that are checked."""
+    ended = settlement.ended
+    if mark is None:
+        return (), ended
+    unsure = {*settlement.unsure, *settlement.deliveries}
+    if not unsure:
+        return ended, []
+    return [e for e in ended if e not in unsure], [e for e in ended if e in unsure]
 
 
 def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list[str]) -> bytes:

@@ -10,6 +10,7 @@ queue behind, so replies never come to the wrong caller.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -26,6 +27,7 @@ Argument = bytes | str | int
 Command = Sequence[Argument]
 
 
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 
@@ -123,11 +125,24 @@ class Link:
     Args:
         pool: Says where and how to connect; the link takes none of its connections.
         timeout_s: Time after which a silent server counts as gone.
+        asks_server: Learn which server process each connection leads to.
+
+    Attributes:
+        connects: Connections made so far.
+        server: Run id of the server behind the present connection; empty while it is not known.
     """
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        pool: redis.asyncio.ConnectionPool,
+        *,
+        timeout_s: float,
+        asks_server: bool = False,
+    ) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._asks_server = asks_server
+        self.server = b""
         self._writer: Any = None
         self._replies: _Replies | None = None
         self._transport: asyncio.Transport | None = None
@@ -174,9 +189,23 @@ class Link:
         (reply,) = await self.call(command)
         if is_noscript(reply):
             # Nothing was run, so sending it again is safe.
+            connects = self.connects
             await self.one(b"SCRIPT", b"LOAD", wanted.text)
+            if not self.is_alive or self.connects != connects:
+                # What the arguments say may hold for the server before only.
+                raise StoreUnavailable("connection", "the connection broke between two calls")
             (reply,) = await self.call(command)
         return checked([reply])[0]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the next call goes over the present connection."""
+        return self._replies is not None and self._replies.alive
+
+    async def ready(self) -> None:
+        """Connect if need be: what is sent before the next pause goes over this connection."""
+        if not self.is_alive:
+            await self._connect()
 
     def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -219,7 +248,28 @@ class Link:
                 self._replies.alive = False
                 raise StoreUnavailable("connection", "the server closed the connection")
             self.connects += 1
+            self.server = b""
+            if self._asks_server:
+                self._ask_server(self._replies)
             return self._replies
+
+    def _ask_server(self, replies: _Replies) -> None:
+        """Send the question ahead of everything else, so that its answer is known by then."""
+        assert self._transport is not None
+
+        def answered(future: asyncio.Future[list[Any]]) -> None:
+            # Who may not ask, or whose connection broke, knows nothing.
+            told = None if future.cancelled() or future.exception() else future.result()[0]
+            found = _RUN_ID.search(told) if isinstance(told, bytes) else None
+            if found and self._replies is replies:
+                self.server = found[1]
+
+        try:
+            self._transport.write(_pack((b"INFO", b"server")))
+        except RuntimeError as error:
+            self._drop_if(replies)
+            raise StoreUnavailable("connection", str(error)) from None
+        replies.expect(1).add_done_callback(answered)
 
 
 def evalsha(wanted: Script, keys: Sequence[str], *arguments: Argument) -> Command:

@@ -9,7 +9,7 @@ it is called from a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -33,6 +33,7 @@ from engine.store.encoding import settle_arguments
 from engine.store.faults import fault, reply_fault
 from engine.store.flows import FlowVerbs
 from engine.store.link import Argument, Link, checked, evalsha, is_noscript
+from engine.store.marks import Links, Mark, Marks
 from engine.store.pressure import PressureVerbs
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
@@ -82,7 +83,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         settings: StoreSettings,
     ) -> None:
         super().__init__(
-            Link(pool, timeout_s=settings.timeout_s),
+            Link(pool, timeout_s=settings.timeout_s, asks_server=True),
             consumer=consumer,
             events_max=settings.events_max,
             progress_ttl_s=settings.progress_ttl_s,
@@ -94,6 +95,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         self._fetching: dict[str, Link] = {}
         self._settling: dict[str, Link] = {}
         self._cursors: dict[str, dict[str, bytes]] = {}
+        self._marks = Marks()
 
     @classmethod
     def from_url(
@@ -156,6 +158,9 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         # Only what is missing: a server that is out of memory refuses to be asked for more.
         missing = [lane for lane, told in zip(lanes, groups, strict=True) if not _has_group(told)]
         if missing:
+            # A new group delivers again what others hold.
+            marks = [f"@{stream}" for stream in self.streams_of(queue)]
+            await self._upkeep.one(b"HDEL", keys.settled, *marks)
             create = ((b"XGROUP", b"CREATE", lane, GROUP, b"0", b"MKSTREAM") for lane in missing)
             made = await self._upkeep.call(*create)
             checked([reply for reply in made if not str(reply).startswith("BUSYGROUP")])
@@ -174,9 +179,10 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         streams = self.streams_of(queue)
         names = [keys.lane(stream) for stream in streams]
         count_left = evalsha(script("waiting"), names, GROUP)
+        marks = self._marks_of(queue, counts)
         since = self._monotonic()
         replies = await link.call(*reads, count_left)
-        leases = self._leases(keys, replies[:-1], since)
+        leases = self._leases(keys, replies[:-1], since, marks)
         if is_noscript(replies[-1]):
             left = await link.run(script("waiting"), names, GROUP)
         else:
@@ -188,22 +194,39 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
     ) -> list[Lease]:
         keys = self.keys_of(queue)
         command = self._read(keys, lanes, count, block_ms)
+        marks = self._marks_of(queue, lanes)
         since = self._monotonic()
         replies = await self._link(self._fetching, queue).call(command)
-        return self._leases(keys, replies, since)
+        return self._leases(keys, replies, since, marks)
+
+    def mark(self, queue: str, lane: str) -> Mark | None:
+        return self._marks.of(queue, lane, self._links(queue))
 
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
-        keys = self.keys_of(queue)
-        names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings)
+        keys, lane = self.keys_of(queue), settlement.lane
         link = self._link(self._settling, queue)
-        lost: list[bytes]
-        if not settlement.leaves:
-            lost = await link.run(script("settle"), names, *arguments)
-            return lost
+        # A mark must not reach another server than that from which it was learned.
+        await link.ready()
+        links = self._links(queue)
+        mark = settlement.mark
+        if mark is not None and (settlement.leaves or mark.links != links):
+            mark = None
+        wanted = script("settle", gated=bool(settlement.leaves))
         since = self._monotonic()
-        reply = await link.run(script("settle", gated=True), names, *arguments)
-        lost, handed, settlement.moved = reply
-        batch = Batch(lane=READY[lane_of(settlement.lane)], since=since)
+        names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings, mark)
+        reply = await link.run(wanted, names, *arguments)
+        if reply is None:
+            # An entry had left the pending list by none of our ways: each is looked at.
+            names, arguments = settle_arguments(keys, self.consumer, settlement, self._settings)
+            reply = await link.run(wanted, names, *arguments)
+        lost: list[bytes]
+        lost, settlement.found, *through = reply
+        if links == self._links(queue) and self._has_one_server(queue):
+            self._marks.learn(queue, lane, settlement.found, links)
+        if not settlement.leaves:
+            return lost
+        handed, settlement.moved = through
+        batch = Batch(lane=READY[lane_of(lane)], since=since)
         settlement.handed = [
             Lease(batch, entry, fields, admitted=bool(has_turn))
             for entry, fields, has_turn in handed
@@ -240,7 +263,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
                 break
             cursor, taken, deleted = await self._upkeep.run(
                 script("reclaim"),
-                [keys.lane(lane)],
+                [keys.lane(lane), keys.settled],
                 GROUP,
                 self.consumer,
                 idle_ms_min,
@@ -250,6 +273,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
                 suspects,
                 RELEASED,
                 RELEASED_IDLE_MS,
+                lane,
             )
             cursors[lane] = cursor
             leases = self._owned(lane, taken)
@@ -282,8 +306,29 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
     def _link(self, links: dict[str, Link], queue: str) -> Link:
         link = links.get(queue)
         if link is None:
-            link = links[queue] = Link(self._pool, timeout_s=self._settings.timeout_s)
+            timeout_s = self._settings.timeout_s
+            link = links[queue] = Link(self._pool, timeout_s=timeout_s, asks_server=True)
         return link
+
+    def _all_links(self, queue: str) -> list[Link]:
+        return [
+            self._upkeep,
+            self._link(self._fetching, queue),
+            self._link(self._settling, queue),
+        ]
+
+    def _links(self, queue: str) -> Links:
+        return tuple([link.connects for link in self._all_links(queue)])
+
+    def _has_one_server(self, queue: str) -> bool:
+        """Tell whether everything that this engine says of a queue goes to one server process."""
+        servers = {link.server for link in self._all_links(queue)}
+        return len(servers) == 1 and b"" not in servers
+
+    def _marks_of(self, queue: str, streams: Iterable[str]) -> dict[str, Mark | None]:
+        """The marks that are known before a read: later ones say nothing of what it brings."""
+        links = self._links(queue)
+        return {stream: self._marks.of(queue, stream, links) for stream in streams}
 
     def _read(
         self, keys: QueueKeys, lanes: Sequence[str], count: int, block_ms: int = 0
@@ -295,7 +340,13 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
             *(b"STREAMS", *names, *([b">"] * len(names))),
         )
 
-    def _leases(self, keys: QueueKeys, replies: Sequence[Any], since: float) -> list[Lease]:
+    def _leases(
+        self,
+        keys: QueueKeys,
+        replies: Sequence[Any],
+        since: float,
+        marks: Mapping[str, Mark | None],
+    ) -> list[Lease]:
         """Turn the replies of reads into leases; what one read brought is never dropped."""
         lanes = {name.encode(): stream for stream, name in keys.streams.items()}
         leases: list[Lease] = []
@@ -305,7 +356,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
                 refused.append(str(reply))
                 continue
             for name, entries in reply or ():
-                batch = Batch(lane=lanes[name], since=since)
+                batch = Batch(lane=lanes[name], since=since, mark=marks[lanes[name]])
                 leases += [Lease(batch, entry, fields) for entry, fields in entries]
         if refused and not leases:
             # Where another lane answered, its jobs are ours; the next read meets the error again.

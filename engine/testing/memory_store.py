@@ -20,6 +20,7 @@ from engine.store.base import (
     Settlement,
     Summoned,
 )
+from engine.store.marks import Links, Mark, Marks
 from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.testing.clock import ManualClock
@@ -29,6 +30,7 @@ from engine.testing.memory_gates import MemoryGates
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
+from engine.wire.keys import STREAMS
 
 Answer = TypeVar("Answer")
 Moment = Literal["before", "after"]
@@ -62,6 +64,8 @@ class MemoryStore(FlowMemory, MemoryGates):
         self.consumer = consumer
         self.faults = faults
         self.closed = False
+        self._marks = Marks()
+        self._breaks = 0
 
     @classmethod
     def on(cls, clock: ManualClock, *, consumer: str = "engine-1") -> MemoryStore:
@@ -76,8 +80,9 @@ class MemoryStore(FlowMemory, MemoryGates):
         """See :meth:`engine.store.base.Store.fetch`."""
         since = self.clock.monotonic()
         model = self._queue(queue)
+        marks = self._marks_of(queue)
         taken, waiting = await self._apply("fetch", lambda: model.fetch(self.consumer, counts))
-        return Fetched(leases=_leases(taken, since), waiting=waiting)
+        return Fetched(leases=_leases(taken, since, marks), waiting=waiting)
 
     async def wait(
         self, queue: str, lanes: Sequence[str], count: int, block_ms: int
@@ -89,19 +94,28 @@ class MemoryStore(FlowMemory, MemoryGates):
         def read() -> list[Delivery]:
             return [got for lane in lanes for got in model.read(self.consumer, lane, count)]
 
-        since = self.clock.monotonic()
+        since, marks = self.clock.monotonic(), self._marks_of(queue)
         taken = await self._apply("wait", read)
         while not taken and self.clock.monotonic() < end:
             await self._ring_or_sleep(queue, end - self.clock.monotonic())
-            since = self.clock.monotonic()
+            since, marks = self.clock.monotonic(), self._marks_of(queue)
             taken = await self._apply("wait", read)
-        return _leases(taken, since)
+        return _leases(taken, since, marks)
+
+    def mark(self, queue: str, lane: str) -> Mark | None:
+        """See :meth:`engine.store.base.Store.mark`."""
+        return self._marks.of(queue, lane, self._links())
 
     async def settle(self, queue: str, settlement: Settlement) -> list[bytes]:
         """See :meth:`engine.store.base.Store.settle`."""
         model = self._queue(queue)
         since = self.clock.monotonic()
+        links = self._links()
+        if settlement.mark is not None and settlement.mark.links != links:
+            settlement.mark = None
         lost = await self._apply("settle", lambda: model.settle(self.consumer, settlement))
+        if links == self._links():
+            self._marks.learn(queue, settlement.lane, settlement.found, links)
         for lease in settlement.handed[:1]:
             lease.batch.since = since
         return lost
@@ -234,13 +248,27 @@ class MemoryStore(FlowMemory, MemoryGates):
 
     def _apply_now(self, verb: str, act: Callable[[], Answer]) -> Answer:
         assert not self.closed, f"{verb} after close()"
-        if self.faults is not None:
-            self.faults(verb, "before")
+        self._may_fail(verb, "before")
         with self.model.lock:
             answer = act()
-        if self.faults is not None:
-            self.faults(verb, "after")
+        self._may_fail(verb, "after")
         return answer
+
+    def _may_fail(self, verb: str, moment: Moment) -> None:
+        if self.faults is None:
+            return
+        try:
+            self.faults(verb, moment)
+        except Exception:
+            self._breaks += 1
+            raise
+
+    def _links(self) -> Links:
+        """What changes when the store would have to connect anew."""
+        return (self._breaks, self.model.starts)
+
+    def _marks_of(self, queue: str) -> dict[str, Mark | None]:
+        return {stream: self.mark(queue, stream) for stream in STREAMS}
 
     async def _ring_or_sleep(self, queue: str, seconds: float) -> None:
         """Wait until something is added to the queue, it is flushed, or the time is over."""
@@ -266,10 +294,13 @@ class MemoryStore(FlowMemory, MemoryGates):
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-def _leases(taken: Iterable[Delivery], since: float) -> list[Lease]:
+def _leases(
+    taken: Iterable[Delivery], since: float, marks: Mapping[str, Mark | None] | None = None
+) -> list[Lease]:
+    known = marks or {}
     batches: dict[str, Batch] = {}
     leases = []
     for lane, entry, fields, deliveries in taken:
-        batch = batches.setdefault(lane, Batch(lane=lane, since=since))
+        batch = batches.setdefault(lane, Batch(lane=lane, since=since, mark=known.get(lane)))
         leases.append(Lease(batch, entry, fields, deliveries))
     return leases

@@ -63,6 +63,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
             if self.keys.lane(name) in self.occupied:
                 raise StoreRefused("wrongtype", f"{self.keys.lane(name)} is not a stream")
             if stream.group is None and name in self.streams_of():
+                self.moved(name)
                 stream.group = GroupModel(self._start_of_group(stream))
 
     def _start_of_group(self, stream: StreamModel) -> EntryId:  # noqa: ARG002 - for mutants
@@ -99,6 +100,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         """See :meth:`engine.store.base.Store.settle`."""
         place = (consumer, settlement.lane)
         settlement.handed = []
+        settlement.found = self.marks.get(settlement.lane, b"")
         if self.settled.get(place, 0) >= settlement.sequence:
             return []
         lost = self._lost(consumer, settlement)
@@ -108,6 +110,7 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         self._end_leases(settlement)
         self._record(settlement)
         self.settled[place] = settlement.sequence
+        settlement.found = self._mark_after(consumer, settlement)
         self.emit(Settled(self.name, consumer, settlement))
         if settlement.leaves:
             self._pass_gates(settlement)
@@ -136,12 +139,41 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         """The fencing check: owner and delivery count of every entry, none of them named twice."""
         expected = settlement.deliveries
         entries = settlement.ended + settlement.released
+        sure = self._sure(settlement)
         return [
             entry
             for entry, named in Counter(entries).items()
-            if named > 1
-            or not self._holds(consumer, settlement.lane, entry, expected.get(entry, 1))
+            if entry not in sure
+            and (
+                named > 1
+                or not self._holds(consumer, settlement.lane, entry, expected.get(entry, 1))
+            )
         ]
+
+    def _sure(self, settlement: Settlement) -> set[bytes]:
+        """Entries that need no look, since the mark stands under which they were read."""
+        lane, mark = settlement.lane, settlement.mark
+        if mark is None or settlement.leaves or self.marks.get(lane) != mark.value:
+            return set()
+        sure = set(settlement.ended) - {*settlement.unsure, *settlement.deliveries}
+        acknowledged = set(settlement.ended) & self._group(lane).pending.keys()
+        if len(acknowledged) < len(settlement.ended):
+            # Pending with nobody, or named twice.
+            self.moved(lane)
+            return set()
+        return sure
+
+    def _mark_after(self, consumer: str, settlement: Settlement) -> bytes:
+        lane = settlement.lane
+        if settlement.released:
+            self.moved(lane)
+            return b""
+        fresh = f"{consumer}:{lane}:{settlement.sequence}".encode()
+        return self.marks.setdefault(lane, fresh)
+
+    def moved(self, lane: str) -> None:
+        """Delete a lane's mark: entries have left their holders."""
+        self.marks.pop(lane, None)
 
     def _end_leases(self, settlement: Settlement) -> None:
         stream = self.streams[settlement.lane]
@@ -216,8 +248,10 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
             for entry in self._next_looks(consumer, lane, 10 * (count - len(taken))):
                 if entry not in self.streams[lane].entries:
                     del self._group(lane).pending[entry]
+                    self.moved(lane)
                     trimmed.append((lane, entry))
                 elif self._idle_ms(lane, entry) >= idle_ms_min:
+                    self.moved(lane)
                     line = self._group(lane).pending[entry]
                     suspects += line.deliveries + 1 >= SUSPECT_DELIVERIES
                     if line.deliveries + 1 >= SUSPECT_DELIVERIES and suspects > 1:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from itertools import islice
+from typing import Any
 
 from engine.errors import GroupMissing
 from engine.store.base import Gauges
@@ -22,6 +24,7 @@ class QueueState:
     Attributes:
         cursors: (consumer, lane) → where its next reclaim begins.
         settled: (consumer, lane) → number of its last settlement.
+        marks: lane → its mark, which names a time in which no entry has changed hands.
     """
 
     def __init__(
@@ -60,6 +63,16 @@ class QueueState:
         # key of the hour → <minute>:<outcome> → count
         self.minutes: dict[str, Counter[str]] = {}
         self.settled: dict[tuple[str, str], int] = {}
+        self.marks: dict[str, bytes] = {}
+
+    def copy(self) -> dict[str, Any]:
+        """Return everything that the queue holds, as a replica would have it now."""
+        keys = {"name", "now_ms", "emit", "keys"}
+        return deepcopy({name: value for name, value in vars(self).items() if name not in keys})
+
+    def become(self, copied: dict[str, Any]) -> None:
+        """Hold what the queue held when it was copied, and nothing of what came after."""
+        vars(self).update(copied)
 
     def waiting(self) -> dict[str, int]:
         """Jobs not yet delivered, per stream."""

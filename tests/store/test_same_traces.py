@@ -67,6 +67,8 @@ class Player:
         step = self.chance.choice([1, 1, 1, 0]) if self.sequences[name, lane] else 1
         self.sequences[name, lane] += step
         asked = await self.settlement(lane, chosen, self.sequences[name, lane])
+        asked.mark = mark = self.stores[name].mark(QUEUE, lane)
+        asked.unsure = [lease.entry for lease in chosen if lease.batch.mark is not mark]
         lost = await self.stores[name].settle(QUEUE, asked)
         self.hands[name] = [lease for lease in self.hands[name] if lease not in chosen]
         return [self.names[lane, entry] for entry in lost]

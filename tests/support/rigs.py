@@ -48,6 +48,7 @@ class Rig(Protocol):
     async def add(self, lane: str, fields: Sequence[bytes]) -> bytes: ...
     async def add_done(self, at_ms: int, fields: Sequence[bytes]) -> None: ...
     async def delete(self, lane: str, entry: bytes) -> None: ...
+    async def end_by_hand(self, lane: str, entry: bytes) -> None: ...
     async def age(self, lane: str, entry: bytes, idle_ms: int) -> None: ...
     async def pending(self, lane: str) -> dict[bytes, Line]: ...
     async def consumers(self, lane: str) -> set[str]: ...
@@ -112,6 +113,10 @@ class MemoryRig:
 
     async def delete(self, lane: str, entry: bytes) -> None:
         del self.queue.streams[lane].entries[entry]
+
+    async def end_by_hand(self, lane: str, entry: bytes) -> None:
+        del self._group(lane).pending[entry]
+        await self.delete(lane, entry)
 
     async def age(self, lane: str, entry: bytes, idle_ms: int) -> None:
         self._group(lane).pending[entry].delivered_ms = self.model.now_ms() - idle_ms
@@ -244,6 +249,10 @@ class ServerRig:
 
     async def delete(self, lane: str, entry: bytes) -> None:
         await self.call("XDEL", KEYS.lane(lane), entry)
+
+    async def end_by_hand(self, lane: str, entry: bytes) -> None:
+        await self.call("XACK", KEYS.lane(lane), GROUP, entry)
+        await self.delete(lane, entry)
 
     async def age(self, lane: str, entry: bytes, idle_ms: int) -> None:
         line = (await self.pending(lane))[entry]

@@ -1,6 +1,7 @@
 -- reclaim: take over entries whose engine has been silent, and find those that were deleted.
 --
 -- KEYS[1]  lane      the lane's stream
+-- KEYS[2]  settled   hash of the last settlements, and of the lanes' marks: see `settle`
 -- ARGV[1]  group
 -- ARGV[2]  consumer  who takes them
 -- ARGV[3]  idle_ms   least idle time
@@ -10,6 +11,7 @@
 -- ARGV[7]  suspects  most suspects to take; the others stay as they are, for the next call
 -- ARGV[8]  released  the consumer that keeps those
 -- ARGV[9]  idle_back idle time in ms that they are given, beyond any lease
+-- ARGV[10] name      of the lane
 --
 -- Returns cursor, {{id, fields, delivery count}, …}, {ids of deleted entries}.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
@@ -41,5 +43,9 @@ if not found[3] then
       redis.call('XACK', lane, group, row[1])
     end
   end
+end
+if #found[2] + #deleted > 0 then
+  -- Entries have left their holders, who must look at each from now on.
+  redis.call('HDEL', KEYS[2], '@' .. ARGV[10])
 end
 return { found[1], taken, deleted }

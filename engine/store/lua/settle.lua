@@ -7,7 +7,8 @@
 -- KEYS[5]   done        stream of finished jobs
 -- KEYS[6]   stats       hash of counters
 -- KEYS[7]   minutes     hash of counters by minute, one key an hour
--- KEYS[8]   settled     hash: consumer:lane -> number of its last settlement
+-- KEYS[8]   settled     hash: consumer:lane -> number of its last settlement; @lane -> the lane's
+--                       mark, which whatever moves an entry to another holder deletes
 -- KEYS[9]   events      stream, capped
 -- KEYS[10]  progress    hash of running jobs' progress
 -- KEYS[11…] streams of held types, reply streams, the hash of tombstones, keys of flows, as
@@ -25,7 +26,9 @@
 -- ARGV[11]  stats       packed: counter, by how much, …
 -- ARGV[12]  done        packed list of packed done entries, or an empty string
 -- ARGV[13]  ended       how many of the ids below leave the lane; the rest are handed back
--- ARGV[14…] entry ids
+-- ARGV[14]  mark        the lane's mark as the consumer knows it, or an empty string
+-- ARGV[15]  sure        how many of the ids below need no look while that mark stands
+-- ARGV[16…] entry ids
 --
 -- may need: gates, claims
 --
@@ -41,12 +44,16 @@
 -- name, packed fields, …); gates left (id, how, key, ticket, unique value, job id, …); jobs put
 -- behind a limit (index of the lane, limit, member, …); again (how many, names and values, …).
 --
--- Returns the ids that the consumer does not hold; an empty list means all was applied. With gates,
--- a list of this, of entries that were let through and are the consumer's now, and how many were let
--- through in all.
+-- Returns the ids that the consumer does not hold, of which there are none if all was applied, and
+-- the lane's mark, or an empty string. With gates, also entries that were let through and are the
+-- consumer's now, and how many were let through in all.
+-- Returns nothing where the mark proved wrong: nothing was changed, and each id must be looked at.
 local lane, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-if redis.call('HGET', KEYS[8], ARGV[3]) == ARGV[4] then
-  return gates and { {}, {}, 0 } or {}
+local mark_field = '@' .. string.sub(ARGV[3], #consumer + 2)
+local noted = redis.call('HMGET', KEYS[8], ARGV[3], mark_field)
+local mark = noted[2] or ''
+if noted[1] == ARGV[4] then
+  return { {}, mark, {}, 0 }
 end
 
 local rest = {}
@@ -61,6 +68,11 @@ if ARGV[8] ~= '' then
 end
 
 -- The fence: each entry must be pending with this consumer and with the count it was leased with.
+-- While the mark stands that the consumer knew before it read an entry, that is so.
+local first_unsure = 16
+if mark ~= '' and mark == ARGV[14] then
+  first_unsure = 16 + tonumber(ARGV[15])
+end
 local held = {}
 local look = tonumber(ARGV[5])
 if look > 0 then
@@ -69,7 +81,7 @@ if look > 0 then
   end
 end
 local lost, seen = {}, {}
-for i = 14, #ARGV do
+for i = first_unsure, #ARGV do
   local id = ARGV[i]
   local deliveries = held[id]
   if seen[id] then
@@ -85,7 +97,7 @@ for i = 14, #ARGV do
   seen[id] = true
 end
 if #lost > 0 then
-  return gates and { lost, {}, 0 } or lost
+  return { lost, mark, {}, 0 }
 end
 
 -- Acknowledging nothing counts as a write, and a server that is out of memory lets a script go on
@@ -192,16 +204,37 @@ if #rest > 0 then
   end
 end
 
-local ended = tonumber(ARGV[13])
-for first = 14, 13 + ended, 1000 do
-  local last = math.min(first + 999, 13 + ended)
-  redis.call('XACK', lane, group, unpack(ARGV, first, last))
-  redis.call('XDEL', lane, unpack(ARGV, first, last))
+local last_ended, acknowledged = 15 + tonumber(ARGV[13]), 0
+for first = 16, last_ended, 1000 do
+  local last = math.min(first + 999, last_ended)
+  acknowledged = acknowledged + redis.call('XACK', lane, group, unpack(ARGV, first, last))
 end
-for i = 14 + ended, #ARGV do
+if acknowledged < last_ended - 15 then
+  -- The mark stands, yet an entry is pending with nobody: somebody ended it, or ends it twice here.
+  -- The others are put back, from which those are told that left the stream as well.
+  take_back()
+  redis.call('HDEL', KEYS[8], mark_field)
+  for i = 16, last_ended do
+    redis.call('XCLAIM', lane, group, consumer, 0, ARGV[i], 'RETRYCOUNT', counts[ARGV[i]] or 1,
+      'FORCE', 'JUSTID')
+  end
+  return false
+end
+for first = 16, last_ended, 1000 do
+  redis.call('XDEL', lane, unpack(ARGV, first, math.min(first + 999, last_ended)))
+end
+for i = last_ended + 1, #ARGV do
   local id = ARGV[i]
   redis.call('XCLAIM', lane, group, rest[8][4], 0, id, 'IDLE', rest[8][3],
     'RETRYCOUNT', (counts[id] or 1) - 1, 'JUSTID')
+end
+if #ARGV > last_ended then
+  redis.call('HDEL', KEYS[8], mark_field)
+  mark = ''
+elseif mark == '' then
+  -- Unlike any before it: no consumer uses a number twice.
+  mark = ARGV[3] .. ':' .. ARGV[4]
+  redis.call('HSET', KEYS[8], mark_field, mark)
 end
 redis.call('HSET', KEYS[8], ARGV[3], ARGV[4])
 if gates then
@@ -258,6 +291,6 @@ if #rest > 0 then
 end
 if gates then
   local handed = gates.deliver(gates.lane_of(rest[8][5]), group, consumer, tonumber(rest[8][6]))
-  return { lost, handed, gates.moved() }
+  return { lost, mark, handed, gates.moved() }
 end
-return lost
+return { lost, mark }
