@@ -8,9 +8,7 @@ the loop around them: when things happen, and what gets lost between them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Mapping
 
 from engine.core import decision as to
 from engine.core import outcome as was
@@ -23,6 +21,7 @@ from engine.runtime.endings import Ending, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.runtime.results import columns_of
 from engine.store.base import Batch, Lease, Settlement
+from engine.store.marks import Links, Mark, Marks
 from engine.testing.model import ServerModel
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery
@@ -30,7 +29,7 @@ from engine.wire.codec import Limits
 from engine.wire.keys import STREAMS
 from schemas.rules import LANES
 from tests.simulation.invariants import Ledger, Place, Violation
-from tests.simulation.jobs import POLICY, bound_type, outcome_of
+from tests.simulation.jobs import POLICY, Run, Silent, bound_type, outcome_of
 
 LEASE_MS = 30_000
 TIMES = LeaseTimes(lease_ms=LEASE_MS, renew_ms=10_000)
@@ -44,13 +43,6 @@ class Crash(Exception):
 
 class ReplyLost(Exception):
     """The connection broke; whether the call was applied is not known."""
-
-
-class Run(msgspec.Struct):
-    """One job that runs until a moment."""
-
-    job: LiveJob
-    ends_ms: float
 
 
 class LaneOut:
@@ -106,7 +98,7 @@ class SimEngine:
             {"work": self.bound},
             self.bound,
             limits=Limits(),
-            reporter=_Silent(),
+            reporter=Silent(),
             now_ms=self.now_ms,
         )
         self.plan = LanePlan({"high": 16, "normal": 4, "low": 1})
@@ -119,6 +111,8 @@ class SimEngine:
         self.draining = False
         self.shaken = False
         self.gates = False
+        self.marks = Marks()
+        self.breaks = 0
         self.look_at_server()
 
     def make_gate(self) -> ReclaimGate:
@@ -149,19 +143,33 @@ class SimEngine:
         except GroupMissing:
             self.queue.open()
         except ReplyLost:
-            self.gate.close(self.steady_ms())
-            self.shaken = True
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Notice that the connection broke."""
+        self.breaks += 1
+        self.gate.close(self.steady_ms())
+        self.shaken = True
+
+    def links(self) -> Links:
+        """What changes with each new connection; mutants replace it."""
+        return (self.breaks, self.model.starts)
+
+    def mark(self, lane: str) -> Mark | None:
+        """The lane's mark, if it may be gone by."""
+        return self.marks.of(self.queue.name, lane, self.links())
 
     def fetch(self) -> None:
         """Lease what there is room for."""
         room = CONCURRENCY + BUFFER - len(self.buffered) - len(self.running)
         counts = self.plan.split(self.waiting, max(0, room))
+        marks = {lane: self.mark(lane) for lane in counts}
         taken, self.waiting = self.queue.fetch(self.consumer, counts)
         # A lane that looks empty is asked for one, as a blocking read would.
         self.waiting = {lane: max(1, count) for lane, count in self.waiting.items()}
         if taken:
             self._may_break("fetch")
-        self._take(taken)
+        self._take(taken, marks)
 
     def recover(self) -> None:
         """Take up what a lost reply brought."""
@@ -295,6 +303,7 @@ class SimEngine:
                 at_ms=self.now_ms(),
                 kept_bytes_max=1_000,
                 gates=self.gates,
+                mark=self.mark(lane),
             )
             settlement.room = self.room()
             settlement.tombstones = self.admission.cancels.ended(out.successes, out.endings)
@@ -304,8 +313,11 @@ class SimEngine:
             self.ledger.seen["settlement repeated"] += 1
         settlement, successes, endings = out.sending
         self._may_break("request")
+        if settlement.mark is not None and settlement.mark.links != self.links():
+            settlement.mark = None
         gone = set(self.queue.settle(self.consumer, settlement))
         self._may_break("reply")
+        self.marks.learn(self.queue.name, lane, settlement.found, self.links())
         out.sending = None
         self.handed(settlement)
         if gone:
@@ -338,7 +350,7 @@ class SimEngine:
                 self.running.pop((lane, lease.entry), None)
                 self.ledger.seen["lease found lost"] += 1
             else:
-                lease.batch = Batch(lane=lane, since=self.steady_ms())
+                lease.batch = Batch(lane=lane, since=self.steady_ms(), mark=lease.batch.mark)
                 self.ledger.renewed((lane, lease.entry))
 
     def drain(self) -> None:
@@ -368,7 +380,8 @@ class SimEngine:
         if self.trouble(f"crash at {where}"):
             raise Crash(where)
 
-    def _take(self, taken: list[Delivery]) -> None:
+    def _take(self, taken: list[Delivery], marks: Mapping[str, Mark | None] | None = None) -> None:
+        known = marks or {}
         for lane, entry, fields, deliveries in taken:
             # It may hold the entry already, by a lease that ran out or whose group is gone. What
             # has become of that one must not be settled beside the new one.
@@ -376,10 +389,5 @@ class SimEngine:
             out = self.out[lane]
             out.successes = [job for job in out.successes if job.lease.entry != entry]
             out.endings = [each for each in out.endings if each.job.lease.entry != entry]
-            batch = Batch(lane=lane, since=self.steady_ms())
+            batch = Batch(lane=lane, since=self.steady_ms(), mark=known.get(lane))
             self.buffered[lane, entry] = Lease(batch, entry, fields, deliveries)
-
-
-class _Silent:
-    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
-        """Progress is not simulated."""

@@ -37,6 +37,7 @@ from engine.wire.done import decode_done
 from schemas.job import DeadRecord, ErrorRecord
 from schemas.rules import LANES
 from tests.simulation.invariants import Violation
+from tests.simulation.jobs import Silent
 
 QUEUES = ("left", "right")
 LEASE_MS = 30_000
@@ -387,10 +388,5 @@ def _admission(queue: str, world: World) -> Admission:
     )
     bound = BoundType(job_type, _never, TypeMeter())
     return Admission(
-        {"work": bound}, bound, limits=Limits(), reporter=_Silent(), now_ms=world.clock.now_ms
+        {"work": bound}, bound, limits=Limits(), reporter=Silent(), now_ms=world.clock.now_ms
     )
-
-
-class _Silent:
-    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
-        """Progress is not simulated."""

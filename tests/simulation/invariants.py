@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,16 @@ from tests.simulation.jobs import Plan
 
 Place = tuple[str, bytes]
 Holder = tuple[str, int]
+
+
+class Copy(NamedTuple):
+    """What a ledger held: accepted jobs, their ends, holders, starts so far, what was put back."""
+
+    accepted: set[str]
+    ends: dict[str, list[str]]
+    holders: dict[Place, Holder]
+    starts: Counter[str]
+    back: set[Place]
 
 
 class Violation(AssertionError):
@@ -42,6 +53,7 @@ class Ledger:
         ordered: Jobs that an operator cancelled.
         aware: Engines and cancelled jobs that they have heard of.
         seen: What happened, for "sometimes" coverage.
+        gone: Accepted jobs of which the server has lost all trace, which nobody promised to keep.
     """
 
     def __init__(self, steady_ms: Callable[[], float], *, lease_ms: int) -> None:
@@ -60,6 +72,7 @@ class Ledger:
         self.ordered: set[str] = set()
         self.aware: set[tuple[str, str]] = set()
         self.seen: Counter[str] = Counter()
+        self.gone: set[str] = set()
 
     # What the world tells.
 
@@ -103,6 +116,31 @@ class Ledger:
             self.orphaned.add((place, holder))
         self.holders.clear()
         self.proofs.clear()
+
+    def copy(self) -> Copy:
+        """Return what a replica knows by now."""
+        ends = {job_id: list(ends) for job_id, ends in self.ends.items()}
+        back = {place for place, at_ms in self.proofs.items() if at_ms == float("-inf")}
+        return Copy(set(self.plans), ends, dict(self.holders), Counter(self.starts), back)
+
+    def failed_over(self, copied: Copy) -> None:
+        """Go back to what a replica knew; no engine can know of it yet."""
+        for place, holder in self.holders.items():
+            if copied.holders.get(place) != holder:
+                # Its engine may start it yet.
+                self.orphaned.add((place, holder))
+                self.allowed[self.entries[place]] += 1
+        for place in copied.holders:
+            # One that its holder has ended since comes back to it, or runs out.
+            self.allowed[self.entries[place]] += 1
+            back = place in copied.back
+            self.proofs[place] = float("-inf") if back else self._steady_ms()
+        self.holders = dict(copied.holders)
+        self.ends = defaultdict(list, copied.ends)
+        self.gone |= self.plans.keys() - copied.accepted
+        for job_id in self.plans:
+            # What ran since runs again.
+            self.allowed[job_id] += self.starts[job_id] - copied.starts[job_id]
 
     def excuse(self, consumer: str) -> None:
         """Allow an engine that knows of no step of the clock to take leases over too early."""
@@ -158,6 +196,7 @@ class Ledger:
             raise Violation(f"{place} was taken over after {idle_ms:.0f} ms of silence")
 
     def _settled(self, consumer: str, settlement: Settlement) -> None:
+        self.seen["settled by a mark"] += settlement.mark is not None
         for entry in (*settlement.ended, *settlement.released):
             place = (settlement.lane, entry)
             holder = (consumer, settlement.deliveries.get(entry, 1))
@@ -214,4 +253,6 @@ class Ledger:
 
     def unfinished(self) -> list[str]:
         """Accepted jobs that have not ended."""
-        return [job_id for job_id in self.plans if not self.ends[job_id]]
+        return [
+            job_id for job_id in self.plans if not self.ends[job_id] and job_id not in self.gone
+        ]

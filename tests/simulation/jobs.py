@@ -136,3 +136,17 @@ def bound_type() -> BoundType:
         events=False,
     )
     return BoundType(job_type, _never, TypeMeter())
+
+
+class Run(msgspec.Struct):
+    """One job that runs until a moment."""
+
+    job: LiveJob
+    ends_ms: float
+
+
+class Silent:
+    """Takes what jobs tell of their progress, which is not simulated."""
+
+    def progressed(self, job: LiveJob, percent: float, message: str) -> None:
+        """Do nothing."""

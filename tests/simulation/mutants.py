@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from engine.core import decision as to
@@ -9,9 +11,11 @@ from engine.core import outcome as was
 from engine.core.leases import ReclaimGate
 from engine.runtime.jobs import LiveJob
 from engine.store.base import Batch, Lease, Promoted, Settlement
+from engine.store.marks import Links, Mark
 from engine.testing.queue_model import QueueModel
 from engine.testing.streams import Delivery, EntryId, StreamModel
 from tests.simulation.engines import LEASE_MS, SimEngine
+from tests.simulation.marked import LateEngine
 
 
 class Unfenced(QueueModel):
@@ -114,6 +118,49 @@ class DeletesWithoutAcknowledging(QueueModel):
         )
 
 
+class ReclaimKeepsTheMark(QueueModel):
+    """Taking over leaves the mark that says that nothing was taken."""
+
+    def reclaim(
+        self, consumer: str, *, idle_ms_min: int, count: int
+    ) -> tuple[list[Delivery], list[tuple[str, bytes]]]:
+        before = dict(self.marks)
+        answer = super().reclaim(consumer, idle_ms_min=idle_ms_min, count=count)
+        self.marks = before
+        return answer
+
+
+class NewGroupsKeepTheMark(QueueModel):
+    """A group that is created again delivers what others hold, and the mark stays."""
+
+    def open(self) -> None:
+        before = dict(self.marks)
+        super().open()
+        self.marks = before
+
+
+class OneMarkForEver(QueueModel):
+    """A mark that was deleted comes back."""
+
+    def _mark_after(self, consumer: str, settlement: Settlement) -> bytes:
+        return self.marks.setdefault(settlement.lane, b"mark")
+
+
+class MarksVouchForAll(QueueModel):
+    """Entries read under another mark, or taken over, go by the present one."""
+
+    def _sure(self, settlement: Settlement) -> set[bytes]:
+        settlement.unsure = []
+        return super()._sure(settlement)
+
+
+class TrustsMarksOverReconnects(LateEngine):
+    """What it read from a server that is gone goes by a mark that the next one has too."""
+
+    def links(self) -> Links:
+        return ()
+
+
 class BelievesIdleTimes(SimEngine):
     """No grace after a restart of the server or a step of its clock."""
 
@@ -136,9 +183,10 @@ class NeverRenews(SimEngine):
 class KeepsBothLeases(SimEngine):
     """An engine that does not notice when it takes over what it holds; the fence alone is safe."""
 
-    def _take(self, taken: list[Delivery]) -> None:
+    def _take(self, taken: list[Delivery], marks: Mapping[str, Mark | None] | None = None) -> None:
+        known = marks or {}
         for lane, entry, fields, deliveries in taken:
-            batch = Batch(lane=lane, since=self.steady_ms())
+            batch = Batch(lane=lane, since=self.steady_ms(), mark=known.get(lane))
             self.buffered[lane, entry] = Lease(batch, entry, fields, deliveries)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from engine.testing.queue_model import QueueModel
 from tests.simulation import mutants
 from tests.simulation.engines import SimEngine
 from tests.simulation.invariants import Violation
+from tests.simulation.marked import MarkedWorld
 from tests.simulation.world import World
 
 SEEDS = range(60)
@@ -32,13 +34,27 @@ ENGINES: list[tuple[type[SimEngine], str]] = [
     (mutants.SpendsAttemptsOnSnoozes, "ended as exhausted"),
     (mutants.ForgetsLosses, "never ended|times,"),
 ]
+MARKS: list[dict[str, Any]] = [
+    {"queue_kind": mutants.ReclaimKeepsTheMark},
+    {"queue_kind": mutants.NewGroupsKeepTheMark},
+    {"queue_kind": mutants.OneMarkForEver},
+    {"queue_kind": mutants.MarksVouchForAll},
+    {"engine_kind": mutants.TrustsMarksOverReconnects},
+]
 
 
-def first_violation(seeds: range = SEEDS, *, orders_rate: float = 0, **kinds: Any) -> str:
+def first_violation(
+    seeds: range = SEEDS,
+    *,
+    orders_rate: float = 0,
+    world: Callable[..., World] = World,
+    **kinds: Any,
+) -> str:
     """What the first seeds have against a mutant."""
     for seed in seeds:
         try:
-            World(seed=seed, orders_rate=orders_rate, **kinds).run_until_idle(steps_max=8_000)
+            made = world(seed=seed, orders_rate=orders_rate, **kinds)
+            made.run_until_idle(steps_max=8_000)
         except Violation as violation:
             return str(violation)
     return "nothing"
@@ -52,6 +68,13 @@ def test_a_queue_without_this_rule_is_caught(mutant: type[QueueModel], complaint
 @pytest.mark.parametrize(("mutant", "complaint"), ENGINES)
 def test_an_engine_without_this_rule_is_caught(mutant: type[SimEngine], complaint: str) -> None:
     assert re.search(complaint, first_violation(engine_kind=mutant))
+
+
+@pytest.mark.parametrize("mutant", MARKS, ids=lambda kinds: next(iter(kinds.values())).__name__)
+def test_marks_that_say_too_much_are_caught(mutant: dict[str, Any]) -> None:
+    found = first_violation(world=MarkedWorld, **mutant)
+
+    assert re.search("settled .* held by", found)
 
 
 def test_an_engine_that_ignores_orders_is_caught() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation.marked import MarkedWorld
 from tests.simulation.world import World
 
 RUNS = int(os.environ.get("SIM_RUNS", "40"))
@@ -44,6 +45,7 @@ MUST_BE_SEEN = {
     "zombie settled",
 }
 seen: Counter[str] = Counter()
+seen_by_marks: Counter[str] = Counter()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -68,6 +70,29 @@ def test_every_job_ends_exactly_once(seed: int) -> None:
 def test_the_runs_have_seen_everything_that_they_are_for() -> None:
     """A simulation that never meets a zombie says nothing about zombies."""
     assert MUST_BE_SEEN - set(seen) == set()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_settlements_by_marks_end_what_their_engine_holds(seed: int) -> None:
+    """
+    Goal: an engine that goes by a mark settles only what it holds.
+
+    Method: engines freeze before they settle and renew late, groups are lost, and a replica that
+    lags behind takes over. What it never had is gone; all else ends once by its account.
+    """
+    world = MarkedWorld(seed)
+
+    world.run_until_idle(steps_max=STEPS_MAX)
+    seen_by_marks.update(world.seen)
+
+    assert world.ledger.unfinished() == []
+
+
+@pytest.mark.skipif(len(SEEDS) < 20, reason="too few runs to have seen everything")
+def test_the_runs_have_seen_what_marks_must_survive() -> None:
+    wanted = {"settled by a mark", "zombie settled", "reclaimed", "groups lost", "failed over"}
+
+    assert wanted - set(seen_by_marks) == set()
 
 
 def test_a_seed_replays_to_the_same_run() -> None:
