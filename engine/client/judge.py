@@ -100,7 +100,10 @@ class Judge:
         data = self._data(job.payload)
         if len(data) > self._limits.data_bytes_max:
             return None
-        _check(known.decode, data)
+        try:
+            known.decode(data)
+        except Malformed as error:
+            raise _refusal(error) from None
         fields = [b"type", known.name, b"data", data, *known.rest]
         return known.queue, Outgoing(job.lane, fields, False, known.size + len(data), when_full)
 
@@ -175,9 +178,9 @@ class Judge:
         headers = job.headers or {}
         try:
             found = parse(fields, entry_ms=now_ms, limits=self._limits).headers
+            self._decoder(job.type)(fields[3])
         except Malformed as error:
-            raise JobRefused(error.rule, path=error.path, detail=error.detail) from None
-        _check(self._decoder(job.type), fields[3])
+            raise _refusal(error) from None
         if len(found) != len(headers):
             raise JobRefused("header-name", detail="a header has the name of a field of the wire")
 
@@ -235,17 +238,8 @@ def is_bare(job: NewJob) -> bool:
     )
 
 
-def _check(decode: Callable[[bytes], Any], data: bytes) -> None:
-    """
-    Judge a payload.
-
-    Raises:
-        JobRefused: It is not what its type takes.
-    """
-    try:
-        decode(data)
-    except Malformed as error:
-        raise JobRefused(error.rule, path=error.path, detail=error.detail) from None
+def _refusal(error: Malformed) -> JobRefused:
+    return JobRefused(error.rule, path=error.path, detail=error.detail)
 
 
 def _text(value: Any) -> bytes:

@@ -89,10 +89,10 @@ class Channel:
     def command(self, jobs: Sequence[Outgoing]) -> tuple[list[str], list[Argument]]:
         """Keys and arguments that append a new batch; the same ones send it again."""
         self._begin()
-        lanes = list(dict.fromkeys(job.lane for job in jobs))
+        numbers, kinds = _kinds(jobs)
+        lanes = list(dict.fromkeys(lane for lane, _, _ in kinds))
         # In Lua the first key is the memory, and counting begins at 1.
         places = {lane: b"%d" % (at + 2) for at, lane in enumerate(lanes)}
-        numbers, kinds = _kinds(jobs)
         rows = pack_numbered(numbers, [job.fields[3:] for job in jobs])
         told = pack_lists([[places[lane], name, b"%d" % (n - 4)] for lane, name, n in kinds])
         keys = [self._memory, *(self._keys.lane(lane) for lane in lanes)]
@@ -148,7 +148,8 @@ class Batched(msgspec.Struct, frozen=True):
 
 def batched(channel: Channel, jobs: Sequence[Outgoing], known: KnownBounds) -> Batched:
     """Build a batch's call; a queue without bounds pays for none."""
-    gated = any(len(job.fields) > 4 and b"unique" in job.fields[4::2] for job in jobs)
+    further = [job.fields[4::2] for job in jobs if len(job.fields) > 4]
+    gated = any(b"unique" in names for names in further)
     if known.bounds:
         name, (keys, arguments) = "enqueue_bounded", channel.bounded(jobs, known.types)
     elif gated or len(jobs) > 1:

@@ -18,6 +18,7 @@ _STRING = b"\xdb"
 _NUMBER = b"\xcd"
 _HEADS = [_STRING + length.to_bytes(4) for length in range(1_024)]
 """Headers of short items: most are field names and small values."""
+_NUMBERS = [_NUMBER + number.to_bytes(2) for number in range(256)]
 
 
 def pack(items: Sequence[bytes]) -> bytes:
@@ -45,7 +46,7 @@ def pack_numbered(numbers: Sequence[int], rows: Sequence[Sequence[bytes]]) -> by
     """
     parts = []
     for number, row in zip(numbers, rows, strict=True):
-        parts.append(_NUMBER + number.to_bytes(2))
+        parts.append(_NUMBERS[number] if number < 256 else _NUMBER + number.to_bytes(2))
         for item in row:
             length = len(item)
             parts.append(_HEADS[length] if length < 1_024 else _STRING + length.to_bytes(4))
