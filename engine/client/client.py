@@ -243,9 +243,10 @@ class Client:
 
     async def _enqueue(self, job: NewJob) -> Enqueued | Shed:
         queue, sent = self._judged(job)
-        if self._producer.is_full:
-            await self._producer.room()
-        (answer,) = await self._producer.submit(queue, [sent])
+        producer = self._producer
+        if producer.is_full:
+            await producer.room()
+        (answer,) = await producer.submit(queue, [sent])
         if isinstance(answer, EnqueueError):
             raise answer
         return enqueued(queue, sent.lane, job.id, answer)

@@ -168,6 +168,8 @@ def enqueued(queue: str, lane: str, own_id: str | None, answer: str | Dropped) -
     """Name a job that the server has taken, or that was dropped on purpose."""
     if isinstance(answer, Dropped):
         return Shed(own_id or "", queue, lane, answer.why)
+    if answer[0] != "=" and ">" not in answer:
+        return Enqueued(own_id or f"{lane[0]}-{answer}", queue, lane, answer)
     entry, _, replaces = answer.partition(">")
     if entry.startswith("="):
         return Enqueued(entry[1:], queue, lane, "", duplicate_of=entry[1:])

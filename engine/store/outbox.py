@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from engine.clock import Clock
@@ -23,11 +23,9 @@ from engine.store.batches import (
     Outgoing,
     Pauses,
 )
-from engine.store.pressure import Answer, Dropped, EnqueueReply, KnownBounds
-from engine.store.waiting import Waiting, fail
-
-Told = Callable[[Batched, EnqueueReply | StoreError | None], None]
-"""Takes a batch's call with the reply, why there is none, or None where it was not run."""
+from engine.store.posting import Told
+from engine.store.pressure import Answer, Dropped, EnqueueReply, KnownBounds, taken
+from engine.store.waiting import Settled, Waiting, fail
 
 
 class Sender(Protocol):
@@ -94,7 +92,8 @@ class Outbox:
     def pump(self) -> None:
         """Send what waits, as far as channels are free."""
         self._is_scheduled = False
-        while self._idle and (batch := self._take(self._waiting, BATCH_JOBS_MAX)):
+        waiting = self._waiting
+        while waiting and self._idle and (batch := self._take(waiting, BATCH_JOBS_MAX)):
             self._send(self._idle.pop(), batch)
 
     def _queue_up(self, waiting: Waiting) -> None:
@@ -124,7 +123,7 @@ class Outbox:
             if batch and (jobs > jobs_max or size > BATCH_BYTES_MAX):
                 break
             source.popleft()
-            if waiting.is_gone:
+            if waiting.future.cancelled():
                 self._release([waiting])
                 jobs -= len(waiting.jobs)
                 size -= waiting.size
@@ -189,10 +188,10 @@ class Outbox:
         """Tell those who wait for a reply; returns how many of their jobs have to wait on."""
         left: list[Waiting] = []
         try:
-            answers = self._known.answers(reply, (job.lane for job in _jobs_of(batch)))
             if isinstance(reply, bytes):
-                _hand_out(batch, answers)
+                _hand_out(batch, taken(reply))
             else:
+                answers = self._known.answers(reply, (job.lane for job in _jobs_of(batch)))
                 left = self._hand_out_by_room(batch, answers)
         except BaseException as error:
             # This module is at fault, or the server.
@@ -200,7 +199,8 @@ class Outbox:
             raise
         finally:
             self._release(batch, but=left)
-        self._line.extendleft(reversed(left))
+        if left:
+            self._line.extendleft(reversed(left))
         return len(left)
 
     def _hand_out_by_room(
@@ -286,10 +286,13 @@ def _jobs_of(batch: Sequence[Waiting]) -> list[Outgoing]:
     return [job for waiting in batch for job in waiting.jobs]
 
 
-def _hand_out(batch: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+def _hand_out(batch: Sequence[Waiting], answers: list[Settled]) -> None:
     """Hand answers to those who wait for them."""
+    if len(batch) == 1:
+        batch[0].tell(answers)
+        return
     at = 0
     for waiting in batch:
         end = at + len(waiting.jobs)
-        waiting.tell([*answers[at:end]])
+        waiting.tell(answers[at:end])
         at = end

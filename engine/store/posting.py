@@ -7,13 +7,16 @@ from typing import Any, cast
 
 import hiredis
 
-from engine.errors import StoreUnavailable
-from engine.store.batches import NotSent
+from engine.errors import StoreError, StoreUnavailable
+from engine.store.batches import Batched, NotSent
 from engine.store.faults import reply_fault
 from engine.store.link import Argument, Link, evalsha, is_noscript
-from engine.store.scripts import Script
+from engine.store.pressure import EnqueueReply
 
 _pack = cast(Callable[[Sequence[Argument]], bytes], hiredis.pack_command)
+
+Told = Callable[[Batched, EnqueueReply | StoreError | None], None]
+"""Takes a batch's call with the reply, why there is none, or None where it was not run."""
 
 
 class _Posted:
@@ -21,12 +24,14 @@ class _Posted:
     Stands in the place of a future among those who wait for replies.
 
     Args:
-        told: Takes the reply, an error, or None where the server does not have the script.
+        call: The script call.
+        told: Takes it with the reply, an error, or None where the server does not have the script.
     """
 
-    __slots__ = ("_told",)
+    __slots__ = ("_call", "_told")
 
-    def __init__(self, told: Callable[[Any], None]) -> None:
+    def __init__(self, call: Batched, told: Told) -> None:
+        self._call = call
         self._told = told
 
     def done(self) -> bool:
@@ -35,40 +40,27 @@ class _Posted:
     def set_result(self, replies: list[Any]) -> None:
         (reply,) = replies
         if not isinstance(reply, hiredis.ReplyError):
-            self._told(reply)
+            self._told(self._call, reply)
         elif is_noscript(reply):
-            self._told(None)
+            self._told(self._call, None)
         else:
-            self._told(reply_fault(str(reply)))
+            self._told(self._call, reply_fault(str(reply)))
 
     def set_exception(self, error: StoreUnavailable) -> None:
-        self._told(error)
+        self._told(self._call, error)
 
 
 class PostingLink(Link):
     """A link that also takes calls without anybody awaiting them, and tells what was not sent."""
 
-    @property
-    def is_up(self) -> bool:
-        """Whether it is connected, as far as is known."""
-        return self._replies is not None and self._replies.alive
-
-    def post(
-        self,
-        wanted: Script,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-        told: Callable[[Any], None],
-    ) -> bool:
+    def post(self, call: Batched, told: Told) -> bool:
         """
         Send a script call.
 
         Args:
-            wanted: The script.
-            keys: Its keys.
-            arguments: Its other arguments.
-            told: Called with the reply, with a :class:`StoreError`, or with None where nothing was
-                run, since the server does not have the script.
+            call: The call.
+            told: Called with it and the reply, with it and a :class:`StoreError`, or with it and
+                None where nothing was run, since the server does not have the script.
 
         Returns:
             False where the connection is gone; nothing was sent then, and nobody will be told.
@@ -77,12 +69,12 @@ class PostingLink(Link):
         if replies is None or transport is None or not replies.alive:
             return False
         try:
-            transport.write(_pack(evalsha(wanted, keys, *arguments)))
+            transport.write(_pack(evalsha(call.script, call.keys, *call.rest)))
         except RuntimeError:
             # uvloop's way to say that the other side has just closed the connection.
             self._drop_if(replies)
             return False
-        replies.hand_to(_Posted(told), 1)
+        replies.hand_to(_Posted(call, told), 1)
         return True
 
     async def _connect(self) -> Any:

@@ -94,6 +94,11 @@ def _number(raw: bytes | None, otherwise: int) -> int:
     return int(raw) if raw is not None and raw.isdigit() else otherwise
 
 
+def taken(reply: bytes) -> list[Any]:
+    """Read the reply of ``enqueue`` or ``enqueue_one``, which take all: the entry ids."""
+    return reply.decode().split(" ")
+
+
 class KnownBounds:
     """
     What a producer knows of one queue's bounds.
@@ -138,9 +143,9 @@ class KnownBounds:
         self.is_unknown = False
 
     def answers(self, reply: EnqueueReply, lanes: Iterable[str]) -> list[Answer]:
-        """Read the reply of ``enqueue_bounded``, or of ``enqueue``, which takes all."""
+        """Read a reply of any of the scripts that append."""
         if isinstance(reply, bytes):
-            return [*reply.decode().split(" ")]
+            return [*taken(reply)]
         *words, level = reply
         jobs, jobs_max, size, bytes_max = map(int, level.split(b"/"))
         queue = self.keys.queue

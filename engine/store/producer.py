@@ -34,8 +34,8 @@ from engine.store.batches import (
     check_laid,
 )
 from engine.store.connection import pool
-from engine.store.outbox import Outbox, Told
-from engine.store.posting import PostingLink
+from engine.store.outbox import Outbox
+from engine.store.posting import PostingLink, Told
 from engine.store.pressure import EnqueueReply, KnownBounds
 from engine.store.scripts import script
 from engine.store.waiting import Settled, Waiting
@@ -73,8 +73,7 @@ class Producer:
         self._jobs = 0
         self._bytes = 0
         self._queued: deque[asyncio.Future[None]] = deque()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._emptied: asyncio.Future[None] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -121,8 +120,6 @@ class Producer:
         if outbox is None:
             outbox = self._outbox(queue, ordered=jobs[0].ordered)
         size = jobs[0].size if len(jobs) == 1 else sum([job.size for job in jobs])
-        if not self._jobs:
-            self._is_empty.clear()
         self._jobs += len(jobs)
         self._bytes += size
         outbox.add(Waiting(jobs, size, self.clock.monotonic() + self._give_up_s, future))
@@ -148,8 +145,10 @@ class Producer:
         """Give room back."""
         self._jobs -= jobs
         self._bytes -= size
-        if not self._jobs:
-            self._is_empty.set()
+        if not self._jobs and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+        if not self._queued:
+            return
         free = ROOM_JOBS - self._jobs
         while self._queued and free > 0 and not self.is_full:
             turn = self._queued.popleft()
@@ -161,12 +160,11 @@ class Producer:
         self, known: KnownBounds, channel: Channel, jobs: Sequence[Outgoing], told: Told
     ) -> bool:
         """Send one batch at once; False where something has to be waited for before."""
-        if known.is_unknown or not self._link.is_up:
+        if known.is_unknown:
             return False
         if known.is_due(self.clock.monotonic()):
             self.start(self._look_again(known))
-        command = batched(channel, jobs, known)
-        return self._link.post(command.script, command.keys, command.rest, partial(told, command))
+        return self._link.post(batched(channel, jobs, known), told)
 
     async def deliver(
         self,
@@ -237,7 +235,9 @@ class Producer:
 
     async def close(self) -> None:
         """Wait for what is on its way, then close the connection."""
-        await self._is_empty.wait()
+        while self._jobs:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         self._link.drop()

@@ -32,11 +32,6 @@ class Waiting(msgspec.Struct):
     future: asyncio.Future[list[Settled]]
 
     @property
-    def is_gone(self) -> bool:
-        """Whether nobody waits any more."""
-        return self.future.cancelled()
-
-    @property
     def may_wait(self) -> bool:
         """Whether a part may wait for room in a full queue."""
         return self.jobs[0].when_full == "wait"
