@@ -1,0 +1,1 @@
+"""What :mod:`benchmarks.scale` measures, one module for each kind of growth."""
