@@ -23,7 +23,7 @@ WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
-.PHONY: help run demo test test-full guard check lint format bench clean install install-run
+.PHONY: help run demo test test-full guard check lint format bench bench-scale clean install install-run
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
 	@echo "make format     bring the code into its format"
 	@echo "make bench      measure beside other job systems (about two hours; see benchmarks/README.md)"
+	@echo "make bench-scale measure what changes as work grows (about ten minutes, 6 GB of memory)"
 	@echo "make clean      remove the virtual environment and caches; .dev/ keeps its data"
 	@echo
 	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
@@ -73,6 +74,11 @@ lint: install
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+# Further arguments in ARGS, as in make bench-scale ARGS='--only dead --dead 100000'.
+bench-scale: install
+	@mkdir -p .bench
+	@$(BIN)/python -m benchmarks.scale --json .bench/$(shell date -u +%F)-scale.json $(ARGS)
 
 format: install
 	@$(BIN)/ruff format .

@@ -44,7 +44,7 @@ class TopUp(threading.Thread):
     def run(self) -> None:
         raw, one = Raw(self._url), job()
         while not self.over.wait(TOP_UP_S):
-            missing = self._length - int(self._watched.client.xlen(LANE))  # type: ignore[arg-type]
+            missing = self._length - int(self._watched.client.xlen(LANE))
             if missing > 0:
                 raw.send(one * missing)
                 raw.replies(missing)

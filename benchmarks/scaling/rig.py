@@ -256,11 +256,11 @@ class Watched:
 
     def done(self, job_type: str = "noop") -> int:
         """Jobs done so far."""
-        return int(self.client.hget(KEYS.stats, f"done:{job_type}") or 0)  # type: ignore[arg-type]
+        return int(self.client.hget(KEYS.stats, f"done:{job_type}") or 0)
 
     def engines(self) -> int:
         """How many engines have told of themselves."""
-        return int(self.client.hlen(ENGINES))  # type: ignore[arg-type]
+        return int(self.client.hlen(ENGINES))
 
     def aof_bytes(self) -> int:
         """Length of the append-only file, with what is still to be written."""

@@ -7,8 +7,9 @@ import pytest
 
 from engine.admin import Admin
 from engine.errors import EngineError, StoreUnavailable
+from engine.store.redis import RedisStore
 from schemas.job import Meta
-from tests.support.queue_writer import QUEUE, TYPE, QueueWriter
+from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
 META = Meta(id="j", enqueued_ms=1)
 
@@ -43,6 +44,49 @@ async def test_a_queue_is_counted_by_state_and_lane(admin: Admin, queue: QueueWr
     assert [(held.type, held.jobs, held.reason) for held in stats.held] == [(TYPE, 1, "no key")]
     assert stats.totals["done"] == {TYPE: 2}
     assert stats.engines == ["e1"]
+
+
+async def test_counting_costs_as_much_at_any_length(
+    admin: Admin, queue: QueueWriter, redis_url: str
+) -> None:
+    """Goal: page, gauges and bounds ask and are told as much, however many jobs there are."""
+    store = RedisStore.from_url(redis_url, consumer="e1")
+
+    def asked() -> tuple[int, int]:
+        told = dict(
+            line.split(b":") for line in queue.call("INFO", "stats").split() if b":" in line
+        )
+        return int(told[b"total_commands_processed"]), int(told[b"total_net_output_bytes"])
+
+    async def look() -> None:
+        await admin.queue(QUEUE)
+        await store.gauges(QUEUE, [TYPE])
+        await store.pressure(QUEUE, [TYPE])
+
+    async def cost() -> tuple[int, int]:
+        # Connections and scripts are there after the first time.
+        await look()
+        before = asked()
+        await look()
+        commands, size = asked()
+        return commands - before[0], size - before[1]
+
+    costs = []
+    try:
+        for length in (10, 3_000):
+            for number in range(length):
+                queue.enqueue()
+                queue.delay(1 + number, Meta(id=f"j{length}-{number}", enqueued_ms=1))
+            queue.bury_many(length, job_fields())
+            queue.deliver(length // 2)
+            costs.append(await cost())
+    finally:
+        await store.close()
+
+    (few_commands, few_bytes), (many_commands, many_bytes) = costs
+    assert many_commands == few_commands
+    # Numbers with more digits, nothing else.
+    assert many_bytes - few_bytes < 200
 
 
 async def test_the_oldest_waiting_job_counts_not_the_running_one(
