@@ -189,6 +189,7 @@ class Fetcher:
                 if len(leases) < SMALL:
                     # They start at once, before time is spent on the next read.
                     await asyncio.sleep(0)
+                self._note_size(leases)
             elif once and not any(self._waiting.values()):
                 return
             # Or the jobs of this read would live on for as long as the next one waits.
@@ -204,12 +205,12 @@ class Fetcher:
 
     def _ready(self) -> int:
         """How many jobs to read now; 0 to wait until something changes."""
-        workers = self._workers
-        if not workers.open or self._settler.unsettled > UNSETTLED_MAX:
+        workers, unsettled = self._workers, self._settler.unsettled
+        if not workers.open or unsettled > UNSETTLED_MAX:
             return 0
         free = self.free()
         capacity = workers.limit + self._buffer
-        if self._settler.unsettled and free < capacity // SLIVER:
+        if unsettled and free < capacity // SLIVER:
             # A read of a few would be followed by one more: let the settlement come home first.
             return 0
         return max(0, min(free, READ_MAX))
@@ -247,7 +248,6 @@ class Fetcher:
 
     def _take(self, leases: list[Lease]) -> None:
         failpoint("K1")
-        self._note_size(leases)
         if leases[0].batch is leases[-1].batch:
             self._hand_over(leases[0].batch.lane, leases)
             return

@@ -24,11 +24,17 @@ from engine.store.faults import fault, reply_fault
 from engine.store.scripts import Script
 
 Argument = bytes | str | int
-Command = Sequence[Argument]
+Command = bytes | Sequence[Argument]
+"""The words of a command, or what :func:`packed` made of them."""
 
 
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
+
+
+def packed(command: Command) -> bytes:
+    """Write a command as it goes over the wire."""
+    return command if isinstance(command, bytes) else _pack(tuple(command))
 
 
 class Waiter(Protocol):
@@ -163,7 +169,7 @@ class Link:
             replies = await self._connect()
         assert self._transport is not None
         try:
-            self._transport.write(b"".join([_pack(tuple(command)) for command in commands]))
+            self._transport.write(b"".join([packed(command) for command in commands]))
         except RuntimeError as error:
             # uvloop's way to say that the other side has just closed the connection.
             self._drop_if(replies)

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import hiredis
 import msgspec
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
@@ -30,11 +29,12 @@ from engine.store.base import (
 )
 from engine.store.cancels import CancelVerbs
 from engine.store.encoding import settle_arguments
-from engine.store.faults import fault, reply_fault
+from engine.store.faults import fault
 from engine.store.flows import FlowVerbs
-from engine.store.link import Argument, Link, checked, evalsha, is_noscript
+from engine.store.link import Link, checked, evalsha, is_noscript
 from engine.store.marks import Links, Mark, Marks
 from engine.store.pressure import PressureVerbs
+from engine.store.reads import Reads
 from engine.store.scripts import script
 from engine.wire.keys import GROUP, READY, RELEASED, QueueKeys, lane_of
 from schemas.rules import LANES
@@ -94,6 +94,7 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         self._settings = settings
         self._fetching: dict[str, Link] = {}
         self._settling: dict[str, Link] = {}
+        self._reads: dict[str, Reads] = {}
         self._cursors: dict[str, dict[str, bytes]] = {}
         self._marks = Marks()
 
@@ -175,14 +176,15 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
 
     async def fetch(self, queue: str, counts: Mapping[str, int]) -> Fetched:
         keys, link = self.keys_of(queue), self._link(self._fetching, queue)
-        reads = [self._read(keys, [lane], count) for lane, count in counts.items()]
+        reads = self._reads_of(queue)
+        commands = [reads.command((lane,), count) for lane, count in counts.items()]
         streams = self.streams_of(queue)
         names = [keys.lane(stream) for stream in streams]
         count_left = evalsha(script("waiting"), names, GROUP)
         marks = self._marks_of(queue, counts)
         since = self._monotonic()
-        replies = await link.call(*reads, count_left)
-        leases = self._leases(keys, replies[:-1], since, marks)
+        replies = await link.call(*commands, count_left)
+        leases = reads.leases(replies[:-1], since, marks)
         if is_noscript(replies[-1]):
             left = await link.run(script("waiting"), names, GROUP)
         else:
@@ -192,12 +194,12 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
     async def wait(
         self, queue: str, lanes: Sequence[str], count: int, block_ms: int
     ) -> list[Lease]:
-        keys = self.keys_of(queue)
-        command = self._read(keys, lanes, count, block_ms)
+        reads = self._reads_of(queue)
+        command = reads.command(tuple(lanes), count, block_ms)
         marks = self._marks_of(queue, lanes)
         since = self._monotonic()
         replies = await self._link(self._fetching, queue).call(command)
-        return self._leases(keys, replies, since, marks)
+        return reads.leases(replies, since, marks)
 
     def mark(self, queue: str, lane: str) -> Mark | None:
         return self._marks.of(queue, lane, self._links(queue))
@@ -330,38 +332,11 @@ class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
         links = self._links(queue)
         return {stream: self._marks.of(queue, stream, links) for stream in streams}
 
-    def _read(
-        self, keys: QueueKeys, lanes: Sequence[str], count: int, block_ms: int = 0
-    ) -> tuple[Argument, ...]:
-        block = (b"BLOCK", block_ms) if block_ms else ()
-        names = [keys.lane(lane) for lane in lanes]
-        return (
-            *(b"XREADGROUP", b"GROUP", GROUP, self.consumer, b"COUNT", count, *block),
-            *(b"STREAMS", *names, *([b">"] * len(names))),
-        )
-
-    def _leases(
-        self,
-        keys: QueueKeys,
-        replies: Sequence[Any],
-        since: float,
-        marks: Mapping[str, Mark | None],
-    ) -> list[Lease]:
-        """Turn the replies of reads into leases; what one read brought is never dropped."""
-        lanes = {name.encode(): stream for stream, name in keys.streams.items()}
-        leases: list[Lease] = []
-        refused: list[str] = []
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                refused.append(str(reply))
-                continue
-            for name, entries in reply or ():
-                batch = Batch(lane=lanes[name], since=since, mark=marks[lanes[name]])
-                leases += [Lease(batch, entry, fields) for entry, fields in entries]
-        if refused and not leases:
-            # Where another lane answered, its jobs are ours; the next read meets the error again.
-            raise reply_fault(refused[0])
-        return leases
+    def _reads_of(self, queue: str) -> Reads:
+        reads = self._reads.get(queue)
+        if reads is None:
+            reads = self._reads[queue] = Reads(self.keys_of(queue), self.consumer)
+        return reads
 
     def _owned(self, lane: str, taken: Sequence[Any]) -> list[Lease]:
         batch = Batch(lane=lane, since=self._monotonic())
