@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -31,6 +32,12 @@ class AdminBase:
         self._who = who
         self._types = {queue: list(names) for queue, names in (types or {}).items()}
         self._clock = clock or SystemClock()
+
+    def acting_as(self, who: str) -> Self:
+        """Return the same verbs over the same connection, recorded as somebody else's."""
+        other = copy.copy(self)
+        vars(other).update(_who=who)
+        return other
 
     async def __aenter__(self) -> Self:
         return self

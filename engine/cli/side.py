@@ -35,7 +35,7 @@ class HttpSide:
             HttpState(
                 address=settings.http,
                 token=settings.http_token,
-                reads=self._admin,
+                admin=self._admin,
                 metrics=metrics,
                 ready=engine.vitals.reasons,
                 schemas=job_schemas(registry),

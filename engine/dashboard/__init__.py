@@ -1,6 +1,7 @@
-"""HTTP in the daemon's loop: status page, API, metrics, probes, schemas."""
+"""HTTP in the daemon's loop: web page, API, metrics, probes, schemas."""
 
 from engine.dashboard.overview import Reads
-from engine.dashboard.server import HttpServer, HttpState
+from engine.dashboard.server import HttpServer
+from engine.dashboard.site import HttpState
 
 __all__ = ["HttpServer", "HttpState", "Reads"]

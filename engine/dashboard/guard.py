@@ -9,6 +9,8 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
+from engine.dashboard.routes import NOBODY, Caller
+
 OPEN_PATHS = frozenset({"/live", "/ready"})
 """Probes carry no credentials; without them they tell no more than well or not."""
 
@@ -29,6 +31,10 @@ HEADERS = {
 """What every answer carries, errors included."""
 
 
+_LOCAL = Caller(name="page", scope="admin")
+_HOLDER = Caller(name="token", scope="admin")
+
+
 class Guard:
     """
     Judges requests.
@@ -42,10 +48,10 @@ class Guard:
         self._host = host.lower()
         self._digest = _digest(token) if token else b""
 
-    def is_let_in(self, headers: Mapping[str, str]) -> bool:
-        """Tell whether a request shows the token: as Bearer, or as Basic's password."""
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Tell who asks, by the token that is shown: as Bearer, or as Basic's password."""
         if not self._digest:
-            return True
+            return _LOCAL
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
         shown = ""
         if scheme.lower() == "bearer":
@@ -53,7 +59,7 @@ class Guard:
         elif scheme.lower() == "basic":
             # What browsers offer by themselves, so that the page needs no form.
             shown = _password(credentials)
-        return hmac.compare_digest(_digest(shown), self._digest)
+        return _HOLDER if hmac.compare_digest(_digest(shown), self._digest) else NOBODY
 
     def knows_host(self, host: str) -> bool:
         """

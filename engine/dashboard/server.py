@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.resources import files
-from typing import Any, cast
+from typing import cast
 
-import msgspec
-import orjson
 from aiohttp import hdrs, web
-from prometheus_client import exposition
-from prometheus_client.registry import CollectorRegistry
 
-from engine.clock import Clock
+from engine.dashboard.api import all_routes
+from engine.dashboard.assets import Assets
 from engine.dashboard.guard import HEADERS, OPEN_PATHS, Guard
-from engine.dashboard.overview import Overviews, Reads
-from engine.dashboard.views import page
+from engine.dashboard.live import Live
+from engine.dashboard.overview import Overviews
+from engine.dashboard.pulse import Pulse
+from engine.dashboard.routes import Refused, Route, carry_out, problem
+from engine.dashboard.site import HttpState, Site
 from engine.errors import EngineError
 from engine.logs import get_logger
 from engine.settings import http_address
-from schemas.rules import TYPE_NAME
 
 log = get_logger("http")
 
@@ -33,40 +31,16 @@ SILENT_S_MAX = 15.0
 """Time for which a connection may be open without a complete request."""
 
 TICK_S = 1.0
-LIVE_S_MAX = 10.0
 STOP_S = 2.0
 
-STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+PAGES = (
+    *("/", "/queues", "/queues/{queue}", "/jobs", "/jobs/{queue}/{id}", "/dead", "/about"),
+    *("/dead/{queue}/{fingerprint}", "/operations", "/operations/{queue}/{id}", "/schedules"),
+    *("/engines", "/engines/{name}", "/audit", "/login"),
+)
+"""Addresses of the page's views; all get the same shell, which asks for what it shows."""
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class HttpState(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the server tells of.
-
-    Attributes:
-        address: Where it listens, as host:port; port 0 picks one.
-        token: What callers must show; empty for no check.
-        reads: What the page shows.
-        metrics: Read at each scrape; its collectors must not ask the server of the queues.
-        ready: Reasons for which the engine is not ready.
-        schemas: JSON Schemas by job type.
-        clock: Tells the time.
-        engine: Name of the engine that answers.
-        version: Its version.
-        backlog_age_ms_max: Age of the oldest waiting job that is still well.
-    """
-
-    address: str
-    token: str
-    reads: Reads
-    metrics: CollectorRegistry
-    ready: Callable[[], list[str]]
-    schemas: Mapping[str, Mapping[str, Any]]
-    clock: Clock
-    engine: str
-    version: str
-    backlog_age_ms_max: int = 60_000
 
 
 class HttpServer:
@@ -82,11 +56,12 @@ class HttpServer:
         host, _ = http_address(state.address)
         self._guard = Guard(host, state.token)
         self._overviews = Overviews(
-            state.reads, state.clock, backlog_age_ms_max=state.backlog_age_ms_max
+            state.admin, state.clock, backlog_age_ms_max=state.backlog_age_ms_max
         )
-        static = files("engine.dashboard").joinpath("static")
-        self._static = {name: static.joinpath(name).read_bytes() for name in STATIC}
-        self._ticked_s = 0.0
+        self._pulse = Pulse(state.clock)
+        self._site = Site(state=state, overviews=self._overviews, pulse=self._pulse)
+        self._assets = Assets()
+        self._live = Live(state.clock)
         self._requests = 0
         self._connections: set[_Connection] = set()
         self._runner: web.AppRunner | None = None
@@ -102,7 +77,9 @@ class HttpServer:
         """
         host, port = http_address(self._state.address)
         app = web.Application(middlewares=[self._surround])
-        app.add_routes([web.get(path, answer) for path, answer in self._routes().items()])
+        app.add_routes([web.get(path, self._page) for path in PAGES])
+        app.add_routes([web.get("/static/{digest}/{name:.+}", self._file)])
+        app.add_routes([self._bind(route) for route in all_routes(self._site, self._live)])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -114,7 +91,7 @@ class HttpServer:
             raise EngineError(
                 f"http cannot listen on {self._state.address} ({why}); set ENGINE_HTTP to another"
             ) from None
-        self._ticked_s = self._state.clock.monotonic()
+        self._pulse.tick()
         self._ticking = loop.create_task(self._tick())
         bound = self._listener.sockets[0].getsockname()[1]
         return f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
@@ -127,22 +104,10 @@ class HttpServer:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait({self._ticking})
+        await self._live.close()
         await self._overviews.close()
         await self._runner.cleanup()
         self._listener = None
-
-    def _routes(self) -> dict[str, Answer]:
-        return {
-            "/": self._page,
-            "/static/{name}": self._static_file,
-            "/api/overview": self._overview,
-            "/metrics": self._metrics,
-            "/live": self._live,
-            "/ready": self._ready,
-            "/sd": self._sd,
-            "/schemas": self._schemas,
-            "/schemas/{name}.json": self._schema,
-        }
 
     @web.middleware
     async def _surround(self, request: web.Request, handler: Answer) -> web.StreamResponse:
@@ -150,15 +115,18 @@ class HttpServer:
         connection = request.protocol
         assert isinstance(connection, _Connection)
         connection.busy = True
-        self._requests += 1
+        # Streams stay open, and have a bound of their own.
+        weight = 0 if request.path == "/api/live" else 1
+        self._requests += weight
         try:
             refused = self._refusal(request)
             response = refused if refused is not None else await self._answer(request, handler)
         finally:
-            self._requests -= 1
+            self._requests -= weight
             connection.busy = False
             connection.since_s = self._state.clock.monotonic()
-        response.headers.update(HEADERS)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     def _refusal(self, request: web.Request) -> web.Response | None:
@@ -173,7 +141,7 @@ class HttpServer:
             return None
         if not self._guard.knows_host(request.headers.get(hdrs.HOST, "")):
             return _plain(421, "unknown host; set http_token to serve under other names")
-        if not self._guard.is_let_in(request.headers):
+        if not self._guard.caller(request.headers).may("read"):
             log.warning("http_refused", path=request.path, remote=request.remote)
             # Browsers ask for a password, which is the token; the user's name does not matter.
             challenge = {"WWW-Authenticate": 'Basic realm="Streamlane", charset="UTF-8"'}
@@ -183,6 +151,8 @@ class HttpServer:
     async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         try:
             return await answer(request)
+        except EngineError as error:
+            return problem(error)
         except web.HTTPException as error:
             allowed = error.headers.get(hdrs.ALLOW)
             headers = {"Allow": allowed} if allowed else None
@@ -192,69 +162,20 @@ class HttpServer:
             log.error("http_failed", path=request.path, exc_info=error)
             return _plain(500, "something went wrong; the log says what")
 
-    async def _page(self, _: web.Request) -> web.Response:
-        seen = await self._overviews.latest()
-        text = page(seen, engine=self._state.engine, version=self._state.version)
-        return web.Response(text=text, content_type="text/html")
+    def _bind(self, route: Route) -> web.AbstractRouteDef:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            caller = self._guard.caller(request.headers)
+            if not caller.may(route.scope):
+                raise Refused(403, f"{caller.name} may not do this; it needs {route.scope}")
+            return await carry_out(route, request, caller)
 
-    async def _static_file(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self._static:
-            raise web.HTTPNotFound
-        return web.Response(body=self._static[name], content_type=STATIC[name], charset="utf-8")
+        return web.route(route.method, route.path, answer)
 
-    async def _overview(self, _: web.Request) -> web.Response:
-        seen = await self._overviews.latest()
-        return _json(msgspec.to_builtins(seen), status=503 if seen.trouble else 200)
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return self._assets.shell(request)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = exposition.choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-        body = encode(self._state.metrics)
-        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-
-    async def _live(self, _: web.Request) -> web.Response:
-        silent_s = self._state.clock.monotonic() - self._ticked_s
-        alive = silent_s <= LIVE_S_MAX
-        return _json({"live": alive}, status=200 if alive else 503)
-
-    async def _ready(self, request: web.Request) -> web.Response:
-        reasons = self._state.ready()
-        told: dict[str, object] = {"ready": not reasons}
-        if self._guard.is_let_in(request.headers):
-            # Reasons quote addresses and errors of servers, which are nobody else's business.
-            told["reasons"] = reasons
-        return _json(told, status=503 if reasons else 200)
-
-    async def _sd(self, _: web.Request) -> web.Response:
-        try:
-            engines = await self._state.reads.engines()
-        except EngineError:
-            # Prometheus keeps the targets that it has.
-            return _plain(503, "the engines are not known now")
-        targets = [
-            {
-                "targets": [each.beat.http],
-                "labels": {
-                    "__meta_streamlane_engine": each.beat.name,
-                    "__meta_streamlane_host": each.beat.host,
-                    "__meta_streamlane_version": each.beat.version,
-                    "__meta_streamlane_queues": ",".join(sorted(each.beat.queues)),
-                },
-            }
-            for each in engines
-            if each.live and each.beat.http
-        ]
-        return _json(targets)
-
-    async def _schemas(self, _: web.Request) -> web.Response:
-        names = {name: f"/schemas/{name}.json" for name in self._state.schemas}
-        return _json({"schemas": names})
-
-    async def _schema(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if not TYPE_NAME.fullmatch(name) or name not in self._state.schemas:
-            raise web.HTTPNotFound
-        return _json(dict(self._state.schemas[name]), content_type="application/schema+json")
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        return self._assets.file(request)
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= CONNECTIONS_MAX:
@@ -270,7 +191,7 @@ class HttpServer:
     async def _tick(self) -> None:
         """Show that the loop turns, and close connections that never finish a request."""
         while True:
-            now = self._ticked_s = self._state.clock.monotonic()
+            now = self._pulse.tick()
             for connection in list(self._connections):
                 if not connection.busy and now - connection.since_s > SILENT_S_MAX:
                     connection.force_close()
@@ -328,7 +249,3 @@ class _Refused(asyncio.Protocol):
 
 def _plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=f"{text}\n", headers=headers)
-
-
-def _json(value: Any, *, status: int = 200, content_type: str = "application/json") -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), content_type=content_type)

@@ -38,11 +38,11 @@ def basic(user: str, password: str) -> str:
 def test_only_the_token_opens(authorization: str, let_in: bool) -> None:
     guard = Guard("0.0.0.0", TOKEN)
 
-    assert guard.is_let_in({"Authorization": authorization}) is let_in
+    assert guard.caller({"Authorization": authorization}).may("read") is let_in
 
 
 def test_without_a_token_everybody_is_let_in() -> None:
-    assert Guard("127.0.0.1", "").is_let_in({})
+    assert Guard("127.0.0.1", "").caller({}).may("admin")
 
 
 @pytest.mark.parametrize(

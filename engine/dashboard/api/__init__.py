@@ -1,0 +1,15 @@
+"""Everything that the server answers, one module per subject."""
+
+from __future__ import annotations
+
+from engine.dashboard.api import overview, probes, session
+from engine.dashboard.live import Live
+from engine.dashboard.routes import Route
+from engine.dashboard.site import Site
+
+
+def all_routes(site: Site, live: Live) -> list[Route]:
+    """List the routes in the order in which the OpenAPI document names them."""
+    found = [*session.routes(site, live), *overview.routes(site), *probes.routes(site)]
+    live.follow(found)
+    return found

@@ -1,0 +1,58 @@
+"""What every route stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from prometheus_client.registry import CollectorRegistry
+
+from engine.admin import Admin
+from engine.clock import Clock
+from engine.dashboard.overview import Overviews
+from engine.dashboard.pulse import Pulse
+
+
+class HttpState(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the server tells of.
+
+    Attributes:
+        address: Where it listens, as host:port; port 0 picks one.
+        token: What callers must show; empty for no check.
+        admin: What the page looks at and does.
+        metrics: Read at each scrape; its collectors must not ask the server of the queues.
+        ready: Reasons for which the engine is not ready.
+        schemas: JSON Schemas by job type.
+        clock: Tells the time.
+        engine: Name of the engine that answers.
+        version: Its version.
+        backlog_age_ms_max: Age of the oldest waiting job that is still well.
+    """
+
+    address: str
+    token: str
+    admin: Admin
+    metrics: CollectorRegistry
+    ready: Callable[[], list[str]]
+    schemas: Mapping[str, Mapping[str, Any]]
+    clock: Clock
+    engine: str
+    version: str
+    backlog_age_ms_max: int = 60_000
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What every route stands on.
+
+    Attributes:
+        state: What the server tells of.
+        overviews: Everything at a glance, read at most once a second.
+        pulse: Whether the loop turns.
+    """
+
+    state: HttpState
+    overviews: Overviews
+    pulse: Pulse

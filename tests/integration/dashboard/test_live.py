@@ -1,0 +1,133 @@
+"""Values that are followed live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from engine.dashboard import live as live_module
+from engine.dashboard.live import SAME, merge_patch
+from engine.errors import StoreUnavailable
+from engine.testing import ManualClock
+from tests.support.page import Open, Visited, queue
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "patch"),
+    [
+        ({"a": 1}, {"a": 1}, SAME),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, {"b": 3}),
+        ({"a": 1, "b": 2}, {"a": 1}, {"b": None}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, {"a": {"c": 3}}),
+        ({"a": [1, 2]}, {"a": [1]}, {"a": [1]}),
+        ({"a": {}}, {"a": []}, {"a": []}),
+        ({}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ([1], [1], SAME),
+    ],
+)
+def test_a_patch_holds_what_changed(before: Any, after: Any, patch: Any) -> None:
+    assert merge_patch(before, after) == patch
+
+
+class Stream:
+    """One stream of events."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+
+    async def next(self) -> tuple[str, Any]:
+        async with asyncio.timeout(10):
+            name = (await self.answer.content.readline()).decode().removeprefix("event: ").strip()
+            data = (await self.answer.content.readline()).removeprefix(b"data: ")
+            await self.answer.content.readline()
+        return name, msgspec.json.decode(data)
+
+    async def until(self, wanted: str) -> Any:
+        while True:
+            name, data = await self.next()
+            if name == wanted:
+                return data
+
+
+@asynccontextmanager
+async def following(opened: Visited, of: str = "/api/overview") -> AsyncIterator[Stream]:
+    url = f"http://{opened.address}/api/live"
+    async with opened.session.get(url, params={"of": of}) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.content_type == "text/event-stream"
+        yield Stream(answer)
+
+
+async def test_a_stream_begins_with_everything_and_goes_on_with_what_changed(site: Open) -> None:
+    clock = ManualClock()
+    opened = await site(clock=clock)
+
+    async with following(opened) as stream:
+        name, data = await stream.next()
+        assert name == "snapshot"
+        assert data["overview"]["queues"][0]["waiting"] == 321
+
+        opened.reads.queues_found = [queue(waiting=322)]
+        await clock.advance(live_module.EVERY_S)
+        patch = await stream.until("patch")
+        assert patch["overview"]["queues"][0]["waiting"] == 322
+        assert "server" not in patch["overview"]
+
+
+async def test_trouble_is_told_and_passes(site: Open) -> None:
+    clock = ManualClock()
+    opened = await site(clock=clock)
+    opened.reads.trouble = StoreUnavailable("connection", "refused")
+
+    async with following(opened) as stream:
+        name, data = await stream.next()
+        assert (name, data["status"]) == ("trouble", 503)
+
+        opened.reads.trouble = None
+        await clock.advance(live_module.EVERY_S)
+        assert await stream.until("snapshot")
+
+
+async def test_ten_followers_cost_one_reading(site: Open) -> None:
+    opened = await site(clock=ManualClock())
+
+    async with following(opened) as first:
+        await first.next()
+        asked = opened.reads.asked
+        for _ in range(9):
+            async with following(opened) as another:
+                assert (await another.next())[0] == "snapshot"
+        assert opened.reads.asked == asked
+
+
+@pytest.mark.parametrize("of", ["/metrics", "/api/nothing", "", "/api/overview/../me"])
+async def test_what_is_not_live_cannot_be_followed(of: str, site: Open) -> None:
+    answer, _ = await (await site()).ask("/api/live", params={"of": of})
+
+    assert answer.status == 404
+
+
+async def test_streams_beyond_the_bound_are_refused(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "STREAMS_MAX", 1)
+    opened = await site()
+
+    async with following(opened):
+        answer, _ = await opened.ask("/api/live", params={"of": "/api/overview"})
+        assert answer.status == 503
+
+
+async def test_stopping_the_server_ends_streams(site: Open) -> None:
+    opened = await site()
+
+    async with following(opened) as stream:
+        await stream.next()
+        await opened.server.stop()
+        assert await stream.answer.content.read() is not None
