@@ -18,14 +18,15 @@ from engine.client import (
     fan_in,
 )
 from engine.clock import Clock, SystemClock
+from engine.configuration import Described
+from engine.configuration import describe as describe_settings
+from engine.configuration import load as load_settings
 from engine.core.policy import Exponential, RetryPolicy
 from engine.errors import Cancel, EngineError, EnqueueError, Hold, Retry, SettingsError, Snooze
 from engine.logs import flush as flush_logs
 from engine.logs import set_up as set_up_logs
 from engine.registry import App, Ended, Job, Registry
-from engine.settings import Described, load_engine
-from engine.settings import describe as describe_settings
-from engine.settings import load as load_settings
+from engine.settings import load_engine
 from engine.version import __version__
 from engine.wire.keys import reply_key
 

@@ -8,19 +8,15 @@ wherever settings are shown.
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import msgspec
 
-from engine.errors import SettingsError
+from engine.configuration import load
 from schemas.rules import DATA_BYTES_MAX, LANES
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
@@ -29,18 +25,12 @@ Bound = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
 TOKEN_CHARS_MIN = 16
-VALUE_CHARS_MAX = 60
-RESERVED = frozenset({"config", "fail", "parent"})
-"""Variables of the prefix that are no settings."""
-
-LINKS = re.compile(
-    r"([a-z0-9_]+_)?(service_(host|port(_[a-z0-9_]+)?)|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)"
-)
-LINK_PORT = re.compile(r"([a-z0-9_]+_)?port")
-LINK_URL = re.compile(r"(tcp|udp|sctp)://")
-"""What Kubernetes sets in each pod for a service whose name begins with ``engine``."""
-
-Settings = TypeVar("Settings", bound=msgspec.Struct)
+TLS_OPTIONS = {
+    "redis_ca_file": "ssl_ca_certs",
+    "redis_cert_file": "ssl_certfile",
+    "redis_key_file": "ssl_keyfile",
+}
+"""Settings of files, and under what name redis-py takes them from a URL."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +39,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         redis_url: Where the queues live: redis://, rediss:// or unix://. [url, secret]
+        redis_ca_file: Certificates of the authorities that may vouch for the server of a rediss://
+            URL; empty for those of the system.
+        redis_cert_file: This engine's own certificate, for a server that asks for one.
+        redis_key_file: The key of that certificate; empty where the same file holds it.
         postgres_url: Where the app's data live; handed to the app alone. [url, secret]
         app: The handlers, as module:object.
         queues: Queues to serve; empty for all that the app names.
@@ -90,6 +84,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_ca_file: str = ""
+    redis_cert_file: str = ""
+    redis_key_file: str = ""
     postgres_url: str = ""
     app: str = "processors.app:build"
     queues: tuple[str, ...] = ()
@@ -141,6 +138,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"weights must name the lanes {', '.join(LANES[1:])}")
         if urlsplit(self.redis_url).scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
+        msgspec.structs.force_setattr(self, "redis_url", self._url_with_tls())
         if self.http:
             host, _ = http_address(self.http)
             if host not in {"127.0.0.1", "::1", "localhost"} and not self.http_token:
@@ -152,6 +150,23 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(
                 f"http_token (ENGINE_HTTP_TOKEN) must have at least {TOKEN_CHARS_MIN} characters"
             )
+
+    def _url_with_tls(self) -> str:
+        """Put the files into the URL, so that whoever connects by the URL uses them."""
+        parts = urlsplit(self.redis_url)
+        files = {name: path for name in TLS_OPTIONS if (path := getattr(self, name))}
+        if files and parts.scheme != "rediss":
+            raise ValueError(f"{next(iter(files))} needs a redis_url that begins with rediss://")
+        if self.redis_key_file and not self.redis_cert_file:
+            raise ValueError("redis_key_file needs redis_cert_file")
+        said = parse_qs(parts.query, keep_blank_values=True)
+        more = [
+            f"{TLS_OPTIONS[name]}={quote(path)}"
+            for name, path in files.items()
+            if said.get(TLS_OPTIONS[name]) != [path]
+        ]
+        query = "&".join(part for part in (parts.query, *more) if part)
+        return urlunsplit(parts._replace(query=query)) if more else self.redis_url
 
 
 def http_address(address: str) -> tuple[str, int]:
@@ -165,25 +180,6 @@ def http_address(address: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"http must be host:port, not {address!r}")
     return host.strip("[]"), int(port)
-
-
-class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One setting as it is shown.
-
-    Attributes:
-        name: Its name in the TOML file.
-        variable: Its environment variable.
-        value: Its value as text, secrets masked.
-        source: ``default``, ``environment``, ``file`` or ``command line``.
-        meaning: What it does.
-    """
-
-    name: str
-    variable: str
-    value: str
-    source: str
-    meaning: str
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -213,188 +209,3 @@ def load_engine(
     named = environ.get(f"{PREFIX}CONFIG", "")
     path = file or (Path(named) if named else None)
     return Loaded(*load(EngineSettings, environ, prefix=PREFIX, file=path, overrides=overrides))
-
-
-def load(
-    kind: type[Settings],
-    environ: Mapping[str, str],
-    *,
-    prefix: str,
-    file: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    see: str = "python -m engine settings",
-) -> tuple[Settings, dict[str, str]]:
-    """
-    Build a settings struct from a TOML file, the environment and overrides, the last ones winning.
-
-    Lists are written ``a,b``, tables ``a=1,b=2``; ``see`` is the command that lists settings.
-    Returns the settings and the source of each that is not a default.
-
-    Raises:
-        SettingsError: Something is unknown, cannot be read, or fails its check.
-    """
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for source, found in (
-        ("file", _from_file(file)),
-        ("environment", _from_environ(environ, prefix, fields)),
-        ("command line", dict(overrides or {})),
-    ):
-        for name, value in found.items():
-            if name not in fields:
-                raise SettingsError(_unknown(name, source, fields, prefix, see))
-            values[name] = _folded(value, fields[name])
-            sources[name] = source
-    try:
-        return msgspec.convert(values, kind, strict=False), sources
-    except msgspec.ValidationError as error:
-        raise SettingsError(_explain(str(error), kind, values, sources, prefix)) from None
-
-
-def _folded(value: Any, annotation: Any) -> Any:
-    """Bring a word that is one of several choices to their case."""
-    if typing.get_origin(annotation) is typing.Literal and isinstance(value, str):
-        return value.strip().lower()
-    return value
-
-
-def describe(settings: msgspec.Struct, sources: Mapping[str, str], prefix: str) -> list[Described]:
-    """List settings with meaning, value and source; secrets are masked."""
-    meanings = _meanings(type(settings))
-    rows = []
-    for field in msgspec.structs.fields(type(settings)):
-        meaning, secret = meanings.get(field.name, ("", False))
-        value = getattr(settings, field.name)
-        rows.append(
-            Described(
-                name=field.name,
-                variable=prefix + field.name.upper(),
-                value=mask(str(value)) if secret else _as_text(value),
-                source=sources.get(field.name, "default"),
-                meaning=meaning,
-            )
-        )
-    return rows
-
-
-def mask(value: str) -> str:
-    """Hide a secret, or the password within a URL."""
-    if not value:
-        return ""
-    try:
-        parts = urlsplit(value)
-        password = parts.password
-    except ValueError:
-        return "***"
-    if not parts.scheme or not (parts.netloc or parts.path) or "password" in parts.query:
-        return "***"
-    if password is None:
-        return value
-    user = parts.username or ""
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
-
-
-def _from_file(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(file.read_text())
-    except OSError as error:
-        raise SettingsError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not TOML: {error}") from None
-
-
-def _from_environ(
-    environ: Mapping[str, str], prefix: str, fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for variable, text in environ.items():
-        name = variable.removeprefix(prefix).lower()
-        if not variable.startswith(prefix) or name in RESERVED or _is_link(name, text):
-            continue
-        base = name.removesuffix("_file")
-        if name not in fields and base in fields and name != base:
-            # A secret kept in a file, as container platforms hand them out.
-            found.setdefault(base, _secret_file(variable, text))
-        else:
-            found[name] = _parse(variable, text, fields.get(name))
-    return found
-
-
-def _is_link(name: str, text: str) -> bool:
-    """Tell whether Kubernetes set a variable; a port's own value is a URL, unlike a mistake's."""
-    port = LINK_PORT.fullmatch(name) and LINK_URL.match(text)
-    return bool(port or LINKS.fullmatch(name))
-
-
-def _secret_file(variable: str, path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}: cannot read {path}: {error}") from None
-
-
-def _parse(variable: str, text: str, annotation: Any) -> Any:
-    origin = typing.get_origin(annotation)
-    if origin is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if origin is dict:
-        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-        if any(not separator for _, separator, _ in pairs):
-            raise SettingsError(f"{variable} must be written name=number,name=number")
-        return {name.strip(): value.strip() for name, _, value in pairs}
-    return text
-
-
-def _unknown(name: str, source: str, fields: Mapping[str, Any], prefix: str, see: str) -> str:
-    shown = prefix + name.upper() if source == "environment" else name
-    close = difflib.get_close_matches(name, fields, 1)
-    nearest = (prefix + close[0].upper() if source == "environment" else close[0]) if close else ""
-    hint = f"; did you mean {nearest}?" if nearest else f"; see `{see}`"
-    return f"unknown setting {shown} ({source}){hint}"
-
-
-def _explain(
-    message: str,
-    kind: type[msgspec.Struct],
-    values: Mapping[str, Any],
-    sources: Mapping[str, str],
-    prefix: str,
-) -> str:
-    detail, _, where = message.partition(" - at `$.")
-    name = where.rstrip("`").split(".")[0].split("[")[0]
-    if not name:
-        return f"settings do not fit together: {message}"
-    shown = prefix + name.upper() if sources.get(name) == "environment" else name
-    choices = {field.name: field.type for field in msgspec.structs.fields(kind)}.get(name)
-    if typing.get_origin(choices) is typing.Literal:
-        detail = f"Expected one of {', '.join(typing.get_args(choices))}"
-    _, is_secret = _meanings(kind).get(name, ("", True))
-    given = "" if is_secret else f", not {_as_text(values.get(name))[:VALUE_CHARS_MAX]!r}"
-    return f"setting {shown}: {detail[0].lower()}{detail[1:]}{given}"
-
-
-def _meanings(kind: type[msgspec.Struct]) -> dict[str, tuple[str, bool]]:
-    """Read each setting's meaning from the class docstring, so that it stands once."""
-    meanings: dict[str, tuple[str, bool]] = {}
-    name = ""
-    for line in (kind.__doc__ or "").partition("Attributes:")[2].splitlines():
-        head, colon, rest = line.strip().partition(": ")
-        if colon and head in kind.__struct_fields__:
-            name = head
-            meanings[name] = (rest, False)
-        elif name and line.strip():
-            meanings[name] = (f"{meanings[name][0]} {line.strip()}", False)
-    secret = {name: "secret]" in text for name, (text, _) in meanings.items()}
-    return {name: (text.partition(" [")[0], secret[name]) for name, (text, _) in meanings.items()}
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{name}={number}" for name, number in value.items())
-    if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
-    return "" if isinstance(value, types.NoneType) else str(value)

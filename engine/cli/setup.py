@@ -11,9 +11,10 @@ import orjson
 
 from engine.cli.frame import Frame, json_option
 from engine.cli.output import print_json, print_table
+from engine.configuration import describe
 from engine.errors import EngineError, NotFound
 from engine.registry import App
-from engine.settings import PREFIX, describe
+from engine.settings import PREFIX
 from schemas.stats import View
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from engine import __version__
 from engine.cli import main
+from engine.configuration import describe
 from engine.core import decision, outcome
-from engine.settings import PREFIX, EngineSettings, describe
+from engine.settings import PREFIX, EngineSettings
 from engine.telemetry import EngineCollector, Meters, QueueMeter, Sizes
 from engine.wire import codec, keys
 from processors import settings as processor_settings

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.configuration import describe, mask
 from engine.errors import SettingsError
-from engine.settings import (
-    PREFIX,
-    EngineSettings,
-    describe,
-    http_address,
-    load_engine,
-    mask,
-)
+from engine.settings import PREFIX, EngineSettings, http_address, load_engine
 from schemas.rules import DATA_BYTES_MAX
 
 
@@ -217,3 +211,37 @@ def test_every_setting_is_described_with_its_source() -> None:
     assert by_name["redis_url"].variable == "ENGINE_REDIS_URL"
     assert (by_name["lease_ms"].value, by_name["lease_ms"].source) == ("30000", "default")
     assert by_name["weights"].value == "high=16,normal=4,low=1"
+
+
+def test_the_files_of_tls_join_the_url_once() -> None:
+    environ = {
+        "ENGINE_REDIS_URL": "rediss://engine:secret@cache:6379/0?timeout=3",
+        "ENGINE_REDIS_CA_FILE": "/run/secrets/ca file.pem",
+        "ENGINE_REDIS_CERT_FILE": "/run/secrets/engine.pem",
+        "ENGINE_REDIS_KEY_FILE": "/run/secrets/engine.key",
+    }
+
+    settings = loaded(environ)
+
+    assert settings.redis_url == (
+        "rediss://engine:secret@cache:6379/0?timeout=3&ssl_ca_certs=/run/secrets/ca%20file.pem"
+        "&ssl_certfile=/run/secrets/engine.pem&ssl_keyfile=/run/secrets/engine.key"
+    )
+    assert loaded({**environ, "ENGINE_REDIS_URL": settings.redis_url}) == settings
+    shown = {row.name: row.value for row in describe(settings, {}, PREFIX)}
+    assert "secret@" not in shown["redis_url"]
+    assert "ssl_ca_certs" in shown["redis_url"]
+
+
+def test_a_url_without_files_stays_as_it_was() -> None:
+    for url in ("redis://cache:6379/0", "rediss://cache:6380", "unix:///run/valkey.sock?db=2"):
+        assert loaded({"ENGINE_REDIS_URL": url}).redis_url == url
+
+
+def test_files_of_tls_that_do_not_fit_are_refused() -> None:
+    assert "redis_ca_file needs a redis_url that begins with rediss://" in refused(
+        {"ENGINE_REDIS_CA_FILE": "/ca.pem"}
+    )
+    assert "redis_key_file needs redis_cert_file" in refused(
+        {"ENGINE_REDIS_URL": "rediss://cache", "ENGINE_REDIS_KEY_FILE": "/key.pem"}
+    )
