@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from engine.admin import Admin
+from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, filters, json_option, note, queue_argument
 from engine.cli.jobs import print_page, print_story
 from engine.cli.output import Cell, age, bar, print_json, print_table
+from engine.cli.watching import watchable
 from engine.errors import NotFound
 from schemas.stats import BulkResult, DeadAnalysis, DeadFilter
 
@@ -31,6 +33,7 @@ def dead() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @json_option
 @click.pass_obj
+@watchable
 def list_(
     frame: Frame,
     /,
@@ -81,11 +84,12 @@ def show(frame: Frame, queue: str, job_id: str, as_json: bool) -> None:
 
 
 @dead.command()
-@click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@click.argument("names", nargs=-1, metavar="[QUEUE]...", shell_complete=queue_names)
 @filters
 @click.option("--scan", is_flag=True, help="Read all of them, rather than the engines' counts.")
 @json_option
 @click.pass_obj
+@watchable
 def analyse(
     frame: Frame, /, *, names: tuple[str, ...], scan: bool, as_json: bool, **chosen: Any
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from engine.admin import Admin
+from engine.cli.completing import fingerprints, queue_names, type_names
 from engine.errors import RegistryError
 from engine.registry import App
 from engine.settings import EngineSettings, Loaded, load_engine
@@ -20,7 +21,7 @@ from engine.settings import EngineSettings, Loaded, load_engine
 Result = TypeVar("Result")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-queue_argument = click.argument("queue")
+queue_argument = click.argument("queue", shell_complete=queue_names)
 
 
 class Frame:
@@ -119,9 +120,21 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose dead letters."""
     for option in reversed(
         [
-            click.option("--type", "job_type", default="", metavar="TYPE", help="Job type."),
+            click.option(
+                "--type",
+                "job_type",
+                default="",
+                metavar="TYPE",
+                shell_complete=type_names,
+                help="Job type.",
+            ),
             click.option("--reason", default="", help="Why they are dead, such as exhausted."),
-            click.option("--fingerprint", default="", help="Group, as `dead analyse` names it."),
+            click.option(
+                "--fingerprint",
+                default="",
+                shell_complete=fingerprints,
+                help="Group, as `dead analyse` names it.",
+            ),
             click.option("--text", default="", help="Text in id, error or fields, any case."),
             click.option("--since", type=Moment(), help="Died since: 15m, 2h, 1d or ISO time."),
             click.option("--before", type=Moment(), help="Died before: likewise."),

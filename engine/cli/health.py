@@ -7,8 +7,10 @@ import sys
 import click
 import msgspec
 
+from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, json_option
 from engine.cli.output import clean, print_json, styled
+from engine.cli.watching import watchable
 from engine.errors import RegistryError
 from schemas.stats import Finding, Health
 
@@ -17,9 +19,10 @@ UNREACHABLE = 3
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@click.argument("names", nargs=-1, metavar="[QUEUE]...", shell_complete=queue_names)
 @json_option
 @click.pass_obj
+@watchable
 def health(frame: Frame, names: tuple[str, ...], as_json: bool) -> int:
     """
     Look for anything that needs a person, for scripts and probes.

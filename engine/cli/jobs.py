@@ -9,6 +9,7 @@ import click
 import orjson
 
 from engine.admin.explain import span
+from engine.cli.completing import queue_names, type_names
 from engine.cli.frame import Frame, json_option, note, queue_argument
 from engine.cli.output import (
     Cell,
@@ -21,6 +22,7 @@ from engine.cli.output import (
     print_table,
     size,
 )
+from engine.cli.watching import watchable
 from engine.errors import NotFound
 from engine.store.operator import Query
 from schemas.job import JobState
@@ -44,7 +46,9 @@ COLOURS = {
 @click.option(
     "--state", type=click.Choice(STATES), default="waiting", show_default=True, help="Which ones."
 )
-@click.option("--type", "job_type", default="", metavar="TYPE", help="Job type.")
+@click.option(
+    "--type", "job_type", default="", metavar="TYPE", shell_complete=type_names, help="Job type."
+)
 @click.option("--id", "job_id", default="", help="Job id.")
 @click.option("--text", default="", help="Text in id, error or fields, any case.")
 @click.option("--lane", "lanes", multiple=True, type=click.Choice(LANES), help="Lane; repeatable.")
@@ -60,6 +64,7 @@ COLOURS = {
 @click.option("--cursor", default="", help="Go on where an earlier answer ended.")
 @json_option
 @click.pass_obj
+@watchable
 def jobs(
     frame: Frame,
     /,
@@ -138,7 +143,12 @@ def _row(job: JobRow) -> list[Cell]:
 
 @click.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--queue", default="", help="Look only here; else in all known queues.")
+@click.option(
+    "--queue",
+    default="",
+    shell_complete=queue_names,
+    help="Look only here; else in all known queues.",
+)
 @click.option("--all", "every", is_flag=True, help="Find every job of this id, not the first.")
 @click.option(
     "--search-max",
@@ -149,6 +159,7 @@ def _row(job: JobRow) -> list[Cell]:
 )
 @json_option
 @click.pass_obj
+@watchable
 def job(
     frame: Frame, /, *, job_id: str, queue: str, every: bool, search_max: int, as_json: bool
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from engine.admin import Admin
+from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, json_option
 from engine.cli.output import due_ms, print_json
 from engine.cli.queues import reason_option
@@ -15,7 +16,12 @@ from schemas.rules import LANES
 from schemas.story import JobOrder
 
 id_argument = click.argument("job_id", metavar="ID")
-queue_option = click.option("--queue", default="", help="Look only here; else in all known queues.")
+queue_option = click.option(
+    "--queue",
+    default="",
+    shell_complete=queue_names,
+    help="Look only here; else in all known queues.",
+)
 search_option = click.option(
     "--search-max",
     type=click.IntRange(1),

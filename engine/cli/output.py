@@ -87,6 +87,11 @@ def bar(what: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, _: shown.update(task, completed=done)
 
 
+def is_terminal() -> bool:
+    """Tell whether answers go to a terminal."""
+    return sys.stdout.isatty()
+
+
 def styled(text: str, style: str) -> str:
     """Colour text for a terminal, unless NO_COLOR is set."""
     if not style or os.environ.get("NO_COLOR"):

@@ -10,9 +10,11 @@ import click
 from engine.admin import Admin
 from engine.admin.explain import span
 from engine.admin.health import QueueState, queue_findings, state_of
+from engine.cli.completing import queue_names, type_names
 from engine.cli.frame import Frame, json_option, note
 from engine.cli.gate_tables import gate_pairs, print_limits
 from engine.cli.output import Cell, age, fullness, print_json, print_pairs, print_table
+from engine.cli.watching import watchable
 from schemas.stats import Change, QueueStats
 
 COLUMNS = (
@@ -36,9 +38,10 @@ reason_option = click.option("--reason", default="", help="Why, for others and t
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@click.argument("names", nargs=-1, metavar="[QUEUE]...", shell_complete=queue_names)
 @json_option
 @click.pass_obj
+@watchable
 def queues(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
     """
     Show queues at a glance, worst first; named ones with lanes and types.
@@ -154,8 +157,14 @@ def _print_detail(stats: QueueStats) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
-@click.option("--type", "job_type", default="", help="Hold only this type; its jobs are set aside.")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...", shell_complete=queue_names)
+@click.option(
+    "--type",
+    "job_type",
+    default="",
+    shell_complete=type_names,
+    help="Hold only this type; its jobs are set aside.",
+)
 @reason_option
 @json_option
 @click.pass_obj
@@ -180,8 +189,14 @@ def pause(frame: Frame, names: tuple[str, ...], job_type: str, reason: str, as_j
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="QUEUE...")
-@click.option("--type", "job_type", default="", help="Release the hold on this type instead.")
+@click.argument("names", nargs=-1, required=True, metavar="QUEUE...", shell_complete=queue_names)
+@click.option(
+    "--type",
+    "job_type",
+    default="",
+    shell_complete=type_names,
+    help="Release the hold on this type instead.",
+)
 @reason_option
 @json_option
 @click.pass_obj
@@ -204,7 +219,7 @@ def resume(frame: Frame, names: tuple[str, ...], job_type: str, reason: str, as_
 
 
 @click.command()
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 @click.argument("jobs", metavar="N|default")
 @reason_option
 @json_option

@@ -27,6 +27,7 @@ class Commands(click.Group):
         "dev": "engine.cli.serve:dev",
         "migrate": "engine.cli.setup:migrate",
         "enqueue": "engine.cli.enqueue:enqueue",
+        "top": "engine.cli.top:top",
         "queues": "engine.cli.queues:queues",
         "jobs": "engine.cli.jobs:jobs",
         "job": "engine.cli.jobs:job",

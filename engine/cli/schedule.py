@@ -9,11 +9,13 @@ import click
 import msgspec
 
 from engine.admin import Admin
+from engine.cli.completing import queue_names
 from engine.cli.enqueue import read_headers, read_payload
 from engine.cli.frame import Frame, json_option, note
 from engine.cli.lines import LineError, moment, span_ms
 from engine.cli.output import Cell, age, print_json, print_pairs, print_table
 from engine.cli.queues import reason_option
+from engine.cli.watching import watchable
 from engine.errors import RegistryError
 from engine.registry import JobType
 from engine.store.schedules import moment_ms, new_schedule
@@ -23,7 +25,9 @@ from schemas.schedule import CatchUp, Schedule, ScheduleChanged, ScheduleView
 COLOURS = {"on": "green", "paused": "yellow", "ended": "", "broken": "red"}
 
 name_argument = click.argument("name")
-queue_option = click.option("--queue", default="", help="Its queue, if several have this name.")
+queue_option = click.option(
+    "--queue", default="", shell_complete=queue_names, help="Its queue, if several have this name."
+)
 tz_option = click.option("--tz", help="IANA zone of the cron expression; UTC if left out.")
 
 
@@ -41,9 +45,10 @@ def schedule() -> None:
 
 
 @schedule.command("list")
-@click.argument("names", nargs=-1, metavar="[QUEUE]...")
+@click.argument("names", nargs=-1, metavar="[QUEUE]...", shell_complete=queue_names)
 @json_option
 @click.pass_obj
+@watchable
 def list_(frame: Frame, names: tuple[str, ...], as_json: bool) -> None:
     """
     List schedules: when they tick, when next, and what keeps them from it.
@@ -155,7 +160,12 @@ def times(function: Callable[..., Any]) -> Callable[..., Any]:
 @name_argument
 @click.argument("job_type", metavar="TYPE")
 @times
-@click.option("--queue", default="", help="The queue; else the one that the app names.")
+@click.option(
+    "--queue",
+    default="",
+    shell_complete=queue_names,
+    help="The queue; else the one that the app names.",
+)
 @reason_option
 @json_option
 @click.pass_obj
