@@ -1,37 +1,85 @@
 // The frame: who looks, where they are, and the view of the present address.
 import { html, render, useEffect, useState } from "./lib/dom.mjs";
 import { get, setMe } from "./lib/api.mjs";
-import { match, useAddress } from "./lib/router.mjs";
+import { Announcements } from "./lib/actions.mjs";
+import { noteServerTime } from "./lib/format.mjs";
+import { Foot, PhoneTabs, Top, useSettings } from "./lib/frame.mjs";
+import { FollowOverview } from "./lib/overview.mjs";
 import { Failed, Loading } from "./lib/parts.mjs";
+import { match, useAddress } from "./lib/router.mjs";
 
-// Views are loaded when they are looked at.
+// Views are loaded when they are looked at; `name` is their module.
 const VIEWS = [
-  ["/", "Overview", () => import("./views/overview.mjs")],
+  ["/", "overview", "Overview"],
+  ["/queues", "queues", "Queues"],
+  ["/queues/:queue", "queue", "Queue"],
+  ["/jobs", "jobs", "Jobs"],
+  ["/jobs/:queue/:id", "job", "Job"],
+  ["/dead", "dead", "Dead letters"],
+  ["/dead/:queue/:fingerprint", "dead_group", "Dead letters"],
+  ["/operations", "operations", "Operations"],
+  ["/operations/:queue/:id", "operation", "Operation"],
+  ["/schedules", "schedules", "Schedules"],
+  ["/engines", "engines", "Engines"],
+  ["/engines/:name", "engine", "Engine"],
+  ["/audit", "audit", "Audit"],
+  ["/about", "about", "About"],
+  ["/login", "login", "Log in"],
 ];
-const PLACES = [["/", "Overview"]];
+const loaded = new Map();
+
+/** The module of a view; kept, so that going back shows at once. */
+function useView(name) {
+  const [view, setView] = useState({ name: "" });
+  useEffect(() => {
+    if (!name || loaded.has(name)) return undefined;
+    let gone = false;
+    import(`./views/${name}.mjs`).then(
+      (module) => { loaded.set(name, module.default); if (!gone) setView({ name }); },
+      (error) => !gone && setView({ name, error }),
+    );
+    return () => { gone = true; };
+  }, [name]);
+  return { view: loaded.get(name), error: view.name === name ? view.error : null };
+}
 
 function View() {
   const { path, query } = useAddress();
-  const [view, setView] = useState(null);
-  const found = VIEWS.map(([pattern, title, load]) => ({ title, load, params: match(pattern, path) }))
-    .find(({ params }) => params);
+  const found = VIEWS.map(([pattern, name, title]) => ({ name, title, params: match(pattern, path) })).find(({ params }) => params);
+  const { view, error } = useView(found?.name);
   useEffect(() => {
-    let gone = false;
-    found?.load().then((module) => !gone && setView(() => module.default));
-    return () => { gone = true; };
-  }, [found?.load]);
-  if (!found) return html`<p class="empty">There is nothing at ${path}. <a href="/">Overview</a></p>`;
-  return view ? html`<${view} ...${found.params} query=${query} />` : html`<${Loading} />`;
+    document.querySelector("main")?.focus({ preventScroll: true });
+  }, [path]);
+  if (!found) return html`<div class="empty">There is nothing at <b class="mono">${path}</b>. <a href="/">Go to the overview</a></div>`;
+  if (error) return html`<${Failed} error=${{ title: found.title, message: "this part of the page is not there." }} again=${() => location.reload()} />`;
+  return view ? html`<${view} key=${path} ...${found.params} query=${query} />` : html`<${Loading} />`;
+}
+
+function Login({ again }) {
+  const { view, error } = useView("login");
+  if (error) return html`<${Failed} error=${{ title: "not allowed", message: "A token is needed." }} again=${again} />`;
+  return view ? html`<${view} again=${again} />` : html`<${Loading} />`;
 }
 
 function App() {
-  const [error, setError] = useState(null);
-  const [ready, setReady] = useState(false);
-  const start = () => get("/api/me").then((me) => { setMe(me); setReady(true); setError(null); }, setError);
-  useEffect(() => { start(); }, []);
-  return html`<header><a class="brand" href="/">Streamlane</a>
-    <nav aria-label="Places">${PLACES.map(([href, name]) => html`<a href=${href}>${name}</a>`)}</nav></header>
-    <main>${error ? html`<${Failed} error=${error} again=${start} />` : ready ? html`<${View} />` : html`<${Loading} />`}</main>`;
+  useSettings();
+  const [state, setState] = useState({ ready: false, error: null });
+  const start = () => get("/api/me").then((me) => {
+    setMe(me);
+    noteServerTime(me.nowMs);
+    setState({ ready: true, error: null });
+  }, (error) => setState({ ready: false, error }));
+  useEffect(() => {
+    start();
+    const out = () => setState({ ready: false, error: { status: 401 } });
+    addEventListener("unauthorized", out);
+    return () => removeEventListener("unauthorized", out);
+  }, []);
+  const { ready, error } = state;
+  const body = ready ? html`<${View} />` : !error ? html`<${Loading} />`
+    : error.status === 401 ? html`<${Login} again=${start} />` : html`<${Failed} error=${error} again=${start} />`;
+  return html`<${FollowOverview} on=${ready}><a class="skip" href="#main">Skip to the content</a><${Top} />
+    <main id="main" tabindex="-1">${body}</main>${ready && html`<${Foot} /><${PhoneTabs} />`}<${Announcements} /><//>`;
 }
 
 render(html`<${App} />`, document.getElementById("page"));

@@ -2,6 +2,9 @@
 import { useEffect, useRef, useState } from "./dom.mjs";
 import { get, url } from "./api.mjs";
 
+const AGAIN_MS = 3_000;
+const NOTHING = { data: null, trouble: "", status: 0, at: 0 };
+
 /** Apply a JSON Merge Patch (RFC 7396); what did not change stays the same object. */
 export function merge(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
@@ -34,50 +37,91 @@ export function usePaused() {
   return on;
 }
 
+/** One address, followed until `close`; `tell` takes changes of {data, trouble, status, at}. */
+class Stream {
+  constructor(address, tell) {
+    this.address = address;
+    this.tell = tell;
+    this.data = null;
+    this.open();
+  }
+
+  open() {
+    const source = new EventSource(url("/api/live", { of: this.address }));
+    this.source = source;
+    source.addEventListener("snapshot", (event) => this.take(JSON.parse(event.data)));
+    source.addEventListener("patch", (event) => this.take(merge(this.data, JSON.parse(event.data))));
+    source.addEventListener("same", () => this.tell({ trouble: "", status: 0, at: Date.now() }));
+    source.addEventListener("trouble", (event) => {
+      const { detail, status } = JSON.parse(event.data);
+      this.tell({ trouble: detail, status });
+    });
+    // The browser tries again by itself where a connection broke, not where it was refused.
+    source.onerror = () => (source.readyState === EventSource.CLOSED ? this.refused()
+      : this.tell({ trouble: "This engine does not answer.", status: 0 }));
+  }
+
+  take(data) {
+    this.data = data;
+    this.tell({ data, trouble: "", status: 0, at: Date.now() });
+  }
+
+  /** Ask plainly, which says why, and then follow again. */
+  async refused() {
+    let wait = AGAIN_MS;
+    try {
+      this.take(await get(this.address));
+    } catch (error) {
+      this.tell({ trouble: error.message, status: error.status });
+      if ([400, 401, 403].includes(error.status)) wait = 10 * AGAIN_MS;
+    }
+    if (!this.closed) this.timer = setTimeout(() => this.open(), wait);
+  }
+
+  close() {
+    this.closed = true;
+    this.tell = () => {};
+    clearTimeout(this.timer);
+    this.source.close();
+  }
+}
+
 /**
  * Follow an address of the API that is marked live.
  *
- * Returns {data, trouble, at}: the latest value, why there is no newer one, and when it came (ms by
- * this browser). Old data stays while the server is away.
+ * Returns {data, trouble, status, at}: the latest value, why there is no newer one, and when it came
+ * (ms by this browser). Old data stays while the server is away, and while live is paused.
  */
 export function useLive(address) {
-  const [state, setState] = useState({ data: null, trouble: "", at: 0 });
+  const [state, setState] = useState({ ...NOTHING, address });
   const on = !usePaused();
+  const asked = useRef(false);
   useEffect(() => {
-    if (!address) return undefined;
-    setState({ data: null, trouble: "", at: 0 });
-    return undefined;
+    // While paused, a new address is still asked for once.
+    asked.current = false;
   }, [address]);
   useEffect(() => {
-    if (!address || !on) return undefined;
-    let source = null;
-    let last = null;
-    const take = (data) => {
-      last = data;
-      setState({ data, trouble: "", at: Date.now() });
-    };
-    const open = () => {
-      source = new EventSource(url("/api/live", { of: address }));
-      source.addEventListener("snapshot", (event) => take(JSON.parse(event.data)));
-      source.addEventListener("patch", (event) => take(merge(last, JSON.parse(event.data))));
-      source.addEventListener("same", () => setState((known) => ({ ...known, trouble: "", at: Date.now() })));
-      source.addEventListener("trouble", (event) => {
-        const { detail, status } = JSON.parse(event.data);
-        setState((known) => ({ ...known, trouble: detail, status }));
-      });
-      source.onerror = () => setState((known) => ({ ...known, trouble: "This engine does not answer." }));
-    };
-    const close = () => { source?.close(); source = null; };
+    if (!address) return undefined;
+    const tell = (change) => setState((known) => ({ ...(known.address === address ? known : NOTHING), ...change, address }));
+    if (!on && asked.current) return undefined;
+    asked.current = true;
+    if (!on) {
+      get(address).then((data) => tell({ data, at: Date.now() }), (error) => tell({ trouble: error.message, status: error.status }));
+      return undefined;
+    }
+    let stream = null;
     // Browsers allow six connections to a host, so tabs that nobody sees give theirs back.
-    const look = () => { if (document.hidden) close(); else if (!source) open(); };
+    const look = () => {
+      if (document.hidden) { stream?.close(); stream = null; } else if (!stream) stream = new Stream(address, tell);
+    };
     look();
     document.addEventListener("visibilitychange", look);
     return () => {
       document.removeEventListener("visibilitychange", look);
-      close();
+      stream?.close();
     };
   }, [address, on]);
-  return state;
+  return state.address === address ? state : NOTHING;
 }
 
 /** Ask once for an address, and again when it changes. Returns {data, error, busy, again}. */
