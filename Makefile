@@ -23,7 +23,7 @@ WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist loadfile
 
 MAKEFLAGS += --no-print-directory
-.PHONY: help run demo test test-full guard check lint format bench bench-scale clean install install-run
+.PHONY: help run demo test test-full test-browser tools guard check lint format bench bench-scale clean install install-run
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make demo       play a small chat day against a running \`make run\`"
 	@echo "make test       run the tests"
 	@echo "make test-full  run them with the long ones, on every server that is installed"
+	@echo "make test-browser  try the page in Chromium, and keep pictures of it in .test-browser/"
 	@echo "make guard      show what a job takes, in commands, calls and bytes, and the bounds of it"
 	@echo "make check      run the static checks and the quick tests"
 	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
@@ -57,10 +58,28 @@ demo: install-run
 		test ! -f $(DEV)/sinks.env || . $(abspath $(DEV))/sinks.env; \
 		exec $(BIN)/python -m processors demo $(ARGS)
 
-test: install
+test: install tools
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
-test-full: install
+test-browser: install tools
+	@mkdir -p .test-browser
+	@SCREENSHOTS=$(abspath .test-browser) $(BIN)/python -m pytest tests/browser $(ARGS)
+
+# Programs that some tests use, as package:program. Root on Debian gets those that are missing;
+# elsewhere, and where that fails, the tests that want them are skipped and say so.
+TOOLS := chromium:chromium
+
+tools:
+	@missing=; for each in $(TOOLS); do \
+		command -v "$${each#*:}" >/dev/null 2>&1 || missing="$$missing $${each%%:*}"; done; \
+	if test -n "$$missing" && test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing$$missing, which tests use ..."; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+			--no-install-recommends $$missing; } >/dev/null 2>&1 || \
+			echo "That failed; the tests that want it are skipped."; \
+	fi
+
+test-full: install tools
 	@STEPS=all $(BIN)/python -m pytest -m "" $(SHARED) $(ARGS)
 
 guard: install

@@ -1,0 +1,74 @@
+"""The page loads: little, at once, and without moving."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser.conftest import OpenTab
+from tests.tidy.sources import ROOT
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STATIC = ROOT / "engine" / "dashboard" / "static"
+MODULES = sorted(path.relative_to(STATIC) for path in STATIC.rglob("*.mjs"))
+FIRST_BYTES_MAX = 150_000
+FIRST_REQUESTS_MAX = 40
+SHIFT_MAX = 0.02
+
+
+async def test_the_first_load_is_small(tab: OpenTab) -> None:
+    opened = await tab("")
+    sizes: dict[str, int] = {}
+
+    async def weigh(route: object) -> None:
+        answer = await route.fetch()  # type: ignore[attr-defined]
+        sizes[urlsplit(answer.url).path] = len(await answer.body())
+        await route.fulfill(response=answer)  # type: ignore[attr-defined]
+
+    await opened.page.route("**/static/**", weigh)
+    await opened.page.route(lambda url: urlsplit(url).path == "/", weigh)
+    await opened.open("/")
+
+    assert sum(sizes.values()) < FIRST_BYTES_MAX, sizes
+    assert len(opened.requests) <= FIRST_REQUESTS_MAX, opened.requests
+
+
+async def test_nothing_moves_while_the_overview_loads(tab: OpenTab) -> None:
+    opened = await tab("/")
+
+    assert await opened.shift() < SHIFT_MAX
+
+
+async def test_every_module_can_be_loaded(tab: OpenTab) -> None:
+    opened = await tab("/")
+    (assets,) = {
+        each.rsplit("/app.mjs")[0] for each in opened.requests if each.endswith("/app.mjs")
+    }
+
+    async def load(module: Path) -> list[str]:
+        names: list[str] = await opened.page.evaluate(
+            "async (address) => Object.keys(await import(address))", f"{assets}/{module}"
+        )
+        return names
+
+    found = await asyncio.gather(*(load(each) for each in MODULES if each.name != "app.mjs"))
+
+    assert all(found)
+
+
+async def test_an_address_that_is_kept_is_not_asked_for_again(tab: OpenTab) -> None:
+    opened = await tab("/")
+    opened.requests.clear()
+
+    await opened.page.reload()
+    await opened.shown()
+    kept = await opened.page.evaluate(
+        "performance.getEntriesByType('resource')"
+        ".filter((each) => each.name.includes('/static/') && each.transferSize > 0).length"
+    )
+
+    assert kept == 0
