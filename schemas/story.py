@@ -30,6 +30,7 @@ class JobRow(View, frozen=True, kw_only=True):
         error: The last error.
         fingerprint: The group of its death.
         run_ms: How long its last attempt ran, for done jobs.
+        hint: Where it lies, for those who ask for it again; opaque.
     """
 
     id: str
@@ -46,6 +47,7 @@ class JobRow(View, frozen=True, kw_only=True):
     error: str = ""
     fingerprint: str = ""
     run_ms: float | None = None
+    hint: str = ""
 
 
 class JobPage(View, frozen=True, kw_only=True):

@@ -66,6 +66,7 @@ class OrderVerbs(AdminBase):
         reason: str = "",
         even_if_absent: bool = False,
         search_max: int = SEARCH_MAX,
+        hint: str = "",
     ) -> JobOrder:
         """
         End a job for good: as dead with the reason ``cancelled``, wherever it is.
@@ -77,11 +78,12 @@ class OrderVerbs(AdminBase):
             even_if_absent: Where there is no such job, let the order stand for an hour, for one
                 that comes later. Needs the queue.
             search_max: Most entries of one state to look at.
+            hint: Where it was seen, as a list's row says it.
         """
         if even_if_absent and not queue:
             raise EngineError("say in which queue the job is to be cancelled, should it come")
         try:
-            place = await self._locate(job_id, queue, search_max)
+            place = await self._locate(job_id, queue, search_max, hint)
         except NotFound:
             if not even_if_absent:
                 raise
@@ -136,6 +138,7 @@ class OrderVerbs(AdminBase):
         queue: str = "",
         reason: str = "",
         search_max: int = SEARCH_MAX,
+        hint: str = "",
     ) -> JobOrder:
         """
         Let a job that has not started wait until another time.
@@ -147,6 +150,7 @@ class OrderVerbs(AdminBase):
             queue: The only queue to look in.
             reason: Why, for the audit stream.
             search_max: Most entries of one state to look at.
+            hint: Where it was seen, as a list's row says it.
         """
         now_ms = await self._store.now_ms()
         due_ms = at_ms or now_ms + in_ms
@@ -157,7 +161,7 @@ class OrderVerbs(AdminBase):
             _refuse(place.found, {"active", "waiting-children", "done", "dead"}, "rescheduled")
             return await self._store.orders.to_delayed(place.found, due_ms, why="reschedule")
 
-        place = await self._move(job_id, queue, search_max, move)
+        place = await self._move((job_id, queue, hint), search_max, move)
         detail = {"id": place.found.id, "state": place.found.state, "due_ms": due_ms}
         await self._record(place.found.queue, "reschedule", detail, reason)
         left = due_ms - now_ms
@@ -168,7 +172,13 @@ class OrderVerbs(AdminBase):
         return msgspec.structs.replace(order, due_ms=due_ms)
 
     async def run_now(
-        self, job_id: str, *, queue: str = "", reason: str = "", search_max: int = SEARCH_MAX
+        self,
+        job_id: str,
+        *,
+        queue: str = "",
+        reason: str = "",
+        search_max: int = SEARCH_MAX,
+        hint: str = "",
     ) -> JobOrder:
         """Let a job start now that waits for its time: delayed, snoozed or backing off."""
 
@@ -178,7 +188,7 @@ class OrderVerbs(AdminBase):
             _refuse(place.found, {"parked", "held", "waiting-children", "done", "dead"}, "run now")
             return await self._store.orders.to_lane(place.found, lane_of(place.found))
 
-        place = await self._move(job_id, queue, search_max, move)
+        place = await self._move((job_id, queue, hint), search_max, move)
         if place.found.state == "active":
             return place.order("run-now", "runs already", changed=False)
         if place.found.state == "waiting":
@@ -196,6 +206,7 @@ class OrderVerbs(AdminBase):
         queue: str = "",
         reason: str = "",
         search_max: int = SEARCH_MAX,
+        hint: str = "",
     ) -> JobOrder:
         """Move a job that has not started to the end of another lane, or let it go there later."""
         if lane not in LANES:
@@ -208,7 +219,7 @@ class OrderVerbs(AdminBase):
                 return "moved"
             return await self._store.orders.change_lane(place.found, lane)
 
-        place = await self._move(job_id, queue, search_max, move)
+        place = await self._move((job_id, queue, hint), search_max, move)
         if lane_of(place.found) == lane:
             return place.order("priority", f"is in lane {lane} already", changed=False)
         detail = {"id": place.found.id, "before": place.found.lane, "after": lane}
@@ -217,11 +228,15 @@ class OrderVerbs(AdminBase):
         return place.order("priority", f"{where} lane {lane} now", lane=lane)
 
     async def _move(
-        self, job_id: str, queue: str, search_max: int, move: Callable[[Place], Awaitable[Moved]]
+        self,
+        named: tuple[str, str, str],
+        search_max: int,
+        move: Callable[[Place], Awaitable[Moved]],
     ) -> Place:
         """Move a job, looking again where it slipped away meanwhile."""
+        job_id, queue, hint = named
         for _ in range(TRIES):
-            place = await self._locate(job_id, queue, search_max)
+            place = await self._locate(job_id, queue, search_max, hint)
             job = place.found
             tombstone = await self._store.orders.tombstone(job.queue, job.id)
             if tombstone is not None and tombstone.stops(job.enqueued_ms):
@@ -230,14 +245,14 @@ class OrderVerbs(AdminBase):
                 return place
         raise WrongState(f"job {job_id} is on the move; try again")
 
-    async def _locate(self, job_id: str, queue: str, search_max: int) -> Place:
+    async def _locate(self, job_id: str, queue: str, search_max: int, hint: str = "") -> Place:
         """Find a job; where several have the id, the first on the way that jobs go."""
         all_stats = await self.queues([queue] if queue else ())
         complete = True
         for stats in all_stats:
             types = [held.type for held in stats.held]
             page = await self._store.jobs.find(
-                stats.queue, job_id, types=types, search_max=search_max
+                stats.queue, job_id, types=types, search_max=search_max, hint=hint
             )
             if page.jobs:
                 return Place(page.jobs[0], stats)

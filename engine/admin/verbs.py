@@ -9,15 +9,14 @@ import msgspec
 from engine.admin import bulk, health
 from engine.admin.analysis import analyse, survey
 from engine.admin.base import checked_queue
+from engine.admin.browse import BrowseVerbs
+from engine.admin.dead_jobs import DeadJobVerbs
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
-from engine.admin.orders import OrderVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
 from engine.admin.story import tell
 from engine.errors import EngineError, NotFound
-from engine.store.operator import Query
-from schemas.job import JobState
 from schemas.rules import TYPE_NAME
 from schemas.stats import (
     Audited,
@@ -28,7 +27,6 @@ from schemas.stats import (
     DeadGroup,
     Health,
     PausedBy,
-    QueueStats,
     Server,
 )
 from schemas.story import JobPage, JobSearch, JobStory
@@ -36,7 +34,7 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin(OrderVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
+class Admin(DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
     """
     Looks at queues and changes what operators may change.
 
@@ -50,29 +48,6 @@ class Admin(OrderVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
         types: Job types by queue, as far as the app is known.
         clock: Paces bulk actions.
     """
-
-    async def jobs(self, queue: str, state: JobState, query: Query) -> JobPage:
-        """
-        List the jobs of one state.
-
-        Raises:
-            EngineError: The query's cursor is none of this list.
-            NotFound: Neither the app, nor an engine, nor the server knows the queue.
-        """
-        stats = await self.queue(queue)
-        if not (queue in self._types or stats.engines or await self._store.queues.exists(queue)):
-            raise NotFound(f"no queue {queue}: neither app nor engines nor the server know it")
-        types = [held.type for held in stats.held]
-        page = await self._store.jobs.browse(queue, state, query, types=types)
-        return JobPage(
-            queue=queue,
-            state=state,
-            total=_total(stats, state),
-            searched=page.searched,
-            complete=not page.cursor,
-            cursor=page.cursor,
-            jobs=[found.row() for found in page.jobs],
-        )
 
     async def job(
         self, job_id: str, *, queue: str = "", every: bool = False, search_max: int = 100_000
@@ -294,21 +269,6 @@ class Admin(OrderVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
 def _type(name: str) -> None:
     if not TYPE_NAME.fullmatch(name):
         raise EngineError(f"job type {name!r} must match {TYPE_NAME.pattern}")
-
-
-def _total(stats: QueueStats, state: JobState) -> int:
-    parked = stats.gates.parked if stats.gates else 0
-    totals: dict[JobState, int] = {
-        "waiting": stats.waiting - parked,
-        "parked": parked,
-        "active": stats.active,
-        "delayed": stats.delayed,
-        "held": sum(held.jobs for held in stats.held),
-        "waiting-children": stats.flows,
-        "done": stats.done_kept,
-        "dead": stats.dead,
-    }
-    return totals[state]
 
 
 def _nowhere(search: JobSearch, queues: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from engine.admin import Admin
-from engine.admin.contracts import job_schemas
+from engine.admin.contracts import job_schemas, payload_judge
 from engine.cli.frame import whoami
 from engine.clock import SystemClock
 from engine.dashboard import HttpServer, HttpState
@@ -43,6 +43,7 @@ class HttpSide:
                 engine=engine.name,
                 version=__version__,
                 backlog_age_ms_max=settings.backlog_age_ms_max,
+                judge=payload_judge(registry, settings.data_bytes_max),
             )
         )
 

@@ -12,6 +12,7 @@ from engine.admin import Admin
 from engine.clock import Clock
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
+from engine.dashboard.scans import Scans
 
 
 class HttpState(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
         engine: Name of the engine that answers.
         version: Its version.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
+        judge: Says what is wrong with a payload of a type; nothing where it is well, or where the
+            type is not known.
     """
 
     address: str
@@ -41,6 +44,7 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     version: str
     backlog_age_ms_max: int = 60_000
+    judge: Callable[[str, bytes], str] = lambda job_type, data: ""  # noqa: ARG005
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +55,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         state: What the server tells of.
         overviews: Everything at a glance, read at most once a second.
         pulse: Whether the loop turns.
+        scans: Bounds searches through jobs.
     """
 
     state: HttpState
     overviews: Overviews
     pulse: Pulse
+    scans: Scans = msgspec.field(default_factory=Scans)

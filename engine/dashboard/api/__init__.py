@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.dashboard.api import overview, probes, session
+from engine.dashboard.api import jobs, overview, probes, queues, schedules, search, session
 from engine.dashboard.live import Live
 from engine.dashboard.routes import Route
 from engine.dashboard.site import Site
@@ -10,6 +10,14 @@ from engine.dashboard.site import Site
 
 def all_routes(site: Site, live: Live) -> list[Route]:
     """List the routes in the order in which the OpenAPI document names them."""
-    found = [*session.routes(site, live), *overview.routes(site), *probes.routes(site)]
+    found = [
+        *session.routes(site, live),
+        *overview.routes(site),
+        *queues.routes(site),
+        *jobs.routes(site),
+        *search.routes(site),
+        *schedules.routes(site),
+        *probes.routes(site),
+    ]
     live.follow(found)
     return found

@@ -9,7 +9,8 @@
 --                         have a place in the order of their key
 -- KEYS[11]   control      hash: told that one of these is in use
 -- ARGV[…]    for each job: entry id, index of its stream (1 to 8), fingerprint, the engine's own
---            field `_engine`, 1 to drop the field `expires`
+--            field `_engine`, 1 to drop the field `expires`, the payload that takes the place of
+--            the one it had (empty to keep that)
 --
 -- Returns how many came back, and the ids of those whose lane refused them; these are dead still,
 -- under a new entry id. Entries that are gone are passed over.
@@ -26,14 +27,20 @@ local function lower(print)
   end
 end
 
-local function own_fields(fields, meta, drop_expires)
+local function own_fields(fields, meta, drop_expires, data)
   local own = {}
+  local is_new = data ~= ''
   for i = 3, #fields, 2 do
     local name = fields[i]
-    if name ~= '_engine' and not (name == 'expires' and drop_expires) then
+    if name ~= '_engine' and not (name == 'expires' and drop_expires)
+      and not (name == 'data' and is_new) then
       own[#own + 1] = name
       own[#own + 1] = fields[i + 1]
     end
+  end
+  if is_new then
+    own[#own + 1] = 'data'
+    own[#own + 1] = data
   end
   own[#own + 1] = '_engine'
   own[#own + 1] = meta
@@ -41,13 +48,13 @@ local function own_fields(fields, meta, drop_expires)
 end
 
 local moved, refused = 0, {}
-for i = 1, #ARGV, 5 do
+for i = 1, #ARGV, 6 do
   local id = ARGV[i]
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
   if entry and #entry[2] > FIELDS_MAX then
     refused[#refused + 1] = id
   elseif entry then
-    local fields = own_fields(entry[2], ARGV[i + 3], ARGV[i + 4] == '1')
+    local fields = own_fields(entry[2], ARGV[i + 3], ARGV[i + 4] == '1', ARGV[i + 5])
     -- XDEL comes first: a server that is out of memory lets a script go on once it has written.
     redis.call('XDEL', KEYS[1], id)
     if tonumber(ARGV[i + 1]) > 4 then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.store.operator.budget import Budget
 from engine.store.operator.control import ControlWriter
 from engine.store.operator.dead import DeadLetters
 from engine.store.operator.entry import Found
@@ -13,7 +14,7 @@ from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
 from engine.store.operator.schedules import ScheduleEditor
 
-__all__ = ["Found", "OperatorStore", "Page", "Query"]
+__all__ = ["Budget", "Found", "OperatorStore", "Page", "Query"]
 
 
 class OperatorStore:

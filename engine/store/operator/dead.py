@@ -127,13 +127,20 @@ class DeadLetters:
             found += [dead_entry(queue, *reply[0]) for reply in replies if reply]
         return found
 
-    async def redrive(self, queue: str, jobs: Sequence[Found]) -> Redriven:
+    async def redrive(
+        self, queue: str, jobs: Sequence[Found], *, data: bytes | None = None
+    ) -> Redriven:
         """
         Bring dead jobs back to the ends of their lanes, as if they were enqueued now.
 
         One with an ordering key takes its place at the head of what waits for that key. Each comes
         back at most once, whoever else asks for it; those that are gone are passed over. Jobs that
         are :meth:`~Found.unable` must not be given.
+
+        Args:
+            queue: The queue.
+            jobs: The jobs.
+            data: The payload that they come back with; None for what they had.
         """
         keys = QueueKeys(queue)
         now_ms = await self._link.now_ms()
@@ -148,6 +155,7 @@ class DeadLetters:
                 found.record.fingerprint,
                 encode_meta(fresh_meta(found, now_ms)),
                 1 if _has_expired(found, now_ms) else 0,
+                data or b"",
             ]
         lanes = [keys.lane(stream) for stream in _REDRIVEN]
         moved, refused = await self._link.script(

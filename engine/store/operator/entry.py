@@ -16,7 +16,7 @@ from engine.store.operator.link import entry_ms
 from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
 from engine.wire.flows import unfinished
-from engine.wire.keys import READY
+from engine.wire.keys import READY, lane_of
 from engine.wire.packing import unpack
 from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
 from schemas.rules import LANES, TYPE_NAME
@@ -102,6 +102,20 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         return self.stream or self.lane
 
     @property
+    def hint(self) -> str:
+        """Where it is, for somebody who asks for it again; empty where its id says it."""
+        match self.state:
+            case "waiting" | "active":
+                return f"lane/{self.place}/{self.entry}"
+            case "delayed":
+                return f"delayed/{self.at_ms}"
+            case "held" | "parked":
+                return f"{self.state}/{self.position}"
+            case "done" | "dead":
+                return f"{self.state}/{self.entry}"
+        return ""
+
+    @property
     def key(self) -> str:
         """Its ordering key, or an empty string."""
         return (self.field(b"key") or b"").decode("utf-8", "replace")
@@ -180,6 +194,7 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             "entry": self.entry,
             "at_ms": self.at_ms,
             "size_bytes": self.size_bytes(),
+            "hint": self.hint,
         }
         if self.done is not None:
             run_ms = self.done.run_us / 1000
@@ -240,6 +255,36 @@ def dead_entry(queue: str, entry: bytes, fields: Sequence[bytes]) -> Found:
         at_ms=record.died_ms if record else entry_ms(entry),
         position=entry.decode(),
         record=record,
+    )
+
+
+def delayed_entry(queue: str, member: bytes, due: str, position: str) -> Found:
+    """Read one member of the delayed set."""
+    stream, fields = packed_entry(member)
+    return Found(
+        queue=queue,
+        state="delayed",
+        lane=lane_of(stream),
+        stream=stream,
+        entry="",
+        fields=fields,
+        at_ms=int(float(due)),
+        position=position,
+    )
+
+
+def held_entry(queue: str, job_type: str, entry: bytes, fields: Sequence[bytes]) -> Found:
+    """Read one entry of a held type's stream."""
+    stream, own = packed_entry(fields[1] if len(fields) > 1 else b"")
+    return Found(
+        queue=queue,
+        state="held",
+        lane=lane_of(stream),
+        stream=stream,
+        entry=entry.decode(),
+        fields=own,
+        at_ms=entry_ms(entry),
+        position=f"{job_type}/{entry.decode()}",
     )
 
 

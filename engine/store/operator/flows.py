@@ -29,7 +29,7 @@ WORDS: dict[str, ChildState] = {
 
 
 async def parents(
-    link: OperatorLink, keys: QueueKeys, *, after: str, newest: bool, lanes: Sequence[str]
+    link: OperatorLink, keys: QueueKeys, *, after: str, newest: bool
 ) -> AsyncIterator[list[Found]]:
     """Read the jobs that wait for others, by their ids."""
     verb, start, end = (b"ZREVRANGEBYLEX", "+", "-") if newest else (b"ZRANGEBYLEX", "-", "+")
@@ -39,8 +39,7 @@ async def parents(
         if not names:
             return
         after = names[-1].decode()
-        found = await _flows(link, keys, [name.decode() for name in names])
-        yield [each for each in found if each.lane in lanes]
+        yield await _flows(link, keys, [name.decode() for name in names])
 
 
 async def parent(link: OperatorLink, keys: QueueKeys, job_id: str) -> Found | None:

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.errors import EngineError
-from engine.store.operator.counting import delivered_of
+from engine.store.operator.budget import Budget
 from engine.store.operator.entry import INITIALS, Found, as_json, dead_entry
 from engine.store.operator.flows import parent, tree
-from engine.store.operator.link import OperatorLink, entry_ms, time_ms
+from engine.store.operator.hints import ENTRY, by_hint, lane_entry
+from engine.store.operator.link import OperatorLink
 from engine.store.operator.sources import Wanted, read
-from engine.wire.keys import GROUP, RELEASED, QueueKeys, lane_of
+from engine.store.operator.wanted import check_position
+from engine.wire.keys import QueueKeys
 from schemas.job import JobState
 from schemas.rules import LANES
 from schemas.story import ChildRow
 
-NAMELESS = re.compile(r"([a-z])-(\d{1,20}-\d{1,20})")
-ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
+NAMELESS = re.compile(r"([a-z])-(\d{1,19}-\d{1,19})")
 SEARCH_MAX = 100_000
 """Entries of one state that a search looks at, if not told otherwise."""
 
@@ -46,6 +47,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         limit: Most jobs to return.
         search_max: Most jobs to look at.
         cursor: Where an earlier page ended.
+        after_ms: Only what came, is due or ended at this Unix ms or later; 0 for no bound.
+        before_ms: Only what came, is due or ended before this one; 0 for no bound.
     """
 
     type: str = ""
@@ -56,6 +59,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 50
     search_max: int = SEARCH_MAX
     cursor: str = ""
+    after_ms: int = 0
+    before_ms: int = 0
 
 
 class Page(msgspec.Struct):
@@ -73,7 +78,13 @@ class JobReader:
         self._link = link
 
     async def browse(
-        self, queue: str, state: JobState, query: Query, *, types: Sequence[str] = ()
+        self,
+        queue: str,
+        state: JobState,
+        query: Query,
+        *,
+        types: Sequence[str] = (),
+        budget: Budget | None = None,
     ) -> Page:
         """
         Return the jobs of one state that fit a query.
@@ -83,6 +94,7 @@ class JobReader:
             state: The state.
             query: Which jobs.
             types: Types whose held streams are read.
+            budget: How long to search; what was found by then is returned.
 
         Raises:
             EngineError: The cursor is none that an earlier page gave.
@@ -93,16 +105,25 @@ class JobReader:
             types=types,
             newest=query.newest,
             position=query.cursor,
+            after_ms=query.after_ms,
+            before_ms=query.before_ms,
         )
         try:
-            return await self._collect(state, wanted, query)
+            check_position(state, query.cursor)
+            return await self._collect(state, wanted, query, budget)
         except ValueError:
             raise EngineError(f"{query.cursor!r} is no cursor of this list") from None
 
-    async def _collect(self, state: JobState, wanted: Wanted, query: Query) -> Page:
+    async def _collect(
+        self, state: JobState, wanted: Wanted, query: Query, budget: Budget | None
+    ) -> Page:
         page = Page([], 0, "")
         text = query.text.lower().encode()
         async for chunk in read(self._link, state, wanted):
+            if budget is not None and page.searched:
+                if budget.over():
+                    return page
+                await budget.breathe()
             for found in chunk:
                 if len(page.jobs) == query.limit or page.searched == query.search_max:
                     # There is more; `cursor` names the last one looked at.
@@ -122,6 +143,8 @@ class JobReader:
         types: Sequence[str] = (),
         search_max: int = SEARCH_MAX,
         every: bool = False,
+        hint: str = "",
+        budget: Budget | None = None,
     ) -> Page:
         """
         Look for a job by id in all states.
@@ -132,26 +155,29 @@ class JobReader:
             types: Types whose held streams are read.
             search_max: Most entries of one state to look at.
             every: Go on after the first one; producers may use an id twice.
+            hint: Where it was, as :attr:`Found.hint` says it.
+            budget: How long to search.
         """
         page = Page([], 0, "")
-        direct = await self._direct(queue, job_id)
+        direct = await by_hint(self._link, queue, hint, job_id) or await self.direct(queue, job_id)
         if direct is not None and not every:
             return Page([direct], 1, "")
         query = Query(id=job_id, search_max=search_max, limit=20)
         # A retry moves a job against the order of the search, so a short one is done twice.
         for _ in range(2):
-            for state in FLOW:
-                part = await self.browse(queue, state, query, types=types)
+            for number, state in enumerate(FLOW):
+                part_of = budget.part(len(FLOW) - number) if budget else None
+                part = await self.browse(queue, state, query, types=types, budget=part_of)
                 page.searched += part.searched
                 page.jobs += part.jobs
                 page.cursor = page.cursor or part.cursor
                 if page.jobs and not every:
                     return page
-            if page.jobs or page.searched > AGAIN_MAX:
+            if page.jobs or page.searched > AGAIN_MAX or (budget is not None and budget.over()):
                 break
         return page
 
-    async def _direct(self, queue: str, job_id: str) -> Found | None:
+    async def direct(self, queue: str, job_id: str) -> Found | None:
         """Look where an id points that the engine gave: at an entry of a lane or dead stream."""
         keys = QueueKeys(queue)
         if ENTRY.fullmatch(job_id):
@@ -168,36 +194,7 @@ class JobReader:
 
     async def at(self, queue: str, stream: str, entry: str) -> Found | None:
         """Read one entry of a lane, or of its jobs that gates let through, waiting or active."""
-        key = QueueKeys(queue).lane(stream)
-        entries, rows, groups, clock = await self._link.many(
-            [
-                (b"XRANGE", key, entry, entry),
-                (b"XPENDING", key, GROUP, entry, entry, 1),
-                (b"XINFO", b"GROUPS", key),
-                (b"TIME",),
-            ]
-        )
-        if not entries:
-            return None
-        found = Found(
-            queue=queue,
-            state="waiting",
-            lane=lane_of(stream),
-            stream=stream,
-            entry=entry,
-            fields=entries[0][1],
-            at_ms=entry_ms(entry.encode()),
-            position="",
-        )
-        if rows and rows[0][1] != RELEASED.encode():
-            found.state = "active"
-            found.consumer = rows[0][1].decode()
-            found.at_ms = time_ms(clock) - rows[0][2]
-            found.deliveries = rows[0][3]
-        elif not rows and _before(entry, delivered_of(groups)):
-            # It was settled between the two reads.
-            return None
-        return found
+        return await lane_entry(self._link, queue, stream, entry)
 
     async def children(self, found: Found) -> list[ChildRow]:
         """Tell what is known of a job's children."""
@@ -210,17 +207,13 @@ class JobReader:
 
 def _fits(found: Found, query: Query, text: bytes) -> bool:
     return (
-        (not query.type or found.type == query.type)
+        (len(query.lanes) == len(LANES) or found.lane in query.lanes)
+        and (not query.type or found.type == query.type)
         and (not query.id or found.id == query.id)
+        and (not query.after_ms or found.at_ms >= query.after_ms)
+        and (not query.before_ms or found.at_ms < query.before_ms)
         and (not text or found.holds(text))
     )
-
-
-def _before(entry: str, other: str) -> bool:
-    def order(name: str) -> tuple[int, ...]:
-        return tuple(map(int, name.split("-")))
-
-    return order(entry) <= order(other)
 
 
 __all__ = ["ENTRY", "FLOW", "JobReader", "Page", "Query"]
