@@ -67,7 +67,7 @@ test-browser: install tools
 
 # Programs that some tests use, as package:program. Root on Debian gets those that are missing;
 # elsewhere, and where that fails, the tests that want them are skipped and say so.
-TOOLS := chromium:chromium
+TOOLS := chromium:chromium prometheus:promtool
 
 tools:
 	@missing=; for each in $(TOOLS); do \

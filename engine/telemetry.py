@@ -104,9 +104,20 @@ class TypeMeter:
 
     Attributes:
         batches: Sizes of the handler's calls, where it takes batches.
+        held: Whether the type is held, as this engine follows it.
     """
 
-    __slots__ = ("batches", "dead", "done", "duplicate", "lost", "retried", "run", "snoozed")
+    __slots__ = (
+        "batches",
+        "dead",
+        "done",
+        "duplicate",
+        "held",
+        "lost",
+        "retried",
+        "run",
+        "snoozed",
+    )
 
     def __init__(self) -> None:
         self.done = 0
@@ -117,6 +128,7 @@ class TypeMeter:
         self.lost = 0
         self.run = Histogram()
         self.batches: Sizes | None = None
+        self.held = False
 
 
 class QueueMeter:
@@ -127,6 +139,7 @@ class QueueMeter:
         types: Meters per registered type, and one for ``other``.
         wait: Time from a job's stream entry to its start, per lane.
         inflight: Jobs that this engine holds.
+        concurrency: Jobs that may run at a time in this engine.
         reclaimed: Jobs taken over from engines that were gone.
         leases_lost: Leases that other engines took over from this one.
         promoted: Due jobs that this engine moved to their lanes.
@@ -146,6 +159,7 @@ class QueueMeter:
         self.types = {name: TypeMeter() for name in (*types, OTHER)}
         self.wait = {lane: Histogram() for lane in lanes}
         self.inflight = 0
+        self.concurrency = 0
         self.reclaimed = 0
         self.leases_lost = 0
         self.promoted = 0
@@ -182,6 +196,9 @@ class Meters:
         redis_errors: Errors of the server and the way to it, per kind.
         loop_lag_s: How late the event loop was at worst in the last few seconds.
         stuck: Handlers that ignored their cancellation and still run.
+        beat_s: Unix time of the last sign of life that the server took; 0 before the first.
+        memory_bytes: Memory that the server uses, as last seen.
+        memory_bytes_max: Its limit, as last seen; 0 for none.
     """
 
     def __init__(self, kinds: Iterable[str]) -> None:
@@ -189,6 +206,9 @@ class Meters:
         self.redis_errors = dict.fromkeys(kinds, 0)
         self.loop_lag_s = 0.0
         self.stuck = 0
+        self.beat_s = 0.0
+        self.memory_bytes = 0
+        self.memory_bytes_max = 0
 
 
 class EngineCollector(Collector):
@@ -203,6 +223,7 @@ class EngineCollector(Collector):
         yield InfoMetricFamily("engine", "The engine.", value={"version": self._version})
         yield from _jobs(queues)
         yield _batches(queues)
+        yield _held(queues)
         yield from _gauges(queues)
         yield from _counters(queues)
         yield _flows(queues)
@@ -212,16 +233,29 @@ class EngineCollector(Collector):
         for kind, count in self._meters.redis_errors.items():
             errors.add_metric([kind], count)
         yield errors
-        yield GaugeMetricFamily(
-            "engine_loop_lag_seconds",
-            "How late the event loop was at worst in the last few seconds.",
-            self._meters.loop_lag_s,
-        )
-        yield GaugeMetricFamily(
-            "engine_stuck_handlers",
-            "Handlers that ignored their cancellation and still run.",
-            self._meters.stuck,
-        )
+        for name, text, attribute in _OWN_GAUGES:
+            yield GaugeMetricFamily(name, text, getattr(self._meters, attribute))
+
+
+_OWN_GAUGES = (
+    (
+        "engine_loop_lag_seconds",
+        "How late the event loop was at worst in the last few seconds.",
+        "loop_lag_s",
+    ),
+    (
+        "engine_stuck_handlers",
+        "Handlers that ignored their cancellation and still run.",
+        "stuck",
+    ),
+    (
+        "engine_beat_timestamp_seconds",
+        "Unix time of the last sign of life that the server took.",
+        "beat_s",
+    ),
+    ("engine_redis_memory_bytes", "Memory that the server uses.", "memory_bytes"),
+    ("engine_redis_memory_max_bytes", "Its limit; 0 for none.", "memory_bytes_max"),
+)
 
 
 def _jobs(queues: Mapping[str, QueueMeter]) -> Iterable[Metric]:
@@ -257,6 +291,17 @@ def _batches(queues: Mapping[str, QueueMeter]) -> Metric:
     return sizes
 
 
+def _held(queues: Mapping[str, QueueMeter]) -> Metric:
+    held = GaugeMetricFamily(
+        "engine_type_held", "1 while the type is held.", labels=["queue", "type"]
+    )
+    for queue, meter in queues.items():
+        for name, each in meter.types.items():
+            if name != OTHER:
+                held.add_metric([queue, name], float(each.held))
+    return held
+
+
 _GAUGES = (
     ("engine_queue_active", "Jobs that run now, over all engines.", "active"),
     ("engine_queue_delayed", "Jobs that wait for their time.", "delayed"),
@@ -271,6 +316,7 @@ _GAUGES = (
     ("engine_queue_bytes", "Memory that its jobs take on the server.", "bytes"),
     ("engine_queue_full_ratio", "How full it is of its bounds, 1 when full.", "full_ratio"),
     ("engine_inflight", "Jobs that this engine holds.", "inflight"),
+    ("engine_concurrency", "Jobs that may run at a time in this engine.", "concurrency"),
 )
 _COUNTERS = (
     ("engine_reclaimed", "Jobs taken over from engines that were gone.", "reclaimed"),

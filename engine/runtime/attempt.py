@@ -95,7 +95,7 @@ class Admission:
             self._rules = limits
         groups = any(rule.by for rule in self._rules.values())
         for name, bound in self.types.items():
-            bound.held = name in held
+            bound.held = bound.meter.held = name in held
             own = [each for each in (QUEUE, f"type:{name}") if each in self._rules]
             bound.limits = (*own, *bound.named_limits)
             bound.limited = groups or bool(bound.limits)

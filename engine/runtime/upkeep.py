@@ -246,6 +246,7 @@ class Upkeep:
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
         held = control.holds.keys() | self._holding
+        self._meter.concurrency = workers.limit
         self._admission.follow(held=held, cancelled=control.cancelled, limits=control.limits)
         workers.cancel_ordered()
         self._releaser.follow(control.limits)

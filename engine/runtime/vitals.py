@@ -99,6 +99,7 @@ class Vitals:
                 self._outage.note(error, "beat")
             else:
                 self._outage.over("beat")
+                self._engine.meters.beat_s = self._clock.now_ms() / 1e3
             await self._clock.sleep(BEAT_S)
 
     async def observe(self) -> None:
@@ -123,6 +124,8 @@ class Vitals:
         """Take note of the server's state."""
         self._looked = self._clock.monotonic()
         self._server = await self._store.server()
+        self._engine.meters.memory_bytes = self._server.memory_bytes
+        self._engine.meters.memory_bytes_max = self._server.memory_bytes_max
         known = self._is_known(self._server)
         if known and self._clock.monotonic() - self._looked > LOOK_S_MAX:
             # On a slow way, or behind a busy loop, the server's time says little about now.

@@ -33,6 +33,7 @@ DOCUMENTS = [
     ROOT / "engine" / "FLOW.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "processors" / "README.md",
+    ROOT / "deploy" / "RUNBOOK.md",
 ]
 
 ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
