@@ -18,6 +18,7 @@ from playwright.async_api import (
     Request,
     Response,
     async_playwright,
+    expect,
 )
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -32,6 +33,7 @@ ARGUMENTS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+WAIT_MS = 15_000
 DESKTOP = {"width": 1440, "height": 1000}
 PHONE = {"width": 390, "height": 844}
 
@@ -58,6 +60,7 @@ def chromium() -> Path | None:
 @asynccontextmanager
 async def running() -> AsyncIterator[Browser]:
     """Run Chromium with a profile of its own, which is removed at the end."""
+    expect.set_options(timeout=WAIT_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         try:
@@ -105,8 +108,10 @@ class Tab:
 
     async def shown(self) -> None:
         """Wait until no part of the page says that it loads."""
-        await self.page.wait_for_selector("main :not([aria-busy] *)")
-        await self.page.wait_for_function("!document.querySelector('[aria-busy=true]')")
+        await expect(
+            self.page.locator("main :not([aria-busy], [aria-busy] *)").first
+        ).to_be_visible()
+        await expect(self.page.locator("[aria-busy=true]")).to_have_count(0)
 
     async def violations(self) -> list[str]:
         """Tell what the policy of the page blocked in the present document."""
@@ -152,7 +157,7 @@ async def new_tab(browser: Browser, base: str, **options: Any) -> Tab:
     context = await browser.new_context(
         **{"viewport": DESKTOP, "color_scheme": "dark", "locale": "en-GB", **options}
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT_MS)
     await context.add_init_script(WATCH)
     return Tab(await context.new_page(), base)
 
