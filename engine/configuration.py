@@ -109,12 +109,18 @@ def describe(settings: msgspec.Struct, sources: Mapping[str, str], prefix: str) 
             Described(
                 name=field.name,
                 variable=prefix + field.name.upper(),
-                value=mask(str(value)) if secret else _as_text(value),
+                value=_masked(value) if secret else _as_text(value),
                 source=sources.get(field.name, "default"),
                 meaning=meaning,
             )
         )
     return rows
+
+
+def _masked(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}=***" for name in value)
+    return mask(str(value))
 
 
 def mask(value: str) -> str:
@@ -157,7 +163,7 @@ def _from_environ(
         base = name.removesuffix("_file")
         if name not in fields and base in fields and name != base:
             # A secret kept in a file, as container platforms hand them out.
-            found.setdefault(base, _secret_file(variable, text))
+            found.setdefault(base, _secret_file(variable, text, fields[base]))
         else:
             found[name] = _parse(variable, text, fields.get(name))
     return found
@@ -169,11 +175,16 @@ def _is_link(name: str, text: str) -> bool:
     return bool(port or LINKS.fullmatch(name))
 
 
-def _secret_file(variable: str, path: str) -> str:
+def _secret_file(variable: str, path: str, annotation: Any) -> Any:
     try:
-        return Path(path).read_text().strip()
+        text = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{variable}: cannot read {path}: {error}") from None
+    if typing.get_origin(annotation) in {tuple, dict}:
+        # In a file each may stand on a line of its own, and lines may be notes.
+        lines = [line.strip() for line in text.splitlines()]
+        text = ",".join(line for line in lines if line and not line.startswith("#"))
+    return _parse(variable, text, annotation)
 
 
 def _parse(variable: str, text: str, annotation: Any) -> Any:
@@ -183,9 +194,19 @@ def _parse(variable: str, text: str, annotation: Any) -> Any:
     if origin is dict:
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         if any(not separator for _, separator, _ in pairs):
-            raise SettingsError(f"{variable} must be written name=number,name=number")
-        return {name.strip(): value.strip() for name, _, value in pairs}
+            kind = "number" if _holds_numbers(annotation) else "value"
+            raise SettingsError(f"{variable} must be written name={kind},name={kind}")
+        named = [(name.strip(), value.strip()) for name, _, value in pairs]
+        twice = {name for name, _ in named if [each for each, _ in named].count(name) > 1}
+        if twice:
+            raise SettingsError(f"{variable} names {', '.join(sorted(twice))} more than once")
+        return dict(named)
     return text
+
+
+def _holds_numbers(annotation: Any) -> bool:
+    held = typing.get_args(annotation)[1]
+    return (typing.get_args(held) or (held,))[0] is not str
 
 
 def _unknown(name: str, source: str, fields: Mapping[str, Any], prefix: str, see: str) -> str:

@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 import msgspec
 
 from engine.configuration import load
-from schemas.rules import DATA_BYTES_MAX, LANES
+from engine.tokens import read_tokens
+from schemas.rules import DATA_BYTES_MAX, LANES, TYPE_NAME
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
@@ -25,6 +26,8 @@ Bound = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
 TOKEN_CHARS_MIN = 16
+JSON_PATHS = r"^(\*|[^\s;,]+([\s;]+[^\s;,]+)*)$"
+TypeOrAll = Annotated[str, msgspec.Meta(pattern=rf"^(\*|{TYPE_NAME.pattern})$")]
 TLS_OPTIONS = {
     "redis_ca_file": "ssl_ca_certs",
     "redis_cert_file": "ssl_certfile",
@@ -75,7 +78,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         events_max: Entries kept in the events stream of a queue.
         http: Address of metrics, probes and page, as host:port; port 0 picks one; empty for none.
         http_token: Token that any other address than loopback demands, at least 16 characters.
-            [secret]
+            May do everything. [secret]
+        http_tokens: Tokens by the name of their holder, as name=scope:token with the scope read,
+            operate or admin, or as name=scope:sha256:hash; `token NAME` makes one. [secret]
+        http_place: What the page calls this place, such as PRODUCTION.
+        http_payloads: Scope from which on payloads are shown: read, operate or admin.
+        http_redact: What of payloads nobody is shown, as type=path;path, with * for all of it, or
+            for every type.
         processes: Engine processes to run.
         process_workers: Processes for CPU-heavy handlers; 0 for one per core.
         log_format: console for people, json for machines, auto for console on a terminal.
@@ -121,6 +130,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     events_max: Count = 10_000
     http: str = "127.0.0.1:8787"
     http_token: str = ""
+    http_tokens: dict[str, str] = {}
+    http_place: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[^\x00-\x1f]*$")] = ""
+    http_payloads: typing.Literal["read", "operate", "admin"] = "operate"
+    http_redact: dict[TypeOrAll, Annotated[str, msgspec.Meta(pattern=JSON_PATHS)]] = {}
     processes: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     process_workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     log_format: typing.Literal["auto", "console", "json"] = "auto"
@@ -139,17 +152,23 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if urlsplit(self.redis_url).scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
         msgspec.structs.force_setattr(self, "redis_url", self._url_with_tls())
+        self._check_access()
+
+    def _check_access(self) -> None:
         if self.http:
             host, _ = http_address(self.http)
-            if host not in {"127.0.0.1", "::1", "localhost"} and not self.http_token:
+            has_tokens = bool(self.http_token or self.http_tokens)
+            if host not in {"127.0.0.1", "::1", "localhost"} and not has_tokens:
                 raise ValueError(
                     f"http on {host} is open to others: set ENGINE_HTTP_TOKEN to a secret of at "
-                    f"least {TOKEN_CHARS_MIN} characters, or serve http on 127.0.0.1"
+                    f"least {TOKEN_CHARS_MIN} characters, or ENGINE_HTTP_TOKENS, or serve http on "
+                    "127.0.0.1"
                 )
         if self.http_token and len(self.http_token) < TOKEN_CHARS_MIN:
             raise ValueError(
                 f"http_token (ENGINE_HTTP_TOKEN) must have at least {TOKEN_CHARS_MIN} characters"
             )
+        read_tokens(self.http_token, self.http_tokens)
 
     def _url_with_tls(self) -> str:
         """Put the files into the URL, so that whoever connects by the URL uses them."""

@@ -15,6 +15,7 @@ from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
+from engine.admin.sessions import SessionVerbs
 from engine.admin.story import tell
 from engine.errors import EngineError, NotFound
 from schemas.rules import TYPE_NAME
@@ -34,7 +35,7 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin(DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs):
+class Admin(DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs, SessionVerbs):
     """
     Looks at queues and changes what operators may change.
 

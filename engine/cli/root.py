@@ -44,6 +44,7 @@ class Commands(click.Group):
         "limit": "engine.cli.gates:limit",
         "order": "engine.cli.gates:order",
         "health": "engine.cli.health:health",
+        "token": "engine.cli.token:token",
         "schema": "engine.cli.setup:schema",
         "settings": "engine.cli.setup:settings",
     }

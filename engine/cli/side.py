@@ -44,6 +44,10 @@ class HttpSide:
                 version=__version__,
                 backlog_age_ms_max=settings.backlog_age_ms_max,
                 judge=payload_judge(registry, settings.data_bytes_max),
+                tokens=settings.http_tokens,
+                place=settings.http_place,
+                payloads=settings.http_payloads,
+                redact=settings.http_redact,
             )
         )
 

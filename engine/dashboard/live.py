@@ -20,15 +20,18 @@ import orjson
 from aiohttp import hdrs, web
 
 from engine.clock import Clock
+from engine.dashboard.access import Access
 from engine.dashboard.guard import HEADERS
 from engine.dashboard.routes import Ask, Caller, Refused, Route, problem, read_query
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.logs import get_logger
 
 log = get_logger("http")
 
 EVERY_S = 1.0
 STREAMS_MAX = 64
+CHECK_S = 5.0
+"""Time between two looks at whether a reader's session goes on."""
 BEHIND_MAX = 16
 """Events that a slow reader may be behind before it is dropped; its browser connects again."""
 
@@ -52,10 +55,12 @@ class Live:
 
     Args:
         clock: Paces them.
+        access: Tells who may still look.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, access: Access) -> None:
         self._clock = clock
+        self._access = access
         self._routes: list[tuple[re.Pattern[str], Route]] = []
         self._channels: dict[tuple[str, Caller], _Channel] = {}
         self._streams = 0
@@ -87,12 +92,41 @@ class Live:
             self._channels[key] = channel
         self._streams += 1
         try:
-            return await _send(ask.request, channel)
+            return await self._send(ask.request, ask.caller, channel)
         finally:
             self._streams -= 1
             if not channel.readers and self._channels.get(key) is channel:
                 del self._channels[key]
                 await channel.close()
+
+    async def _send(
+        self, request: web.Request, caller: Caller, channel: _Channel
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**HEADERS, hdrs.CONTENT_TYPE: "text/event-stream"})
+        reader = channel.join()
+        checked_s = self._clock.monotonic()
+        try:
+            await response.prepare(request)
+            while (event := await reader.get()) is not None:
+                await response.write(event)
+                if self._clock.monotonic() - checked_s >= CHECK_S:
+                    checked_s = self._clock.monotonic()
+                    if not await self._may_stay(request, caller):
+                        break
+        except ConnectionError:
+            # The reader went away.
+            pass
+        finally:
+            channel.readers.discard(reader)
+        return response
+
+    async def _may_stay(self, request: web.Request, caller: Caller) -> bool:
+        """Tell whether the session still is what it was when the stream began."""
+        try:
+            return (await self._access.visitor(request)).caller == caller
+        except StoreError:
+            # The stream itself says that the server is away.
+            return True
 
     def _resolve(self, of: str, caller: Caller) -> tuple[Route, Ask]:
         parts = urlsplit(of)
@@ -167,21 +201,6 @@ class _Channel:
             except asyncio.QueueFull:
                 self.readers.discard(reader)
                 _end(reader)
-
-
-async def _send(request: web.Request, channel: _Channel) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**HEADERS, hdrs.CONTENT_TYPE: "text/event-stream"})
-    reader = channel.join()
-    try:
-        await response.prepare(request)
-        while (event := await reader.get()) is not None:
-            await response.write(event)
-    except ConnectionError:
-        # The reader went away.
-        pass
-    finally:
-        channel.readers.discard(reader)
-    return response
 
 
 def merge_patch(before: Any, after: Any) -> Any:

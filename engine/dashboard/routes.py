@@ -7,8 +7,9 @@ it, so that no route can exist for one of them and not for the others.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -22,11 +23,13 @@ from engine.errors import (
     WrongState,
 )
 
+BODY_BYTES_MAX = 1_048_576
+BODY_S_MAX = 10.0
+"""Time that a body may take to come."""
+
 Scope = Literal["open", "read", "operate", "admin"]
 SCOPES: tuple[Scope, ...] = ("open", "read", "operate", "admin")
 """What a caller may do, each including those before it."""
-
-Params = TypeVar("Params")
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         path: The path's variables.
         query: What the query string says, as the route's ``query`` type has it.
         body: What the body says, as the route's ``body`` type has it.
+        csrf: What the session's requests that change something must carry; empty without one.
         request: The request itself; None where a live stream asks.
     """
 
@@ -66,6 +70,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     path: Mapping[str, str]
     query: Any = None
     body: Any = None
+    csrf: str = ""
     request: web.Request | None = None
 
 
@@ -86,6 +91,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         body: A struct of what the JSON body must say; None for no body.
         returns: The type of the answer, for the OpenAPI document; None where that is no JSON.
         live: Whether a live stream may ask for it once a second.
+        report: Whether browsers send it by themselves, from wherever, with nothing shown.
     """
 
     method: Literal["GET", "POST", "DELETE"] = "GET"
@@ -97,6 +103,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body: type[msgspec.Struct] | None = None
     returns: Any = None
     live: bool = False
+    report: bool = False
 
 
 class Refused(EngineError):
@@ -105,14 +112,18 @@ class Refused(EngineError):
 
     Attributes:
         status: The HTTP status.
+        retry_after_s: When to try again, where that may help.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
-async def carry_out(route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
+async def carry_out(
+    route: Route, request: web.Request, caller: Caller, csrf: str = ""
+) -> web.StreamResponse:
     """
     Read a request as its route has it, and answer.
 
@@ -123,7 +134,8 @@ async def carry_out(route: Route, request: web.Request, caller: Caller) -> web.S
         caller=caller,
         path=dict(request.match_info),
         query=read_query(route, dict(request.query)),
-        body=await _read_body(route, request),
+        body=await _read_json(route, request),
+        csrf=csrf,
         request=request,
     )
     told = await route.answer(ask)
@@ -147,13 +159,33 @@ def read_query(route: Route, given: Mapping[str, str]) -> Any:
         raise Refused(400, f"query: {error}") from None
 
 
-async def _read_body(route: Route, request: web.Request) -> Any:
+async def read_body(request: web.Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """
+    Read a body, bounded in size and time.
+
+    Raises:
+        Refused: It is too large, packed, or does not come.
+    """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        # What a few bytes unpack to has no bound.
+        raise Refused(415, "the body must not be packed")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise Refused(413, f"the body may have {bytes_max} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body did not come within {BODY_S_MAX:.0f} s") from None
+    return bytes(body)
+
+
+async def _read_json(route: Route, request: web.Request) -> Any:
     if route.body is None:
         return None
-    if request.content_type != "application/json":
-        raise Refused(415, "the body must be JSON, with Content-Type: application/json")
     try:
-        return msgspec.json.decode(await request.read(), type=route.body)
+        return msgspec.json.decode(await read_body(request), type=route.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"body: {error}") from None
 
@@ -172,7 +204,11 @@ def problem(error: EngineError) -> web.Response:
     told = {"title": _TITLES.get(status, "failed"), "status": status, "detail": str(error)}
     response = as_json(told, status=status, content_type="application/problem+json")
     if status in {429, 503}:
-        response.headers[hdrs.RETRY_AFTER] = "1"
+        after_s = error.retry_after_s if isinstance(error, Refused) else 1
+        response.headers[hdrs.RETRY_AFTER] = str(after_s)
+    if status == 401:
+        # Not Basic, for which browsers would ask by themselves, beside the page's own form.
+        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="Streamlane"'
     return response
 
 
@@ -181,11 +217,14 @@ _TITLES = {
     401: "a token is needed",
     403: "not allowed",
     404: "not found",
+    405: "not allowed",
+    408: "too slow",
     409: "not possible now",
     413: "too large",
     415: "not JSON",
     421: "unknown host",
     429: "too many requests",
+    500: "failed",
     502: "refused by the server of the queues",
     503: "not possible now",
 }
@@ -207,6 +246,7 @@ def _status(error: EngineError) -> int:
 
 
 __all__ = [
+    "BODY_BYTES_MAX",
     "NOBODY",
     "SCOPES",
     "Answer",
@@ -218,5 +258,6 @@ __all__ = [
     "as_json",
     "carry_out",
     "problem",
+    "read_body",
     "read_query",
 ]

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import hdrs, web
 
+from engine.dashboard.access import Access
 from engine.dashboard.api import all_routes
 from engine.dashboard.assets import Assets
 from engine.dashboard.guard import HEADERS, OPEN_PATHS, Guard
 from engine.dashboard.live import Live
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
-from engine.dashboard.routes import Refused, Route, carry_out, problem
+from engine.dashboard.routes import BODY_BYTES_MAX, Refused, Route, carry_out, problem
 from engine.dashboard.site import HttpState, Site
 from engine.errors import EngineError
 from engine.logs import get_logger
 from engine.settings import http_address
+from engine.tokens import read_tokens
 
 log = get_logger("http")
 
-BODY_BYTES_MAX = 1_048_576
 HEADER_BYTES_MAX = 8_190
 CONNECTIONS_MAX = 256
 REQUESTS_MAX = 32
@@ -54,14 +55,17 @@ class HttpServer:
     def __init__(self, state: HttpState) -> None:
         self._state = state
         host, _ = http_address(state.address)
-        self._guard = Guard(host, state.token)
+        self._guard = Guard(host, read_tokens(state.token, state.tokens))
+        self._access = Access(self._guard, state.admin, state.rates, state.clock, state.metrics)
         self._overviews = Overviews(
             state.admin, state.clock, backlog_age_ms_max=state.backlog_age_ms_max
         )
         self._pulse = Pulse(state.clock)
-        self._site = Site(state=state, overviews=self._overviews, pulse=self._pulse)
+        self._site = Site(
+            state=state, overviews=self._overviews, pulse=self._pulse, access=self._access
+        )
         self._assets = Assets()
-        self._live = Live(state.clock)
+        self._live = Live(state.clock, self._access)
         self._requests = 0
         self._connections: set[_Connection] = set()
         self._runner: web.AppRunner | None = None
@@ -132,42 +136,39 @@ class HttpServer:
     def _refusal(self, request: web.Request) -> web.Response | None:
         is_probe = request.path in OPEN_PATHS
         if self._requests > REQUESTS_MAX and not is_probe:
-            return _plain(503, "too many requests at a time", {"Retry-After": "1"})
+            return problem(Refused(503, "too many requests at a time"))
         if (request.content_length or 0) > BODY_BYTES_MAX:
-            response = _plain(413, "the body is too large")
+            response = problem(Refused(413, f"the body may have {BODY_BYTES_MAX} bytes"))
             response.force_close()
             return response
-        if is_probe:
+        if is_probe or self._guard.knows_host(request.headers.get(hdrs.HOST, "")):
             return None
-        if not self._guard.knows_host(request.headers.get(hdrs.HOST, "")):
-            return _plain(421, "unknown host; set http_token to serve under other names")
-        if not self._guard.caller(request.headers).may("read"):
-            log.warning("http_refused", path=request.path, remote=request.remote)
-            # Browsers ask for a password, which is the token; the user's name does not matter.
-            challenge = {"WWW-Authenticate": 'Basic realm="Streamlane", charset="UTF-8"'}
-            return _plain(401, "a token is needed", challenge)
-        return None
+        return problem(Refused(421, "unknown host; set a token to serve under other names"))
 
     async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         try:
             return await answer(request)
         except EngineError as error:
-            return problem(error)
+            response = problem(error)
+            if response.status in {408, 413}:
+                # The rest of the body is not waited for.
+                response.force_close()
+            return response
         except web.HTTPException as error:
+            response = problem(Refused(error.status, error.reason.lower()))
             allowed = error.headers.get(hdrs.ALLOW)
-            headers = {"Allow": allowed} if allowed else None
-            return _plain(error.status, error.reason.lower(), headers)
+            if allowed:
+                response.headers[hdrs.ALLOW] = allowed
+            return response
         except Exception as error:
             # Callers learn nothing of the inside.
             log.error("http_failed", path=request.path, exc_info=error)
-            return _plain(500, "something went wrong; the log says what")
+            return problem(Refused(500, "something went wrong; the log says what"))
 
     def _bind(self, route: Route) -> web.AbstractRouteDef:
         async def answer(request: web.Request) -> web.StreamResponse:
-            caller = self._guard.caller(request.headers)
-            if not caller.may(route.scope):
-                raise Refused(403, f"{caller.name} may not do this; it needs {route.scope}")
-            return await carry_out(route, request, caller)
+            visitor = await self._access.admit(route, request)
+            return await carry_out(route, request, visitor.caller, visitor.csrf)
 
         return web.route(route.method, route.path, answer)
 
@@ -247,5 +248,5 @@ class _Refused(asyncio.Protocol):
         transport.close()
 
 
-def _plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, text=f"{text}\n", headers=headers)
+def _plain(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n")

@@ -10,8 +10,11 @@ from prometheus_client.registry import CollectorRegistry
 
 from engine.admin import Admin
 from engine.clock import Clock
+from engine.dashboard.access import Access
+from engine.dashboard.limits import Rates
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
+from engine.dashboard.routes import Scope
 from engine.dashboard.scans import Scans
 
 
@@ -21,7 +24,13 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         address: Where it listens, as host:port; port 0 picks one.
-        token: What callers must show; empty for no check.
+        token: What opens everything; empty for none.
+        tokens: Further tokens by the names of their holders, as settings have them. Without any
+            token nothing is asked for.
+        place: What the page calls this place, such as PRODUCTION.
+        payloads: Scope from which on payloads are shown.
+        redact: What of payloads nobody is shown: paths by job type.
+        rates: How much each caller may ask for.
         admin: What the page looks at and does.
         metrics: Read at each scrape; its collectors must not ask the server of the queues.
         ready: Reasons for which the engine is not ready.
@@ -45,6 +54,11 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     backlog_age_ms_max: int = 60_000
     judge: Callable[[str, bytes], str] = lambda job_type, data: ""  # noqa: ARG005
+    tokens: Mapping[str, str] = {}
+    place: str = ""
+    payloads: Scope = "operate"
+    redact: Mapping[str, str] = {}
+    rates: Rates = Rates()
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +70,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         overviews: Everything at a glance, read at most once a second.
         pulse: Whether the loop turns.
         scans: Bounds searches through jobs.
+        access: Lets requests in.
     """
 
     state: HttpState
     overviews: Overviews
     pulse: Pulse
     scans: Scans = msgspec.field(default_factory=Scans)
+    access: Access

@@ -27,6 +27,9 @@ ENGINES = "mq:engines"
 AUDIT = "mq:audit"
 """stream: who changed what."""
 
+PAGE_SESSION = "mq:page:session:"
+"""string, one for each session of the page, followed by the session's hash."""
+
 
 class QueueKeys:
     """

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from engine.dashboard import HttpServer, HttpState
+from schemas.access import PageSession
 from schemas.stats import (
     Beat,
     EngineStats,
@@ -87,6 +88,8 @@ class FakeAdmin:
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.sessions: dict[str, PageSession] = {}
+        self.kept: list[str] = []
 
     async def server(self) -> Server:
         self.asked += 1
@@ -102,6 +105,27 @@ class FakeAdmin:
         if self.trouble:
             raise self.trouble
         return self.engines_found
+
+    async def begin_session(self, digest: str, session: PageSession, *, idle_ms: int) -> None:
+        self._check()
+        self.sessions[digest] = session
+
+    async def session(self, digest: str) -> PageSession | None:
+        self._check()
+        self.asked += 1
+        return self.sessions.get(digest)
+
+    async def keep_session(self, digest: str, *, idle_ms: int) -> None:
+        self._check()
+        self.kept.append(digest)
+
+    async def end_session(self, digest: str) -> None:
+        self._check()
+        self.sessions.pop(digest, None)
+
+    def _check(self) -> None:
+        if self.trouble:
+            raise self.trouble
 
 
 class Visited:

@@ -40,7 +40,7 @@ ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"python -m engine((?: +[^\s`|#]+)*)")
 VARIABLE = re.compile(r"\bENGINE_[A-Z_]+\b")
-KEPT_OUT_OF_SETTINGS = {"ENGINE_CONFIG", "ENGINE_REDIS_URL_FILE"}
+KEPT_OUT_OF_SETTINGS = {"ENGINE_CONFIG", "ENGINE_REDIS_URL_FILE", "ENGINE_HTTP_TOKENS_FILE"}
 
 
 def between(document: str, name: str) -> str:
@@ -165,6 +165,7 @@ def test_the_engine_s_document_lists_every_key() -> None:
         "mq:{Q}:reply:<any>",
         keys.ENGINES,
         keys.AUDIT,
+        f"{keys.PAGE_SESSION}<hash>",
     } - {queue.producers}
 
     assert rows == wanted

@@ -245,3 +245,56 @@ def test_files_of_tls_that_do_not_fit_are_refused() -> None:
     assert "redis_key_file needs redis_cert_file" in refused(
         {"ENGINE_REDIS_URL": "rediss://cache", "ENGINE_REDIS_KEY_FILE": "/key.pem"}
     )
+
+
+LONG = "a-token-of-22-letters!"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ("alice", ["ENGINE_HTTP_TOKENS", "name=value"]),
+        (f"alice={LONG}", ["alice", "read, operate, admin"]),
+        (f"alice=root:{LONG}", ["alice", "read, operate, admin"]),
+        (f"alice=read:{LONG[:-1]}", ["alice", "22", "21", "token alice"]),
+        ("alice=read:sha256:123", ["alice", "64"]),
+        (f"alice=read:{LONG},bob=admin:{LONG}", ["alice", "bob", "same"]),
+        (f"alice=read:{LONG},alice=admin:{LONG}x", ["alice", "more than once"]),
+        (f"a b=read:{LONG}", ["'a b'"]),
+        (f"local=read:{LONG}", ["'local'"]),
+        (f"token=read:{LONG}", ["'token'"]),
+    ],
+)
+def test_a_wrong_token_is_named_and_not_quoted(tokens: str, words: list[str]) -> None:
+    message = refused({"ENGINE_HTTP_TOKENS": tokens})
+
+    assert all(word in message for word in words), message
+    assert LONG[:-1] not in message
+
+
+def test_tokens_may_lie_in_a_file_a_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"# who reads\nalice=read:{LONG}\n\nbob=admin:sha256:{'0' * 64}\n")
+
+    settings = loaded({"ENGINE_HTTP_TOKENS_FILE": str(file), "ENGINE_HTTP": "0.0.0.0:8787"})
+
+    assert settings.http_tokens == {"alice": f"read:{LONG}", "bob": f"admin:sha256:{'0' * 64}"}
+    (row,) = [row for row in describe(settings, {}, PREFIX) if row.name == "http_tokens"]
+    assert row.value == "alice=***,bob=***"
+
+
+@pytest.mark.parametrize(
+    ("text", "redact"),
+    [
+        ("send-message=body;to", {"send-message": "body;to"}),
+        ("send-message=body to,*=password", {"send-message": "body to", "*": "password"}),
+        ("deliver=*", {"deliver": "*"}),
+    ],
+)
+def test_what_is_redacted_is_read_by_type(text: str, redact: dict[str, str]) -> None:
+    assert loaded({"ENGINE_HTTP_REDACT": text}).http_redact == redact
+
+
+@pytest.mark.parametrize("text", ["Send Message=body", "send-message=", "send-message=;"])
+def test_what_cannot_be_redacted_is_refused(text: str) -> None:
+    assert "http_redact" in refused({"ENGINE_HTTP_REDACT": text}).lower()

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from engine.dashboard.api import jobs, overview, probes, queues, schedules, search, session
+from engine.dashboard.api import (
+    jobs,
+    overview,
+    probes,
+    queues,
+    reports,
+    schedules,
+    search,
+    session,
+)
 from engine.dashboard.live import Live
 from engine.dashboard.routes import Route
 from engine.dashboard.site import Site
@@ -18,6 +27,7 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *search.routes(site),
         *schedules.routes(site),
         *probes.routes(site),
+        *reports.routes(site),
     ]
     live.follow(found)
     return found

@@ -13,6 +13,7 @@ from engine.store.operator.link import OperatorLink
 from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
 from engine.store.operator.schedules import ScheduleEditor
+from engine.store.operator.sessions import PageSessions
 
 __all__ = ["Budget", "Found", "OperatorStore", "Page", "Query"]
 
@@ -37,6 +38,7 @@ class OperatorStore:
         limits: Shuts and opens limits, and lets keys go.
         control: Pause, concurrency, holds, and the audit stream.
         schedules: Schedules.
+        sessions: Sessions of the page.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
@@ -49,6 +51,7 @@ class OperatorStore:
         self.control = ControlWriter(self._link)
         self.schedules = ScheduleEditor(self._link)
         self.limits = GateWriter(self._link)
+        self.sessions = PageSessions(self._link)
 
     async def now_ms(self) -> int:
         """Return the server's clock, Unix ms."""

@@ -75,17 +75,28 @@ async def test_head_is_answered_without_a_body(site: Open) -> None:
     assert (answer.status, text) == (200, "")
 
 
-@pytest.mark.parametrize("path", [*PATHS, STYLE, "/nowhere"])
-async def test_with_a_token_nothing_but_probes_is_open(path: str, site: Open) -> None:
+@pytest.mark.parametrize("path", PATHS[1:])
+async def test_with_a_token_what_the_engines_know_is_closed(path: str, site: Open) -> None:
     opened = await site(token=TOKEN)
 
     answer, text = await opened.ask(path)
-    assert answer.status == 401
-    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert (answer.status, answer.content_type) == (401, "application/problem+json")
+    # Browsers do not ask for a password by themselves; the page does.
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
     assert "eng-1" not in text
 
     good = {"Authorization": f"Bearer {TOKEN}"}
-    assert (await opened.ask(path, headers=good))[0].status == (404 if path == "/nowhere" else 200)
+    assert (await opened.ask(path, headers=good))[0].status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/queues/q", STYLE])
+async def test_the_page_itself_is_open_and_knows_nothing(path: str, site: Open) -> None:
+    opened = await site(token=TOKEN, place="PRODUCTION")
+
+    answer, text = await opened.ask(path)
+
+    assert answer.status == 200
+    assert not [told for told in ("eng-1", "message-delivery", "PRODUCTION") if told in text]
 
 
 @pytest.mark.parametrize("path", PROBES)
@@ -93,13 +104,13 @@ async def test_probes_are_open(path: str, site: Open) -> None:
     assert (await (await site(token=TOKEN)).ask(path))[0].status == 200
 
 
-async def test_a_browser_gets_in_with_the_token_as_password(site: Open) -> None:
+async def test_programs_get_in_with_the_token_as_password(site: Open) -> None:
     opened = await site(token=TOKEN)
     password = base64.b64encode(f"me:{TOKEN}".encode()).decode()
 
     headers = {"Authorization": f"Basic {password}"}
-    assert (await opened.ask("/", headers=headers))[0].status == 200
-    assert (await opened.ask("/?token=" + TOKEN))[0].status == 401
+    assert (await opened.ask("/metrics", headers=headers))[0].status == 200
+    assert (await opened.ask("/metrics?token=" + TOKEN))[0].status == 401
 
 
 async def test_a_name_from_elsewhere_is_not_answered_without_a_token(site: Open) -> None:

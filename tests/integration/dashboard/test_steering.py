@@ -263,15 +263,15 @@ async def test_settings_of_a_queue_are_changed_and_recorded(steered: Steered) ->
     await steered.post(f"{BASE}/limits/open", name="queue")
     await steered.post(f"{BASE}/limits/clear", name="queue")
 
-    assert paused["why"].startswith("paused by page ")
+    assert paused["why"].startswith("paused by local ")
     assert "(tea)" in paused["why"]
     assert held["stats"]["concurrency"] == 7
     assert [(each["type"], each["held"]) for each in held["types"]] == [(TYPE, True)]
     assert (await steered.audited())[-4:] == [
-        ("page", "hold", "bad key"),
-        ("page", "concurrency", "slow"),
-        ("page", "resume", "back"),
-        ("page", "pause", "tea"),
+        ("local", "hold", "bad key"),
+        ("local", "concurrency", "slow"),
+        ("local", "resume", "back"),
+        ("local", "pause", "tea"),
     ]
     whats = [what for _, what, _ in await steered.audited()]
     assert whats[:7] == [
@@ -327,7 +327,7 @@ async def test_one_dead_job_is_retried_or_discarded(verb: str, steered: Steered)
     assert entry not in dict(queue.dead())
     assert len(queue.lane()) == (1 if verb == "retry" else 0)
     assert queue.groups()["aaaaaaaaaaaa:n"] == "1"
-    assert await steered.audited() == [("page", verb, "mended")]
+    assert await steered.audited() == [("local", verb, "mended")]
 
 
 async def test_an_edited_job_comes_back_with_its_id_and_story(steered: Steered) -> None:

@@ -1,6 +1,7 @@
 // What stands around every view: the top bar, on a phone the tabs below, and the foot.
+import { toast } from "./actions.mjs";
 import { html, useEffect, useState } from "./dom.mjs";
-import { path, whoAmI } from "./api.mjs";
+import { path, post, whoAmI } from "./api.mjs";
 import { setZone, zone } from "./format.mjs";
 import { Mark, Picture } from "./icons.mjs";
 import { setPaused, usePaused } from "./live.mjs";
@@ -113,7 +114,11 @@ export function PhoneTabs() {
       onClick=${() => setMore(!more)}><${Picture} of="more" />More</button>${more && html`<${More} close=${() => setMore(false)} />`}</nav>`;
 }
 
+/** Ends the session; without a token, and where a program's is used, there is none. */
+const LogOut = () => whoAmI().csrf && html`<button type="button" class="link" onClick=${() => post("/api/session", {}, { method: "DELETE" })
+  .then(() => dispatchEvent(new CustomEvent("unauthorized")), (error) => toast(error.message, { kind: "bad" }))}>Log out</button>`;
+
 /** What stands below every view. */
 export const Foot = () => html`<footer class="foot"><span>${`Streamlane ${whoAmI().version}, answered by `}
   <a href=${path("engines", whoAmI().engine)}>${whoAmI().engine}</a> for ${whoAmI().name} (${whoAmI().scope})</span>
-  <a href="/about">About and first job</a><a href="/operations">Operations</a><a href="/openapi.json">API</a></footer>`;
+  <a href="/about">About and first job</a><a href="/operations">Operations</a><a href="/openapi.json">API</a><${LogOut} /></footer>`;
