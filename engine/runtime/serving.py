@@ -17,6 +17,7 @@ from engine.clock import SystemClock
 from engine.logs import get_logger
 from engine.registry import App
 from engine.runtime.engine import EXIT_BUG, EXIT_OK, Engine
+from engine.runtime.service_manager import ServiceManager, service_manager
 from engine.settings import EngineSettings
 from engine.store.redis import RedisStore, StoreSettings
 
@@ -123,14 +124,16 @@ async def _run(
         ),
     )
 
+    manager = service_manager(os.environ)
+
     def started() -> None:
+        if manager is not None:
+            manager.tell(READY="1")
         if on_ready is not None:
             on_ready(engine.vitals.http)
 
     engine = Engine(settings, app, store, clock, name=name, on_started=started)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, engine.stop)
+    _stop_on_signals(engine, manager)
     # Not for engines that handlers start.
     parent = os.environ.pop("ENGINE_PARENT", "")
     if parent.isdigit():
@@ -143,6 +146,20 @@ async def _run(
     finally:
         if beside is not None:
             await beside.stop()
+
+
+def _stop_on_signals(engine: Engine, manager: ServiceManager | None) -> None:
+    """Let SIGTERM and Ctrl-C drain the engine, and the service manager know of it at once."""
+
+    def stop() -> None:
+        engine.stop()
+        if manager is not None:
+            manager.tell(STOPPING="1")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    if manager is not None:
+        engine.spawn(manager.report(engine))
 
 
 async def _follow(engine: Engine, parent: int) -> None:

@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.clock import Clock, SystemClock
 from engine.logs import get_logger
+from engine.runtime.service_manager import FamilyReport, service_manager
 from engine.settings import EngineSettings, http_address
 
 log = get_logger("engine")
@@ -105,25 +106,68 @@ def supervise(
         The worst exit code of the children.
     """
     clock = clock or SystemClock()
+    manager = service_manager(os.environ)
+    report = FamilyReport(manager, settings.processes, clock) if manager is not None else None
     command = [sys.executable, "-m", "engine", *arguments, "--processes", "1"]
     stop = threading.Event()
     # Before the first child: a signal that comes now must not leave it behind.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     children = [
-        Child(command, {**environment(settings, index), **(environ or {})}, clock)
+        Child(
+            command,
+            {
+                **environment(settings, index),
+                **(environ or {}),
+                **(report.environ(index) if report is not None else {}),
+            },
+            clock,
+        )
         for index in range(settings.processes)
     ]
+
+    def look() -> None:
+        if report is not None:
+            report.look([child.process for child in children])
+
+    try:
+        return _until_stopped(children, stop, report, look, burst=burst)
+    finally:
+        if report is not None:
+            report.close()
+
+
+def _until_stopped(
+    children: Sequence[Child],
+    stop: threading.Event,
+    report: FamilyReport | None,
+    look: Callable[[], None],
+    *,
+    burst: bool,
+) -> int:
+    """Keep the children running, and return the worst of their exit codes."""
     while not stop.wait(LOOK_S):
+        look()
         codes = [code for child in children if (code := child.process.poll()) is not None]
         if burst and len(codes) == len(children):
             return max(map(abs, codes))
         for child in children if not burst else ():
             child.revive()
+    if report is not None:
+        report.stopping()
     for child in children:
         if child.process.poll() is None:
             child.process.send_signal(signal.SIGTERM)
-    return max(abs(child.process.wait()) for child in children)
+    return max(abs(_ended(child.process, look)) for child in children)
+
+
+def _ended(process: subprocess.Popen[bytes], look: Callable[[], None]) -> int:
+    """Wait for the end of a child without falling silent."""
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            look()
 
 
 def environment(settings: EngineSettings, index: int) -> dict[str, str]:

@@ -161,6 +161,12 @@ class Vitals:
                 found.append(f"redis: {share:.0%} of maxmemory is used")
         return found
 
+    def status(self) -> str:
+        """Say in one line how the engine is, for whoever asks the service manager."""
+        held = sum(meter.inflight for meter in self._engine.meters.queues.values())
+        work = f"{held} jobs of {len(self._engine.runners)} queues at work"
+        return "; ".join([*self.reasons(), work])
+
     def as_beat(self) -> Beat:
         """This engine's sign of life."""
         engine, now_ms = self._engine, self._clock.now_ms()

@@ -113,6 +113,8 @@ def _add_types(registry: Registry) -> None:
     @registry.job("blocking", queue=QUEUE, timeout_s=30, retry=RETRY)
     async def blocking(_job: Job, task: Task) -> None:
         time.sleep(task.run_ms / 1e3)  # noqa: ASYNC251 - blocks the loop on purpose
+        while not is_open(task.gate):
+            time.sleep(0.01)  # noqa: ASYNC251 - likewise
 
     @registry.job("stubborn", queue=QUEUE, timeout_s=60, retry=RETRY)
     async def stubborn(_job: Job, task: Task) -> None:
