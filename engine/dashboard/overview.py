@@ -1,4 +1,4 @@
-"""What the page shows, read at most once a second however many look at it."""
+"""What the page shows at a glance, read at most once a second however many look at it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.admin.health import engine_findings, queue_findings, server_findings
+import msgspec
+
 from engine.clock import Clock
+from engine.dashboard.glance import overview_of
+from engine.dashboard.troubles import away_of
 from engine.errors import EngineError
 from engine.logs import get_logger
-from schemas.stats import EngineStats, Finding, QueueStats, Server, View
+from schemas.overview import Overview, Trouble, Verdict
+from schemas.stats import Audited, EngineStats, QueueStats, Server
 
 log = get_logger("http")
 
 FRESH_S = 1.0
 READ_S_MAX = 10.0
+HAPPENED = 6
+FORGET_S = 30.0
+"""How long a trouble may be away and still count as the same one."""
 
 
 class Reads(Protocol):
@@ -30,39 +37,8 @@ class Reads(Protocol):
     async def server(self) -> Server:
         """Ask the server how it is."""
 
-
-class Overview(View, frozen=True, kw_only=True):
-    """
-    Everything at a glance.
-
-    Attributes:
-        at_ms: When it was read, in Unix ms.
-        findings: What is wrong, the worst first.
-        queues: The queues, the worst first.
-        engines: The engines, the worst first.
-        server: The Redis or Valkey server.
-    """
-
-    at_ms: int
-    findings: list[Finding]
-    queues: list[QueueStats]
-    engines: list[EngineStats]
-    server: Server
-
-
-class Seen(View, frozen=True, kw_only=True):
-    """
-    The latest overview, and how good it is.
-
-    Attributes:
-        overview: The last one that could be read; None if there never was one.
-        age_ms: How old it is.
-        trouble: Why there is no newer one, or an empty string.
-    """
-
-    overview: Overview | None
-    age_ms: int
-    trouble: str
+    async def audit(self, count: int = 50) -> list[Audited]:
+        """List the latest changes that people made."""
 
 
 class Overviews:
@@ -73,9 +49,13 @@ class Overviews:
         reads: Where they come from.
         clock: Tells how old one is.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
+
+    Attributes:
+        trouble: Why there is no newer one, or an empty string.
     """
 
     def __init__(self, reads: Reads, clock: Clock, *, backlog_age_ms_max: int) -> None:
+        self.trouble = ""
         self._reads = reads
         self._clock = clock
         self._backlog_age_ms_max = backlog_age_ms_max
@@ -83,17 +63,30 @@ class Overviews:
         self._last: Overview | None = None
         self._last_s = 0.0
         self._tried_s = float("-inf")
-        self._trouble = ""
+        self._since = _Since()
 
-    async def latest(self) -> Seen:
-        """Return an overview that is at most a second old, or the last one with the trouble."""
+    async def latest(self) -> Overview | None:
+        """
+        Return an overview that is at most a second old, or the last one with the trouble.
+
+        None says that there never was one.
+        """
         if self._clock.monotonic() - self._tried_s >= FRESH_S and self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read())
         if self._reading is not None:
             # A visitor who goes away does not take the answer from the others.
             await asyncio.shield(self._reading)
-        age_s = self._clock.monotonic() - self._last_s if self._last else 0
-        return Seen(overview=self._last, age_ms=round(age_s * 1_000), trouble=self._trouble)
+        if self._last is None or not self.trouble:
+            return self._last
+        age_ms = round((self._clock.monotonic() - self._last_s) * 1_000)
+        away = away_of(self.trouble, self._last.at_ms)
+        return msgspec.structs.replace(
+            self._last,
+            age_ms=age_ms,
+            trouble=self.trouble,
+            verdict=Verdict(kind="bad", title="The queues cannot be read", note=""),
+            troubles=[away, *self._last.troubles],
+        )
 
     async def close(self) -> None:
         """Stop reading."""
@@ -106,12 +99,12 @@ class Overviews:
             async with asyncio.timeout(READ_S_MAX):
                 self._last = await self._gather()
             self._last_s = self._clock.monotonic()
-            self._trouble = ""
+            self.trouble = ""
         except (EngineError, TimeoutError) as error:
-            self._trouble = str(error) or "the server did not answer in time"
+            self.trouble = str(error) or "the server did not answer in time"
         except Exception as error:
             # The page says so, and the engine goes on.
-            self._trouble = "the overview could not be read; the log says why"
+            self.trouble = "the overview could not be read; the log says why"
             log.error("overview_failed", exc_info=error)
         finally:
             self._tried_s = self._clock.monotonic()
@@ -121,22 +114,33 @@ class Overviews:
         server = await self._reads.server()
         engines = await self._reads.engines()
         queues = await self._reads.queues()
-        findings = server_findings(server)
-        for engine in engines:
-            findings += engine_findings(engine)
-        for queue in queues:
-            findings += queue_findings(
-                queue, must=True, backlog_age_ms_max=self._backlog_age_ms_max
-            )
-        return Overview(
-            at_ms=self._clock.now_ms(),
-            findings=sorted(findings, key=lambda finding: finding.severity != "error"),
-            queues=sorted(queues, key=lambda queue: _badness(queue.queue, findings)),
-            engines=sorted(engines, key=lambda each: (each.live, -each.beat.loop_lag_ms)),
+        found = overview_of(
             server=server,
+            engines=engines,
+            queues=queues,
+            happened=await self._reads.audit(HAPPENED),
+            backlog_age_ms_max=self._backlog_age_ms_max,
         )
+        troubles = self._since.note(found.troubles, found.at_ms, self._clock.monotonic())
+        return msgspec.structs.replace(found, troubles=troubles)
 
 
-def _badness(queue: str, findings: Sequence[Finding]) -> tuple[int, str]:
-    found = {finding.severity for finding in findings if finding.queue == queue}
-    return (0 if "error" in found else 1 if found else 2), queue
+class _Since:
+    """Remembers since when troubles are there that do not tell it themselves."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def note(self, troubles: Sequence[Trouble], now_ms: int, now_s: float) -> list[Trouble]:
+        """Date troubles; one that was away for a moment keeps its date."""
+        told = []
+        for trouble in troubles:
+            first_ms, _ = self._known.get(trouble.key, (now_ms, now_s))
+            self._known[trouble.key] = (first_ms, now_s)
+            told.append(
+                trouble if trouble.since_ms else msgspec.structs.replace(trouble, since_ms=first_ms)
+            )
+        self._known = {
+            key: each for key, each in self._known.items() if now_s - each[1] <= FORGET_S
+        }
+        return told

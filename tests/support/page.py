@@ -11,6 +11,7 @@ import aiohttp
 from engine.dashboard import HttpServer, HttpState
 from schemas.access import PageSession
 from schemas.stats import (
+    Audited,
     Beat,
     EngineStats,
     LaneStats,
@@ -84,6 +85,7 @@ class FakeAdmin:
     def __init__(self) -> None:
         self.queues_found = [queue()]
         self.engines_found = [engine()]
+        self.audited: list[Audited] = []
         self.trouble: Exception | None = None
         self.asked = 0
         self.gate = asyncio.Event()
@@ -126,6 +128,9 @@ class FakeAdmin:
     def _check(self) -> None:
         if self.trouble:
             raise self.trouble
+
+    async def audit(self, count: int = 50) -> list[Audited]:
+        return self.audited[:count]
 
 
 class Visited:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from engine.dashboard.overview import Seen
 from engine.dashboard.routes import Ask, Refused, Route
 from engine.dashboard.site import Site
+from schemas.overview import Overview
 
 
 def routes(site: Site) -> list[Route]:
     """List this subject's routes."""
 
-    async def overview(_: Ask) -> Seen:
-        seen = await site.overviews.latest()
-        if seen.overview is None:
-            raise Refused(503, seen.trouble)
-        return seen
+    async def overview(_: Ask) -> Overview:
+        found = await site.overviews.latest()
+        if found is None:
+            raise Refused(503, site.overviews.trouble)
+        return found
 
     return [
         Route(
@@ -22,7 +22,7 @@ def routes(site: Site) -> list[Route]:
             scope="read",
             summary="Show queues, engines and what is wrong, the worst first.",
             answer=overview,
-            returns=Seen,
+            returns=Overview,
             live=True,
         )
     ]

@@ -225,8 +225,11 @@ async def test_the_overview_is_json(site: Open) -> None:
 
     found = msgspec.json.decode(text)
     assert answer.content_type == "application/json"
-    assert found["trouble"] == ""
-    assert found["overview"]["queues"][0]["queue"] == "message-delivery"
+    assert (found["trouble"], found["ageMs"]) == ("", 0)
+    assert found["order"] == ["message-delivery"]
+    assert found["queues"]["message-delivery"]["stats"]["waiting"] == 321
+    assert found["engines"]["eng-1"]["load"] == 0.03
+    assert found["verdict"]["title"] == "The queue is well"
 
 
 async def test_without_the_server_the_api_says_so_and_keeps_what_was_known(site: Open) -> None:
@@ -240,7 +243,9 @@ async def test_without_the_server_the_api_says_so_and_keeps_what_was_known(site:
 
     assert found["ageMs"] == 2_000
     assert "refused" in found["trouble"]
-    assert found["overview"]["queues"]
+    assert found["verdict"]["kind"] == "bad"
+    assert found["troubles"][0]["check"] == "reachable"
+    assert found["queues"]
 
 
 async def test_without_anything_known_the_api_answers_with_a_problem(site: Open) -> None:

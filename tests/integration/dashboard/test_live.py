@@ -71,13 +71,35 @@ async def test_a_stream_begins_with_everything_and_goes_on_with_what_changed(sit
     async with following(opened) as stream:
         name, data = await stream.next()
         assert name == "snapshot"
-        assert data["overview"]["queues"][0]["waiting"] == 321
+        assert data["queues"]["message-delivery"]["stats"]["waiting"] == 321
 
         opened.reads.queues_found = [queue(waiting=322)]
         await clock.advance(live_module.EVERY_S)
         patch = await stream.until("patch")
-        assert patch["overview"]["queues"][0]["waiting"] == 322
-        assert "server" not in patch["overview"]
+        assert patch == {
+            "queues": {"message-delivery": {"stats": {"waiting": 322}}},
+            "totals": {"waiting": 322},
+        }
+
+
+async def test_nothing_is_sent_again_while_nothing_happens(site: Open) -> None:
+    """
+    Goal: numbers that tremble, as memory and beats do, cost no event.
+
+    Method: the engine beats again, half a second later, with a little more memory.
+    """
+    clock = ManualClock()
+    opened = await site(clock=clock)
+
+    async with following(opened) as stream:
+        await stream.next()
+        (before,) = opened.reads.engines_found
+        beat = msgspec.structs.replace(before.beat, rss_bytes=before.beat.rss_bytes + 4_096)
+        opened.reads.engines_found = [
+            msgspec.structs.replace(before, beat=beat, silent_ms=before.silent_ms + 400)
+        ]
+        await clock.advance(live_module.EVERY_S)
+        assert (await stream.next())[0] == "same"
 
 
 async def test_trouble_is_told_and_passes(site: Open) -> None:

@@ -38,11 +38,12 @@ export function toast(text, { undo, kind = "well" } = {}) {
 }
 
 /**
- * Ask before something is done. Resolves to {reason}, or to null where the person says no.
+ * Ask before something is done. Resolves to {reason, value}, or to null where the person says no.
  *
- * `confirm` is a name to be typed; `reason` is true for a field, "required" for one that must be filled.
+ * `confirm` is a name to be typed; `reason` is true for a field, "required" for one that must be filled;
+ * `field` is one more input as {label, value, ...attributes}, such as a number.
  */
-export const ask = ({ title, body, confirm = "", reason = false, verb = "Do it", kind = "" }) =>
+export const ask = ({ title, body, confirm = "", reason = false, field, verb = "Do it", kind = "" }) =>
   new Promise((resolve) => {
     question?.answer(null);
     const answer = (told) => {
@@ -50,13 +51,13 @@ export const ask = ({ title, body, confirm = "", reason = false, verb = "Do it",
       tell();
       resolve(told);
     };
-    question = { key: ++count, title, body, confirm, reason, verb, kind, answer };
+    question = { key: ++count, title, body, confirm, reason, field, verb, kind, answer };
     tell();
   });
 
-async function carryOut({ label, run, undo }, reason) {
+async function carryOut({ label, run, undo }, reason, value) {
   try {
-    const told = await run(reason);
+    const told = await run(reason, value);
     const text = typeof told === "string" ? told : told?.text || `${label}: done.`;
     const back = told?.undo || (undo && (() => undo(told)));
     toast(text, { undo: back && (() => carryOut({ label: "Undo", run: back }, "")) });
@@ -69,14 +70,14 @@ async function carryOut({ label, run, undo }, reason) {
 
 /** Do what an action says: check the scope, ask what must be asked, run, tell. */
 export async function act(action) {
-  const { label, scope = "operate", confirm, reason, body, verb, kind } = action;
+  const { label, scope = "operate", confirm, reason, field, body, verb, kind } = action;
   if (!may(scope)) {
     toast(missing(scope), { kind: "warn" });
     return undefined;
   }
-  if (!confirm && !reason && !body) return carryOut(action, "");
-  const answer = await ask({ title: action.title || label, body, confirm, reason, verb: verb || label.replace(/…$/, ""), kind });
-  return answer ? carryOut(action, answer.reason) : undefined;
+  if (!confirm && !reason && !body && !field) return carryOut(action, "");
+  const answer = await ask({ title: action.title || label, body, confirm, reason, field, verb: verb || label.replace(/…$/, ""), kind });
+  return answer ? carryOut(action, answer.reason, answer.value) : undefined;
 }
 
 const missing = (scope) => `This needs the scope “${scope}”; ${whoAmI().name || "you"} may only ${whoAmI().scope}.`;
@@ -112,17 +113,20 @@ function Question({ asked }) {
   const box = useRef(null);
   const [typed, setTyped] = useState("");
   const [reason, setReason] = useState("");
+  const { label: fieldLabel, value: initial, ...field } = asked.field || {};
+  const [value, setValue] = useState(initial ?? "");
   useEffect(() => { box.current.showModal(); }, []);
   const able = (!asked.confirm || typed === asked.confirm) && (asked.reason !== "required" || reason.trim());
   const submit = (event) => {
     event.preventDefault();
-    if (able) asked.answer({ reason: reason.trim() });
+    if (able) asked.answer({ reason: reason.trim(), value });
   };
   return html`<dialog ref=${box} aria-labelledby="question" onClose=${() => asked.answer(null)}
     onClick=${(event) => event.target === box.current && asked.answer(null)}><form onSubmit=${submit}>
     <h2 id="question">${asked.title}</h2>${asked.body && html`<div class="body">${asked.body}</div>`}
     ${asked.confirm && html`<label>Type <b class="mono">${asked.confirm}</b> to go on
       <input autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>`}
+    ${asked.field && html`<label>${fieldLabel}<input required ...${field} value=${value} onInput=${(event) => setValue(event.target.value)} /></label>`}
     ${asked.reason && html`<label>Reason${asked.reason === "required" ? "" : ", shown in the audit"}
       <input maxlength="200" value=${reason} onInput=${(event) => setReason(event.target.value)} /></label>`}
     <div class="buttons"><button type="button" onClick=${() => asked.answer(null)}>Leave it</button>
