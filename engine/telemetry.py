@@ -22,12 +22,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from schemas.numbers import BOUNDS_S
+
 OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "lost")
 FLOWS_CLOSED = ("complete", "failed", "continued", "cancelled")
 OTHER = "other"
 """The label of job types that nobody registered."""
 
-BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _BOUNDS_US = [round(bound * 1e6) for bound in BOUNDS_S]
 
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from engine.admin.shelf import NumberShelf
 from engine.clock import Clock, SystemClock
 from engine.errors import EngineError
 from engine.store.operator import OperatorStore
@@ -32,6 +33,7 @@ class AdminBase:
         self._who = who
         self._types = {queue: list(names) for queue, names in (types or {}).items()}
         self._clock = clock or SystemClock()
+        self._shelf = NumberShelf(self._store, self._clock)
 
     def acting_as(self, who: str) -> Self:
         """Return the same verbs over the same connection, recorded as somebody else's."""

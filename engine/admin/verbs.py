@@ -13,6 +13,7 @@ from engine.admin.browse import BrowseVerbs
 from engine.admin.dead_jobs import DeadJobVerbs
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
+from engine.admin.numbers import NumberVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
 from engine.admin.sessions import SessionVerbs
@@ -35,7 +36,9 @@ from schemas.story import JobPage, JobSearch, JobStory
 CONCURRENCY_MAX = 10_000
 
 
-class Admin(DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs, SessionVerbs):
+class Admin(
+    DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs, SessionVerbs, NumberVerbs
+):
     """
     Looks at queues and changes what operators may change.
 

@@ -345,6 +345,8 @@ class Engine:
 
     async def _leave(self) -> None:
         try:
+            for runner in self.runners.values():
+                await runner.upkeep.book.write()
             await self._store.leave(self.name, list(self.runners))
         except StoreError as error:
             self._outage.note(error, "leaving")

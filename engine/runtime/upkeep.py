@@ -20,6 +20,7 @@ from engine.runtime.attempt import Admission
 from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.flows import FlowKeeper
+from engine.runtime.numbers import Book
 from engine.runtime.outage import Outage
 from engine.runtime.pressure import Watch
 from engine.runtime.releasing import Releaser
@@ -115,6 +116,7 @@ class Upkeep:
         self._trimmed: list[tuple[str, bytes]] = []
         self._sweeper = Sweeper(store, queue, list(admission.types), clock)
         self._releaser = Releaser(store, queue, clock, outage)
+        self.book = Book(store, queue, clock, meter)
 
     def loops(self) -> list[Awaitable[None]]:
         """The loops, to be run in the engine's task group."""
@@ -127,6 +129,8 @@ class Upkeep:
             self._every(TRIM_PAUSE_S, self._trim, jitter=True),
             self._every(RETIRE_PAUSE_S, self._retire, jitter=True),
             self._every(QueueReporter.PAUSE_S, self._reporter.flush),
+            self._every(Book.PAUSE_S, self.book.write, jitter=True),
+            self._every(Book.SUM_UP_PAUSE_S, self.book.sum_up, jitter=True),
             self._flows.run(),
         ]
 
@@ -307,6 +311,7 @@ class Upkeep:
         types: Sequence[str] = list(self._admission.types)
         gauges = await self._store.gauges(self._queue, types)
         self.note_gauges(gauges)
+        self.book.note(gauges)
         if set(gauges.held) - self._held_now():
             while await self._store.unhold(self._queue, types, count=UNHOLD_MAX):
                 await self._clock.sleep(0)

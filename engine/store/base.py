@@ -22,6 +22,7 @@ from engine.core.pressure import Bounds
 from engine.store.flow_base import FlowStore, Opened
 from engine.store.gates import Behind, GateStore, Leave
 from engine.store.marks import Mark
+from engine.store.numbers import NumberStore
 from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleStore
 from schemas.job import Tombstone
@@ -276,7 +277,7 @@ class Gauges(msgspec.Struct, kw_only=True):
     flows: int = 0
 
 
-class Store(GateStore, FlowStore, ScheduleStore, Protocol):
+class Store(GateStore, FlowStore, ScheduleStore, NumberStore, Protocol):
     """What an engine asks of its queues. One instance serves one engine process."""
 
     async def open(self, queue: str) -> None:

@@ -18,14 +18,12 @@ from engine.store.base import (
 from engine.store.gates import LANE_NUMBERS, Behind, Leave
 from engine.store.link import Argument
 from engine.store.marks import Mark
+from engine.store.numbers import MINUTES_TTL_S
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.wire.keys import GROUP, RELEASED, QueueKeys
 from engine.wire.packing import pack
 from schemas.job import Tombstone
 from schemas.stats import Beat
-
-MINUTES_TTL_S = 8 * 86_400
-"""Minute buckets serve charts over seven days."""
 
 ENGINE_FORGOTTEN_MS = 60_000
 """An engine that has not shown itself for so long is taken off the list."""

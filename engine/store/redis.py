@@ -33,6 +33,7 @@ from engine.store.faults import fault
 from engine.store.flows import FlowVerbs
 from engine.store.link import Link, checked, evalsha, is_noscript
 from engine.store.marks import Links, Mark, Marks
+from engine.store.numbers import NumberVerbs
 from engine.store.pressure import PressureVerbs
 from engine.store.reads import Reads
 from engine.store.scripts import script
@@ -61,7 +62,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     progress_ttl_s: int = 86_400
 
 
-class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs):
+class RedisStore(CancelVerbs, FlowVerbs, GateVerbs, PressureVerbs, NumberVerbs):
     """
     :class:`engine.store.base.Store` over Redis or Valkey.
 

@@ -21,6 +21,7 @@ from engine.store.base import (
     Summoned,
 )
 from engine.store.marks import Links, Mark, Marks
+from engine.store.numbers import Tally
 from engine.store.pressure import Pressure
 from engine.store.schedule_base import ScheduleAnswer, ScheduleChange
 from engine.testing.clock import ManualClock
@@ -200,6 +201,14 @@ class MemoryStore(FlowMemory, MemoryGates):
     async def default_bounds(self, queue: str, bounds: Bounds) -> None:
         """See :meth:`engine.store.base.Store.default_bounds`."""
         await self._apply("default_bounds", lambda: self._queue(queue).default_bounds(bounds))
+
+    async def tally(self, queue: str, tally: Tally) -> bool:
+        """See :meth:`engine.store.numbers.NumberStore.tally`."""
+        return await self._apply("tally", lambda: self._queue(queue).tally(self.consumer, tally))
+
+    async def sum_up(self, queue: str, now_ms: int) -> int:
+        """See :meth:`engine.store.numbers.NumberStore.sum_up`."""
+        return await self._apply("sum_up", lambda: self._queue(queue).sum_up(now_ms))
 
     async def server(self) -> ServerState:
         """See :meth:`engine.store.base.Store.server`."""

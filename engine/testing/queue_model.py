@@ -21,6 +21,7 @@ from engine.testing.events import Added, Flushed, Leased, Lost, PutBack, Settled
 from engine.testing.flows_model import FlowsModel
 from engine.testing.gates_model import GatesModel
 from engine.testing.gates_state import stream_and_fields
+from engine.testing.numbers_model import NumbersModel
 from engine.testing.pressure_model import PressureModel
 from engine.testing.streams import (
     ZERO,
@@ -34,7 +35,7 @@ from engine.testing.streams import (
 from engine.wire.keys import READY, RELEASED, lane_of
 
 
-class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
+class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel, NumbersModel):
     """One queue's keys and the verbs on them."""
 
     # What producers, operators and accidents do.
@@ -196,12 +197,11 @@ class QueueModel(GatesModel, CancelsModel, FlowsModel, PressureModel):
         for dead in settlement.dead:
             entry = self.dead.add(dead.fields, now_ms)
             self._count_death(dead.fingerprint, parse_id(entry)[0], dead.sample)
+            self.count_death(settlement.at_ms, dead.fingerprint)
         for job_type, packed in settlement.aside:
             self.held.setdefault(job_type, StreamModel()).add([b"job", packed], now_ms)
         for counter, count in settlement.stats.items():
-            self.stats[counter] += count
-            hour = self.minutes.setdefault(self.keys.minutes(settlement.at_ms), Counter())
-            hour[f"{settlement.at_ms // 60_000}:{counter}"] += count
+            self.count_end(settlement.at_ms, counter, count)
         for event in settlement.events:
             self.events.add([b"event", event], now_ms)
         for key, fields in settlement.replies:

@@ -60,8 +60,10 @@ class QueueState:
         # lane → members of the zset, in order
         self.parked: dict[str, list[bytes]] = {lane: [] for lane in LANES}
         self.stats: Counter[str] = Counter()
-        # key of the hour → <minute>:<outcome> → count
-        self.minutes: dict[str, Counter[str]] = {}
+        # key of the hour → field → value
+        self.minutes: dict[str, dict[str, bytes]] = {}
+        # key of the day → quarter of an hour → JSON
+        self.quarters: dict[str, dict[int, bytes]] = {}
         self.settled: dict[tuple[str, str], int] = {}
         self.marks: dict[str, bytes] = {}
 

@@ -133,8 +133,12 @@ class QueueKeys:
         return f"mq:{{{self.queue}}}:held:{job_type}"
 
     def minutes(self, now_ms: int) -> str:
-        """hash, one per hour: ``<minute>:<outcome>`` → count."""
+        """hash, one per hour: ``<minute>:<outcome>:<type>`` → count, and what engines tell."""
         return f"mq:{{{self.queue}}}:stats:{now_ms // 3_600_000}"
+
+    def quarters(self, now_ms: int) -> str:
+        """hash, one per day: quarter of an hour → sums of its minutes (JSON)."""
+        return f"mq:{{{self.queue}}}:stats:quarters:{now_ms // 86_400_000}"
 
     def flow(self, flow: str) -> str:
         """hash: one flow: its parent as packed, and what is known of its children."""

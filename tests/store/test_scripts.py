@@ -10,9 +10,11 @@ import pytest
 
 from engine.embedded import unused_port
 from engine.store.gates import behind, ticket_of
+from engine.store.numbers import Tally
 from engine.store.schedule_base import ScheduleChange
 from engine.store.scripts import script
 from engine.wire.keys import READY, slot_tag
+from schemas.numbers import HOUR_MS, Levels
 from schemas.rules import LANES
 from tests.support.gates import admit, leave, question
 from tests.support.jobs import AT_MS, dead, done, fields, packed, settlement
@@ -33,6 +35,7 @@ STORE_SCRIPTS = [
     "schedule",
     "settle",
     "summon",
+    "tally",
     "trim",
     "unhold",
     "waiting",
@@ -91,6 +94,9 @@ async def exercise(rig: ServerRig) -> None:
     await store.report(QUEUE, {"j1": b"{}"}, [b"{}"])
     await store.trim(QUEUE, done_jobs_max=1, done_age_ms_max=1)
     await store.gauges(QUEUE, ["pack", "post"])
+    told = Tally(sequence=1, at_ms=AT_MS, counts={"run:pack": [1]}, levels=Levels(waiting=1))
+    await store.tally(QUEUE, told)
+    await store.sum_up(QUEUE, AT_MS + HOUR_MS)
     await store.retire(QUEUE, idle_ms_min=0)
     await store.leave("a", [QUEUE])
 
@@ -176,6 +182,6 @@ def test_all_keys_of_a_queue_carry_its_tag() -> None:
     named = [getattr(KEYS, name) for name in KEYS.__slots__ if name not in others]
     by_lane = [make(lane) for lane in LANES for make in (KEYS.lane, KEYS.busy, KEYS.parked)]
     by_lane += [KEYS.lane(READY[lane]) for lane in LANES]
-    made = [KEYS.held("pack"), KEYS.minutes(AT_MS), KEYS.producer("p1")]
+    made = [KEYS.held("pack"), KEYS.minutes(AT_MS), KEYS.quarters(AT_MS), KEYS.producer("p1")]
 
     assert {slot_tag(key) for key in (*named, *by_lane, *made, *KEYS.gates())} == {QUEUE}

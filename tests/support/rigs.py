@@ -157,6 +157,10 @@ class MemoryRig:
             **{KEYS.busy(lane): _decoded(keys) for lane, keys in queue.busy.items()},
             KEYS.cancelled: queue.cancelled,
             **queue.minutes,
+            **{
+                key: {str(quarter): raw for quarter, raw in kept.items()}
+                for key, kept in queue.quarters.items()
+            },
         }
         found = hashes.get(key, {})
         return {name.encode(): _as_bytes(value) for name, value in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.dashboard.api import (
     jobs,
+    numbers,
     overview,
     probes,
     queues,
@@ -26,6 +27,7 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *jobs.routes(site),
         *search.routes(site),
         *schedules.routes(site),
+        *numbers.routes(site),
         *probes.routes(site),
         *reports.routes(site),
     ]

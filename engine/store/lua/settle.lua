@@ -261,6 +261,10 @@ if ARGV[11] ~= '' then
     end
   end
 end
+local minute, ttl_s
+if #deaths > 0 then
+  minute, ttl_s = string.match(ARGV[9], '(%d+):(%d+)')
+end
 for _, death in ipairs(deaths) do
   local print, sample, at = death[1], death[2], death[3]
   if redis.pcall('HEXISTS', KEYS[4], print .. ':n') == 0 then
@@ -273,6 +277,11 @@ for _, death in ipairs(deaths) do
   end
   redis.pcall('HINCRBY', KEYS[4], print .. ':n', 1)
   redis.pcall('HSET', KEYS[4], print .. ':last', at)
+  -- By the quarter of an hour, so that many groups take few fields.
+  local died = (minute - minute % 15) .. ':deaths:' .. print
+  if redis.pcall('HINCRBY', KEYS[7], died, 1) == 1 then
+    redis.pcall('EXPIRE', KEYS[7], ttl_s)
+  end
 end
 if #rest > 0 then
   for _, event in ipairs(rest[5]) do

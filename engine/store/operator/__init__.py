@@ -10,6 +10,7 @@ from engine.store.operator.gates import GateReader
 from engine.store.operator.jobs import JobReader, Page, Query
 from engine.store.operator.limits import GateWriter
 from engine.store.operator.link import OperatorLink
+from engine.store.operator.numbers import NumberReader
 from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
 from engine.store.operator.schedules import ScheduleEditor
@@ -39,6 +40,7 @@ class OperatorStore:
         control: Pause, concurrency, holds, and the audit stream.
         schedules: Schedules.
         sessions: Sessions of the page.
+        numbers: What was counted by the minute.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
@@ -52,6 +54,7 @@ class OperatorStore:
         self.schedules = ScheduleEditor(self._link)
         self.limits = GateWriter(self._link)
         self.sessions = PageSessions(self._link)
+        self.numbers = NumberReader(self._link)
 
     async def now_ms(self) -> int:
         """Return the server's clock, Unix ms."""
