@@ -129,8 +129,8 @@ class Upkeep:
             self._every(TRIM_PAUSE_S, self._trim, jitter=True),
             self._every(RETIRE_PAUSE_S, self._retire, jitter=True),
             self._every(QueueReporter.PAUSE_S, self._reporter.flush),
-            self._every(Book.PAUSE_S, self.book.write, jitter=True),
-            self._every(Book.SUM_UP_PAUSE_S, self.book.sum_up, jitter=True),
+            self._every(Book.PAUSE_S, self.book.write),
+            self._every(Book.SUM_UP_PAUSE_S, self.book.sum_up),
             self._flows.run(),
         ]
 
