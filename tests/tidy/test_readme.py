@@ -158,6 +158,7 @@ def test_the_engine_s_document_lists_every_key() -> None:
         queue.lane("normal").replace("normal", lane),
         queue.held("<type>"),
         queue.minutes(0).replace(":0", ":<hour>"),
+        queue.quarters(0).replace(":0", ":<day>"),
         queue.producer("<name>"),
         queue.flow("<flow>"),
         *(make("normal").replace("normal", lane) for make in (queue.busy, queue.parked)),
