@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from schemas.numbers import Rates, SparkLine
 from schemas.stats import Audited, EngineStats, QueueStats, Server, View
 
 Kind = Literal["bad", "warn", "well", "paused", "unknown"]
@@ -100,41 +101,6 @@ class Slots(View, frozen=True, kw_only=True):
     all: int
 
 
-class Rates(View, frozen=True, kw_only=True):
-    """
-    How fast a queue goes now.
-
-    Attributes:
-        done_s: Jobs done per second; null while unknown.
-        in_s: Jobs that came in per second; approximate.
-        growth_s: Waiting jobs gained per second.
-        failing: The share of attempts that failed; null without any.
-    """
-
-    done_s: float | None = None
-    in_s: float | None = None
-    growth_s: float | None = None
-    failing: float | None = None
-
-
-class SparkLine(View, frozen=True, kw_only=True):
-    """
-    The last hour by the minute; null where nothing is known.
-
-    Attributes:
-        from_ms: Where the first minute begins.
-        step_ms: One minute.
-        done, came, retried, dead: Jobs per minute.
-    """
-
-    from_ms: int
-    step_ms: int
-    done: list[int | None]
-    came: list[int | None]
-    retried: list[int | None]
-    dead: list[int | None]
-
-
 class QueueGlance(View, frozen=True, kw_only=True):
     """
     One queue.
@@ -153,7 +119,7 @@ class QueueGlance(View, frozen=True, kw_only=True):
     state: StateWord
     slots: Slots
     rate: Rates
-    spark: SparkLine | None = None
+    spark: SparkLine
     empty_in_ms: int | None
     empty: str
 

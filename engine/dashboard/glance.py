@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from engine.admin.health import LAG_MS_MAX, queue_findings, state_of
-from engine.admin.words import span
 from engine.dashboard.troubles import troubles_of, verdict_of
+from schemas.numbers import Glance, SparkLine
 from schemas.overview import (
     EngineGlance,
     Kind,
     Overview,
     QueueGlance,
-    Rates,
     Slots,
-    SparkLine,
     StateWord,
     Totals,
 )
 from schemas.stats import Audited, EngineStats, QueueStats, Server
 
 ENGINES_SHOWN = 4
-RECENT_S = 300
-KEEPS_UP_S = 2.0
 MIB = 1 << 20
 KINDS: tuple[Kind, ...] = ("bad", "warn", "unknown", "well", "paused")
 """From the worst on; what somebody paused needs nobody's eye."""
@@ -36,6 +32,7 @@ def overview_of(
     server: Server,
     engines: Sequence[EngineStats],
     queues: Sequence[QueueStats],
+    paces: Mapping[str, Glance],
     happened: Sequence[Audited],
     backlog_age_ms_max: int,
 ) -> Overview:
@@ -46,10 +43,14 @@ def overview_of(
         server: What the server of the queues says of itself.
         engines: The engines heard of lately.
         queues: What queues hold.
+        paces: How fast they go, by name.
         happened: What people changed lately, the newest first.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
     """
-    seen = {each.queue: queue_glance(each, engines, backlog_age_ms_max) for each in queues}
+    seen = {
+        each.queue: queue_glance(each, paces[each.queue], engines, backlog_age_ms_max)
+        for each in queues
+    }
     found = sorted(map(engine_glance, engines), key=engine_badness)
     troubles = troubles_of(server, engines, seen, backlog_age_ms_max=backlog_age_ms_max)
     return Overview(
@@ -67,21 +68,20 @@ def overview_of(
 
 
 def queue_glance(
-    stats: QueueStats, engines: Sequence[EngineStats], backlog_age_ms_max: int
+    stats: QueueStats, pace: Glance, engines: Sequence[EngineStats], backlog_age_ms_max: int
 ) -> QueueGlance:
     """Say how a queue is, and how fast it goes."""
     findings = queue_findings(stats, must=True, backlog_age_ms_max=backlog_age_ms_max)
     _, kind, word = state_of(stats.queue, findings)
-    rate = _rate(stats)
-    empty_in_ms, empty = _empty_in(stats, rate)
     return QueueGlance(
         stats=stats,
         # Late is not lost: the sign of warnings, as in the list of troubles.
         state=StateWord(kind="warn" if word == "behind" else _kind(kind), word=word),
         slots=_slots(stats.queue, engines),
-        rate=rate,
-        empty_in_ms=empty_in_ms,
-        empty=empty,
+        rate=pace.rate,
+        spark=pace.spark,
+        empty_in_ms=pace.empty_in_ms,
+        empty=pace.empty,
     )
 
 
@@ -174,45 +174,14 @@ def _calm(engine: EngineStats) -> EngineStats:
     return msgspec.structs.replace(engine, beat=calm, silent_ms=silent_ms)
 
 
-def _rate(stats: QueueStats) -> Rates:
-    recent = stats.recent
-    done, failed = recent.get("done", 0), recent.get("retried", 0) + recent.get("dead", 0)
-    growth_s = stats.fullness.growth_jobs_s if stats.fullness else None
-    ended_s = (done + recent.get("dead", 0)) / RECENT_S
-    return Rates(
-        done_s=done / RECENT_S,
-        in_s=None if growth_s is None else max(0.0, growth_s + ended_s),
-        growth_s=growth_s,
-        failing=failed / (done + failed) if done + failed else None,
-    )
-
-
-def _empty_in(stats: QueueStats, rate: Rates) -> tuple[int | None, str]:
-    if not stats.waiting:
-        return 0, "empty"
-    if stats.paused:
-        return None, "paused"
-    if not stats.engines:
-        return None, "no engine"
-    if not rate.done_s:
-        return None, "held" if any(held.held for held in stats.held) else "—"
-    if stats.waiting <= rate.done_s * KEEPS_UP_S:
-        in_ms = round(1e3 * stats.waiting / rate.done_s)
-    elif rate.growth_s is not None and rate.growth_s < 0:
-        in_ms = round(1e3 * stats.waiting / -rate.growth_s)
-    else:
-        return None, "never"
-    return in_ms, span(in_ms)
-
-
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _dead_hour(sparks: Iterable[SparkLine | None]) -> int | None:
-    known = [spark for spark in sparks if spark is not None]
-    return sum(sum(filter(None, spark.dead)) for spark in known) if known else None
+def _dead_hour(sparks: Iterable[SparkLine]) -> int | None:
+    known = [dead for spark in sparks for dead in spark.dead if dead is not None]
+    return sum(known) if known else None
 
 
 __all__ = ["engine_badness", "engine_glance", "overview_of", "queue_glance", "totals_of"]

@@ -13,6 +13,7 @@ from engine.dashboard.glance import overview_of
 from engine.dashboard.troubles import away_of
 from engine.errors import EngineError
 from engine.logs import get_logger
+from schemas.numbers import Glance
 from schemas.overview import Overview, Trouble, Verdict
 from schemas.stats import Audited, EngineStats, QueueStats, Server
 
@@ -36,6 +37,9 @@ class Reads(Protocol):
 
     async def server(self) -> Server:
         """Ask the server how it is."""
+
+    async def glance(self, queues: Sequence[QueueStats]) -> dict[str, Glance]:
+        """Tell the pace of queues."""
 
     async def audit(self, count: int = 50) -> list[Audited]:
         """List the latest changes that people made."""
@@ -118,6 +122,7 @@ class Overviews:
             server=server,
             engines=engines,
             queues=queues,
+            paces=await self._reads.glance(queues),
             happened=await self._reads.audit(HAPPENED),
             backlog_age_ms_max=self._backlog_age_ms_max,
         )

@@ -10,6 +10,7 @@ import aiohttp
 
 from engine.dashboard import HttpServer, HttpState
 from schemas.access import PageSession
+from schemas.numbers import Glance, Rates, SparkLine
 from schemas.stats import (
     Audited,
     Beat,
@@ -79,6 +80,15 @@ def server(**changes: Any) -> Server:
     return Server(**{**values, **changes})
 
 
+def pace(**changes: Any) -> Glance:
+    rate = Rates(**{"done_s": 10.0, "in_s": 10.0, "growth_s": 0.0, "failing": 0.0} | changes)
+    nothing: list[int | None] = [None] * 60
+    spark = SparkLine(
+        from_ms=0, step_ms=60_000, done=nothing, came=nothing, retried=nothing, dead=nothing
+    )
+    return Glance(rate=rate, spark=spark, empty_in_ms=None, empty="never")
+
+
 class FakeAdmin:
     """What the page asks for, with a switch for the server's absence."""
 
@@ -128,6 +138,9 @@ class FakeAdmin:
     def _check(self) -> None:
         if self.trouble:
             raise self.trouble
+
+    async def glance(self, queues: Sequence[QueueStats]) -> dict[str, Glance]:
+        return {each.queue: pace() for each in queues}
 
     async def audit(self, count: int = 50) -> list[Audited]:
         return self.audited[:count]
