@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from engine.admin.base import AdminBase, checked_queue
-from engine.admin.pace import Pace, came_of, rows_added, totals_of
+from engine.admin.pace import Pace, rows_added
 from engine.core.numbers import (
     MINUTES_PER_QUARTER,
     QUARTERS_PER_HOUR,
-    failing_of,
+    failing_share,
     merged,
     quantile_ms,
     spread_of,
-    summed,
-    together,
 )
+from engine.core.steps import Step, came_of, following, together
 from engine.store.operator.numbers import ENDS
 from schemas.numbers import (
     HOUR_MS,
@@ -54,7 +53,7 @@ MARKED = ("pause", "resume", "hold", "release", "concurrency", "bounds", "order"
 MARKED_GROUPS = ("limit-", "dead-")
 DAY_QUARTERS = 96
 
-Steps = list[Numbers | None]
+Steps = list[Step | None]
 
 
 class NumberVerbs(AdminBase):
@@ -168,41 +167,60 @@ class NumberVerbs(AdminBase):
 
     async def _steps(self, queue: str, range_: Range, steps: range) -> Steps:
         if range_ == "1h":
-            minutes = await self._store.numbers.minutes(queue, steps)
+            minutes = await self._store.numbers.steps(queue, steps)
             return [minutes.get(minute) for minute in steps]
         if range_ == "24h":
-            return await self._quarters(queue, steps)
-        quarters = await self._quarters(
+            return await self._quarter_steps(queue, steps)
+        quarters = await self._quarter_steps(
             queue, range(steps.start * QUARTERS_PER_HOUR, steps.stop * QUARTERS_PER_HOUR)
         )
         return [
-            merged(quarters[at : at + QUARTERS_PER_HOUR])
+            following(quarters[at : at + QUARTERS_PER_HOUR])
             for at in range(0, len(quarters), QUARTERS_PER_HOUR)
         ]
 
-    async def _quarters(self, queue: str, quarters: range) -> Steps:
+    async def _quarter_steps(self, queue: str, quarters: range) -> Steps:
         """Read quarters of an hour, lately ended ones from their minutes if need be."""
-        kept = await self._store.numbers.quarters(queue, quarters)
-        lately = range(max(quarters.start, quarters.stop - UNKEPT_MS // QUARTER_MS), quarters.stop)
-        missing = [quarter for quarter in lately if quarter not in kept]
+        kept = await self._store.numbers.quarter_steps(queue, quarters)
+        missing = _unkept(quarters, kept)
         if missing:
-            wanted = range(missing[0] * MINUTES_PER_QUARTER, quarters.stop * MINUTES_PER_QUARTER)
-            minutes = await self._store.numbers.minutes(queue, wanted)
-            for quarter in missing:
-                first = quarter * MINUTES_PER_QUARTER
-                few = range(first, first + MINUTES_PER_QUARTER)
+            minutes = await self._store.numbers.steps(queue, _minutes_of(missing))
+            for quarter in (each for each in missing if each not in kept):
+                few = _minutes_of(range(quarter, quarter + 1))
+                kept[quarter] = following(minutes.get(minute) for minute in few)
+        return [kept.get(quarter) for quarter in quarters]
+
+    async def _quarters(self, queue: str, quarters: range) -> list[Numbers | None]:
+        """Read all that is known of quarters of an hour, likewise."""
+        kept = await self._store.numbers.quarters(queue, quarters)
+        missing = _unkept(quarters, kept)
+        if missing:
+            minutes = await self._store.numbers.minutes(queue, _minutes_of(missing))
+            for quarter in (each for each in missing if each not in kept):
+                few = _minutes_of(range(quarter, quarter + 1))
                 kept[quarter] = merged(minutes.get(minute) for minute in few)
         return [kept.get(quarter) for quarter in quarters]
 
 
+def _unkept(quarters: range, kept: Container[int]) -> range:
+    """The quarters at the end that nobody has summed up; older gaps are those of no engine."""
+    lately = range(max(quarters.start, quarters.stop - UNKEPT_MS // QUARTER_MS), quarters.stop)
+    first = next((quarter for quarter in lately if quarter not in kept), quarters.stop)
+    return range(first, quarters.stop)
+
+
+def _minutes_of(quarters: range) -> range:
+    return range(quarters.start * MINUTES_PER_QUARTER, quarters.stop * MINUTES_PER_QUARTER)
+
+
 def columns_of(steps: Steps, came: list[int | None]) -> Columns:
     """Turn steps into columns."""
-    waits = [summed(step.wait.values()) if step is not None else [] for step in steps]
+    waits = [step.wait if step is not None else [] for step in steps]
     most = [step.most if step is not None else None for step in steps]
     return Columns(
-        done=totals_of(steps, "done"),
-        retried=totals_of(steps, "retried"),
-        dead=totals_of(steps, "dead"),
+        done=[step.done if step is not None else None for step in steps],
+        retried=[step.retried if step is not None else None for step in steps],
+        dead=[step.dead if step is not None else None for step in steps],
         came=came,
         waiting=[_level(each, "waiting") for each in most],
         active=[_level(each, "active") for each in most],
@@ -223,13 +241,14 @@ def percentiles_of(queue: str, minutes: int, numbers: Numbers) -> Percentiles:
     names = {*numbers.run} | {name for types in numbers.ends.values() for name in types}
     types = {}
     for name in sorted(names):
-        ends = {outcome: {name: each.get(name, 0)} for outcome, each in numbers.ends.items()}
-        alone = Numbers(ends=ends)
+        done, retried, dead = (
+            numbers.ends.get(outcome, {}).get(name, 0) for outcome in ("done", "retried", "dead")
+        )
         types[name] = TypeNumbers(
-            done=alone.total("done"),
-            retried=alone.total("retried"),
-            dead=alone.total("dead"),
-            failing=failing_of(alone),
+            done=done,
+            retried=retried,
+            dead=dead,
+            failing=failing_share(done, retried, dead),
             run=spread_of(numbers.run.get(name, [])),
         )
     waits = {lane: spread_of(counts) for lane, counts in numbers.wait.items()}

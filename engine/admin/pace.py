@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from engine.admin.words import span
-from engine.core.numbers import came, failing_share
-from schemas.numbers import MINUTE_MS, Glance, Levels, Numbers, Rates, SparkLine
+from engine.core.numbers import failing_share
+from engine.core.steps import Step, came, came_of
+from schemas.numbers import MINUTE_MS, Glance, Levels, Rates, SparkLine
 from schemas.stats import QueueStats
 
 WINDOW_S = 30.0
@@ -58,7 +58,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.minutes: dict[int, Numbers] = {}
+        self.minutes: dict[int, Step] = {}
         self.read_to = 0
         self._samples: deque[Sample] = deque()
         self._spark: SparkLine | None = None
@@ -67,7 +67,7 @@ class Pace:
         """The minutes that are to be read, up to the last one that is over."""
         return range(max(self.read_to, last - SPARK_MINUTES), last + 1)
 
-    def learn(self, found: Mapping[int, Numbers], last: int) -> None:
+    def learn(self, found: Mapping[int, Step], last: int) -> None:
         """Take in minutes up to the last one that is over, and forget what is too old."""
         self.minutes |= found
         self.read_to = last + 1
@@ -122,26 +122,26 @@ class Pace:
             failing=failing,
         )
 
-    def _lately(self) -> list[tuple[Levels | None, Numbers]]:
+    def _lately(self) -> list[tuple[Levels | None, Step]]:
         """The last minutes that are known, each after what the one before it ended with."""
         last = self.read_to - 1
         found = []
         for minute in range(last - RECENT_MINUTES + 1, last + 1):
-            numbers, before = self.minutes.get(minute), self.minutes.get(minute - 1)
-            if numbers is not None:
-                found.append((before.last if before else None, numbers))
+            step, before = self.minutes.get(minute), self.minutes.get(minute - 1)
+            if step is not None:
+                found.append((before.last if before else None, step))
         return found
 
     def _came_lately(self) -> float | None:
-        told = [came(before, numbers) for before, numbers in self._lately()]
+        told = [came(before, step) for before, step in self._lately()]
         known = [each for each in told if each is not None]
         return sum(known) / (60 * len(known)) if known else None
 
     def _growth_lately(self) -> float | None:
         grown = [
-            numbers.last.waiting - before.waiting
-            for before, numbers in self._lately()
-            if before is not None and numbers.last is not None
+            step.last.waiting - before.waiting
+            for before, step in self._lately()
+            if before is not None and step.last is not None
         ]
         return sum(grown) / (60 * len(grown)) if grown else None
 
@@ -152,10 +152,10 @@ class Pace:
         return SparkLine(
             from_ms=first * MINUTE_MS,
             step_ms=MINUTE_MS,
-            done=totals_of(steps, "done"),
+            done=[step.done if step is not None else None for step in steps],
             came=came_of([self.minutes.get(first - 1), *steps]),
-            retried=totals_of(steps, "retried"),
-            dead=totals_of(steps, "dead"),
+            retried=[step.retried if step is not None else None for step in steps],
+            dead=[step.dead if step is not None else None for step in steps],
         )
 
 
@@ -194,19 +194,6 @@ def _stopped(stats: QueueStats, rate: Rates) -> str:
     return ""
 
 
-def totals_of(steps: Sequence[Numbers | None], outcome: str) -> list[int | None]:
-    """How many attempts ended so, step by step."""
-    return [step.total(outcome) if step is not None else None for step in steps]
-
-
-def came_of(steps: Sequence[Numbers | None]) -> list[int | None]:
-    """How many jobs came in, step by step from the second one on."""
-    return [
-        came(before.last if before is not None else None, step) if step is not None else None
-        for before, step in itertools.pairwise(steps)
-    ]
-
-
 def rows_added(rows: Sequence[Sequence[int | None]]) -> list[int | None]:
     """Add up rows of several queues; a step is known if it is of any."""
     added: list[int | None] = []
@@ -214,6 +201,3 @@ def rows_added(rows: Sequence[Sequence[int | None]]) -> list[int | None]:
         known = [value for value in column if value is not None]
         added.append(sum(known) if known else None)
     return added
-
-
-__all__ = ["Pace", "came_of", "empty_in", "rows_added", "totals_of"]

@@ -33,6 +33,9 @@ DEATHS_MAX = 100
 
 OTHER = "other"
 
+# Both are lists of numbers with commas, which is JSON but for the brackets.
+_counts = msgspec.json.Decoder(list[int])
+_levels = msgspec.json.Decoder(Levels)
 _quarter = msgspec.json.Decoder(Numbers)
 _encode = msgspec.json.Encoder().encode
 
@@ -46,8 +49,8 @@ def counts_text(counts: Sequence[int]) -> str:
 def read_counts(text: bytes) -> list[int]:
     """Read counts per bucket; what is none counts as empty."""
     try:
-        return [int(part) for part in text.split(b",")][: len(BOUNDS_S) + 1]
-    except ValueError:
+        return _counts.decode(b"[%b]" % text)[: len(BOUNDS_S) + 1]
+    except msgspec.MsgspecError:
         return []
 
 
@@ -59,8 +62,8 @@ def levels_text(levels: Levels) -> str:
 def read_levels(text: bytes) -> Levels | None:
     """Read levels; None where they make no sense."""
     try:
-        return msgspec.convert([int(part) for part in text.split(b",")], Levels)
-    except (ValueError, msgspec.ValidationError):
+        return _levels.decode(b"[%b]" % text)
+    except msgspec.MsgspecError:
         return None
 
 
@@ -108,16 +111,6 @@ def merged(parts: Iterable[Numbers | None]) -> Numbers | None:
     return total
 
 
-def together(queues: Iterable[Numbers | None]) -> Numbers | None:
-    """Put the same step of several queues together: what they hold adds up, ages do not."""
-    known = [part for part in queues if part is not None]
-    total = merged(known)
-    if total is not None:
-        total.last = _sum_levels([part.last for part in known])
-        total.most = _sum_levels([part.most for part in known])
-    return total
-
-
 def summed(counts: Iterable[Sequence[int]]) -> list[int]:
     """Add up counts per bucket."""
     return [sum(column) for column in zip_longest(*counts, fillvalue=0)]
@@ -133,14 +126,6 @@ def _most(one: Levels | None, other: Levels | None) -> Levels | None:
         return one or other
     pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
     return Levels(*[max(pair) for pair in pairs])
-
-
-def _sum_levels(parts: Sequence[Levels | None]) -> Levels | None:
-    rows = [msgspec.structs.astuple(part) for part in parts if part is not None]
-    if not rows:
-        return None
-    *jobs, ages = zip(*rows, strict=True)
-    return msgspec.convert([*map(sum, jobs), max(ages)], Levels)
 
 
 def quarter_of(minutes: Mapping[int, Numbers], quarter: int) -> bytes:
@@ -203,28 +188,7 @@ def spread_of(counts: Sequence[int]) -> Spread:
     )
 
 
-def failing_of(numbers: Numbers) -> float | None:
-    """The share of attempts that failed; None without any."""
-    return failing_share(*(numbers.total(outcome) for outcome in ("done", "retried", "dead")))
-
-
 def failing_share(done: int, retried: int, dead: int) -> float | None:
     """The share of attempts that were retried or ended dead; None without any."""
     ended = done + retried + dead
     return (retried + dead) / ended if ended else None
-
-
-def came(before: Levels | None, numbers: Numbers) -> int | None:
-    """
-    Estimate how many jobs came in: those that ended, and those that the queue holds more.
-
-    Args:
-        before: What it held at the end of the step before; None if that is unknown.
-        numbers: What it did in this one, and holds at its end.
-    """
-    if before is None or numbers.last is None:
-        return None
-    ended = sum(numbers.total(outcome) for outcome in ("done", "dead", "duplicate"))
-    # What people discard, and what is counted a moment early or late, must not count as less
-    # than none.
-    return max(0, ended + numbers.last.unended - before.unended)

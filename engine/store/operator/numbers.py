@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine.core.numbers import LEVELS, read_levels, read_minutes, read_quarter
+from engine.core.steps import Step, read_quarter_step, read_steps
 from engine.store.link import Command
 from engine.store.numbers import days_of
 from engine.store.operator.link import OperatorLink, pairs
@@ -22,8 +23,22 @@ class NumberReader:
         self._link = link
 
     async def minutes(self, queue: str, minutes: range) -> dict[int, Numbers]:
+        """Read all that is known of some minutes of one queue."""
+        found: dict[int, Numbers] = {}
+        for fields in await self._hours(queue, minutes):
+            found |= read_minutes(fields)
+        return {minute: found[minute] for minute in minutes if minute in found}
+
+    async def steps(self, queue: str, minutes: range) -> dict[int, Step]:
+        """Read what charts show of some minutes of one queue."""
+        found: dict[int, Step] = {}
+        for fields in await self._hours(queue, minutes):
+            found |= read_steps(fields, minutes)
+        return found
+
+    async def _hours(self, queue: str, minutes: range) -> list[dict[bytes, bytes]]:
         """
-        Read all that is known of some minutes of one queue.
+        Read the hours of some minutes.
 
         An hour is read whole. It is bounded by the types that engines know, the lanes and the
         groups of dead letters: some 1,500 short fields for a busy queue of seven types.
@@ -31,14 +46,11 @@ class NumberReader:
         keys = QueueKeys(queue)
         hours = sorted({minute * MINUTE_MS // HOUR_MS for minute in minutes})
         commands: list[Command] = [(b"HGETALL", keys.minutes(hour * HOUR_MS)) for hour in hours]
-        found: dict[int, Numbers] = {}
-        for flat in await self._link.many(commands, broken=set()):
-            found |= read_minutes(pairs(flat))
-        return {minute: found[minute] for minute in minutes if minute in found}
+        return [pairs(flat) for flat in await self._link.many(commands, broken=set())]
 
     async def ends(
         self, wanted: Mapping[str, tuple[range, Sequence[str]]]
-    ) -> dict[str, dict[int, Numbers]]:
+    ) -> dict[str, dict[int, Step]]:
         """
         Read how jobs ended and what queues held, of some minutes of many queues, in one round trip.
 
@@ -55,23 +67,31 @@ class NumberReader:
             for _, key, few, names in asked
         ]
         replies = await self._link.many(commands, broken=set())
-        found: dict[str, dict[int, Numbers]] = {queue: {} for queue in wanted}
+        found: dict[str, dict[int, Step]] = {queue: {} for queue in wanted}
         for (queue, _, few, names), values in zip(asked, replies, strict=True):
-            width = len(names) + 1
+            width, outcomes = len(names) + 1, [name.partition(":")[0] for name in names]
             for at, minute in enumerate(few):
                 row = (values or [])[at * width : (at + 1) * width]
-                numbers = _numbers(names, row)
-                if numbers is not None:
-                    found[queue][minute] = numbers
+                if any(row):
+                    found[queue][minute] = _step(outcomes, row)
         return found
 
     async def quarters(self, queue: str, quarters: range) -> dict[int, Numbers | None]:
         """Read what is kept of quarters of an hour; None where nothing was known, and summed up."""
+        kept = await self._kept(queue, quarters)
+        return {quarter: read_quarter(raw) for quarter, raw in kept.items()}
+
+    async def quarter_steps(self, queue: str, quarters: range) -> dict[int, Step | None]:
+        """Read what charts show of quarters of an hour, likewise."""
+        kept = await self._kept(queue, quarters)
+        return {quarter: read_quarter_step(raw) for quarter, raw in kept.items()}
+
+    async def _kept(self, queue: str, quarters: range) -> dict[int, bytes]:
         days = days_of(QueueKeys(queue), quarters)
         commands: list[Command] = [(b"HMGET", key, *map(str, few)) for key, few in days.items()]
         replies = await self._link.many(commands, broken=set())
         return {
-            quarter: read_quarter(raw)
+            quarter: raw
             for few, values in zip(days.values(), replies, strict=True)
             for quarter, raw in zip(few, values or [], strict=False)
             if raw is not None
@@ -85,14 +105,11 @@ def _hours_of(keys: QueueKeys, minutes: Iterable[int]) -> dict[str, list[int]]:
     return found
 
 
-def _numbers(names: Sequence[str], row: Sequence[bytes | None]) -> Numbers | None:
-    if not any(row):
-        return None
-    numbers = Numbers()
-    *counts, levels = row
-    for name, count in zip(names, counts, strict=True):
+def _step(outcomes: Sequence[str], row: Sequence[bytes | None]) -> Step:
+    step = Step()
+    for outcome, count in zip(outcomes, row, strict=False):
         if count is not None and count.isdigit():
-            outcome, _, job_type = name.partition(":")
-            numbers.ends.setdefault(outcome, {})[job_type] = int(count)
-    numbers.last = numbers.most = read_levels(levels) if levels else None
-    return numbers
+            step.count(outcome, int(count))
+    levels = row[-1]
+    step.last = step.most = read_levels(levels) if levels else None
+    return step

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from engine.admin.pace import SPARK_MINUTES, Pace, empty_in, rows_added
-from schemas.numbers import Levels, Numbers, Rates
+from engine.core.steps import Step
+from schemas.numbers import Levels, Rates
 from schemas.stats import HeldType, QueueStats
 from tests.support.page import queue
 
@@ -62,10 +63,7 @@ def test_failing_is_the_share_of_failed_attempts() -> None:
 
 def test_minutes_without_anybody_are_gaps() -> None:
     pace = Pace()
-    known = {
-        minute: Numbers(ends={"done": {"t": minute}}, last=Levels(waiting=minute))
-        for minute in (100, 101, 105)
-    }
+    known = {minute: Step(done=minute, last=Levels(waiting=minute)) for minute in (100, 101, 105)}
     pace.learn(known, 105)
     pace.sample(stats(), 0)
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from engine.core.numbers import (
     DEATHS_MAX,
-    came,
     counts_text,
     levels_text,
     merged,
@@ -19,7 +18,6 @@ from engine.core.numbers import (
     read_quarter,
     spread_of,
     summed,
-    together,
 )
 from engine.telemetry import Histogram
 from schemas.numbers import BOUNDS_S, Levels, Numbers
@@ -158,26 +156,3 @@ def test_a_quarter_keeps_the_groups_with_most_deaths() -> None:
     assert len(kept.deaths) == DEATHS_MAX
     assert sum(kept.deaths.values()) == sum(deaths.values())
     assert kept.deaths[f"f{3 * DEATHS_MAX - 1}"] == 3 * DEATHS_MAX
-
-
-def test_queues_together_hold_the_sum_and_are_as_old_as_the_oldest() -> None:
-    one = Numbers(last=Levels(waiting=1, oldest_ms=10), most=Levels(waiting=5, oldest_ms=70))
-    other = Numbers(last=Levels(waiting=2, oldest_ms=90), most=Levels(waiting=3, oldest_ms=90))
-
-    both = together([one, None, other])
-
-    assert both is not None
-    assert both.last == Levels(waiting=3, oldest_ms=90)
-    assert both.most == Levels(waiting=8, oldest_ms=90)
-
-
-def test_jobs_that_came_in_are_those_that_ended_and_those_that_are_more() -> None:
-    numbers = Numbers(
-        ends={"done": {"t": 50}, "dead": {"t": 2}, "duplicate": {"t": 1}, "retried": {"t": 9}},
-        last=Levels(waiting=10, delayed=5, active=1, dead=100),
-    )
-
-    assert came(Levels(waiting=20, flows=1), numbers) == 50 + 2 + 1 + 16 - 21
-    assert came(Levels(waiting=1_000), numbers) == 0
-    assert came(None, numbers) is None
-    assert came(Levels(), Numbers()) is None
