@@ -9,6 +9,7 @@ from engine.admin.words import many, span, until
 from engine.errors import Malformed
 from engine.store.operator import Found
 from engine.store.operator.gates import Facts, Turn
+from engine.store.operator.in_flight import is_of
 from engine.wire.flows import CHILDREN, child_id, read_children, unfinished
 from engine.wire.tombstones import CANCELLED, describe
 from schemas.flow import PENDING, SENT
@@ -254,8 +255,7 @@ def _children_left(found: Found) -> list[str]:
 
 
 def _holds(engine: EngineStats, consumer: str) -> bool:
-    """Tell whether a consumer is this engine's: its name, and a word that each start draws."""
-    return consumer == engine.beat.name or consumer.rpartition("-")[0] == engine.beat.name
+    return is_of(consumer, engine.beat.name)
 
 
 def _types(engine: EngineStats, stats: QueueStats) -> list[str]:

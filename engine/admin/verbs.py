@@ -11,6 +11,7 @@ from engine.admin.analysis import analyse, survey
 from engine.admin.base import checked_queue
 from engine.admin.browse import BrowseVerbs
 from engine.admin.dead_jobs import DeadJobVerbs
+from engine.admin.engines import EngineVerbs
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
 from engine.admin.numbers import NumberVerbs
@@ -37,7 +38,14 @@ CONCURRENCY_MAX = 10_000
 
 
 class Admin(
-    DeadJobVerbs, BrowseVerbs, GateVerbs, ScheduleVerbs, BoundsVerbs, SessionVerbs, NumberVerbs
+    DeadJobVerbs,
+    BrowseVerbs,
+    EngineVerbs,
+    GateVerbs,
+    ScheduleVerbs,
+    BoundsVerbs,
+    SessionVerbs,
+    NumberVerbs,
 ):
     """
     Looks at queues and changes what operators may change.

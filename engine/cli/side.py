@@ -8,10 +8,13 @@ from engine.admin import Admin
 from engine.admin.contracts import job_schemas, payload_judge
 from engine.cli.frame import whoami
 from engine.clock import SystemClock
+from engine.configuration import describe
 from engine.dashboard import HttpServer, HttpState
 from engine.runtime import Engine
+from engine.settings import PREFIX, EngineSettings
 from engine.telemetry import EngineCollector
 from engine.version import __version__
+from schemas.engines import Setting
 
 
 class HttpSide:
@@ -48,6 +51,7 @@ class HttpSide:
                 place=settings.http_place,
                 payloads=settings.http_payloads,
                 redact=settings.http_redact,
+                settings=_shown(settings),
             )
         )
 
@@ -57,6 +61,13 @@ class HttpSide:
     async def stop(self) -> None:
         await self._server.stop()
         self._admin.close()
+
+
+def _shown(settings: EngineSettings) -> list[Setting]:
+    return [
+        Setting(name=each.variable, value=each.value, meaning=each.meaning)
+        for each in describe(settings, {}, PREFIX)
+    ]
 
 
 def http_side(engine: Engine) -> HttpSide | None:

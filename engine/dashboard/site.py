@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
 from engine.dashboard.routes import Scope
 from engine.dashboard.scans import Scans
+from schemas.engines import Setting
 
 
 class HttpState(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
         payloads: Scope from which on payloads are shown.
         redact: What of payloads nobody is shown: paths by job type.
         rates: How much each caller may ask for.
+        settings: The settings of the engine that answers, secrets masked.
         admin: What the page looks at and does.
         metrics: Read at each scrape; its collectors must not ask the server of the queues.
         ready: Reasons for which the engine is not ready.
@@ -59,6 +61,7 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
     payloads: Scope = "operate"
     redact: Mapping[str, str] = {}
     rates: Rates = Rates()
+    settings: Sequence[Setting] = ()
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import aiohttp
 
 from engine.dashboard import HttpServer, HttpState
 from schemas.access import PageSession
+from schemas.engines import InFlight
 from schemas.numbers import Glance, Rates, SparkLine
 from schemas.stats import (
     Audited,
@@ -138,6 +139,12 @@ class FakeAdmin:
     def _check(self) -> None:
         if self.trouble:
             raise self.trouble
+
+    async def engine(self, name: str) -> EngineStats:
+        return next(each for each in self.engines_found if each.beat.name == name)
+
+    async def in_flight(self, engine: EngineStats) -> InFlight:
+        return InFlight(total=0, jobs=[])
 
     async def glance(self, queues: Sequence[QueueStats]) -> dict[str, Glance]:
         return {each.queue: pace() for each in queues}

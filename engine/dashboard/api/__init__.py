@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.dashboard.api import (
+    about,
+    engines,
     jobs,
     numbers,
     overview,
@@ -27,6 +29,8 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *jobs.routes(site),
         *search.routes(site),
         *schedules.routes(site),
+        *engines.routes(site),
+        *about.routes(site),
         *numbers.routes(site),
         *probes.routes(site),
         *reports.routes(site),

@@ -7,6 +7,7 @@ from engine.store.operator.control import ControlWriter
 from engine.store.operator.dead import DeadLetters
 from engine.store.operator.entry import Found
 from engine.store.operator.gates import GateReader
+from engine.store.operator.in_flight import InFlightReader
 from engine.store.operator.jobs import JobReader, Page, Query
 from engine.store.operator.limits import GateWriter
 from engine.store.operator.link import OperatorLink
@@ -33,6 +34,7 @@ class OperatorStore:
     Attributes:
         queues: Counts, engines, the server.
         jobs: Single jobs.
+        in_flight: What engines have taken.
         gates: What waits behind gates, and why.
         dead: Dead letters.
         orders: Cancels and moves of single jobs.
@@ -46,6 +48,7 @@ class OperatorStore:
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         self._link = OperatorLink(url, timeout_s=timeout_s)
         self.jobs = JobReader(self._link)
+        self.in_flight = InFlightReader(self._link)
         self.gates = GateReader(self._link, self.jobs)
         self.queues = QueueReader(self._link, self.gates)
         self.dead = DeadLetters(self._link)
