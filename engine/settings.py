@@ -77,6 +77,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         done_age_ms_max: How long finished jobs are kept.
         events_max: Entries kept in the events stream of a queue.
         http: Address of metrics, probes and page, as host:port; port 0 picks one; empty for none.
+        http_host: Host by which others reach http, for /sd; empty for that in http, or this host's
+            name where http listens on all addresses.
         http_token: Token that any other address than loopback demands, at least 16 characters.
             May do everything. [secret]
         http_tokens: Tokens by the name of their holder, as name=scope:token with the scope read,
@@ -129,6 +131,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     done_age_ms_max: Millis = 86_400_000
     events_max: Count = 10_000
     http: str = "127.0.0.1:8787"
+    http_host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{0,255}$")] = ""
     http_token: str = ""
     http_tokens: dict[str, str] = {}
     http_place: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[^\x00-\x1f]*$")] = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from engine.admin import Admin
 from engine.admin.contracts import job_schemas, payload_judge
@@ -34,6 +34,7 @@ class HttpSide:
         )
         metrics = CollectorRegistry(auto_describe=False)
         metrics.register(EngineCollector(engine.meters, __version__))
+        ProcessCollector(registry=metrics)
         self._server = HttpServer(
             HttpState(
                 address=settings.http,

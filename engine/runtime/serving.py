@@ -18,7 +18,7 @@ from engine.logs import get_logger
 from engine.registry import App
 from engine.runtime.engine import EXIT_BUG, EXIT_OK, Engine
 from engine.runtime.service_manager import ServiceManager, service_manager
-from engine.settings import EngineSettings
+from engine.settings import EngineSettings, http_address
 from engine.store.redis import RedisStore, StoreSettings
 
 log = get_logger("engine")
@@ -141,7 +141,7 @@ async def _run(
     beside = side(engine) if side else None
     try:
         if beside is not None:
-            engine.vitals.http = await beside.start()
+            engine.vitals.http = reachable(await beside.start(), settings.http_host)
         return await engine.run(burst=burst)
     finally:
         if beside is not None:
@@ -160,6 +160,20 @@ def _stop_on_signals(engine: Engine, manager: ServiceManager | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     if manager is not None:
         engine.spawn(manager.report(engine))
+
+
+def reachable(address: str, host: str) -> str:
+    """
+    Say by which address others reach what listens.
+
+    Args:
+        address: Where it listens, as host:port.
+        host: What the settings say; empty for nothing.
+    """
+    listens, port = http_address(address)
+    everywhere = listens in {"0.0.0.0", "::"}  # noqa: S104 - it is looked for, not bound to
+    found = host or (socket.gethostname() if everywhere else listens)
+    return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"
 
 
 async def _follow(engine: Engine, parent: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,15 @@ PROMETHEUS = DEPLOY / "prometheus"
 TARGET = frozenset({"job", "instance", "engine", "host", "version"})
 """Labels that the scrape configuration gives to everything an engine tells."""
 
+PROCESS = (
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+    "process_start_time_seconds",
+)
+"""What prometheus_client tells of a process, on Linux."""
+
 _KEEPING = {"topk", "bottomk"}
 _LABELLESS = {"time", "vector", "scalar", "absent"}
 
@@ -30,6 +40,7 @@ class Unknown(Exception):
     """An expression that asks for what nobody tells."""
 
 
+@functools.cache
 def engine_metrics() -> dict[str, frozenset[str]]:
     """List every series that an engine tells, with its labels, as Prometheus stores it."""
     meters = Meters(["connection"])
@@ -42,6 +53,7 @@ def engine_metrics() -> dict[str, frozenset[str]]:
     return found
 
 
+@functools.cache
 def all_rules() -> list[dict[str, Any]]:
     """List every rule, in the order in which the files and groups have them."""
     return [
@@ -52,6 +64,7 @@ def all_rules() -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
 def known_metrics() -> dict[str, frozenset[str]]:
     """
     List every series that may be asked for: what engines tell and what rules record.
@@ -59,11 +72,22 @@ def known_metrics() -> dict[str, frozenset[str]]:
     Raises:
         Unknown: A rule asks for what is not there before it.
     """
-    known = engine_metrics()
+    known = dict(engine_metrics())
     for rule in all_rules():
         if "record" in rule:
             known[rule["record"]] = labels_of(rule["expr"], known)
     return known
+
+
+@functools.cache
+def dashboard_metrics() -> dict[str, frozenset[str]]:
+    """List what dashboards may ask for: processes and alerts, too."""
+    processes = dict.fromkeys(PROCESS, TARGET)
+    named = (rule for rule in all_rules() if "alert" in rule)
+    known = known_metrics()
+    carried = (labels_of(rule["expr"], known) for rule in named)
+    own = frozenset({"alertname", "alertstate", "severity"})
+    return {**known, **processes, "ALERTS": own.union(*carried)}
 
 
 def labels_of(expression: str, known: Known) -> frozenset[str]:
