@@ -69,11 +69,13 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         redrives: How often an operator brought it back from the dead.
         ticket: Its place in the order of its lane, once it waited behind a gate or had its turn.
         why: Why it waited last: ``delay``, ``backoff``, ``snooze``, ``version``, ``hold``,
-            ``limit``, ``debounce`` or ``reschedule``; ``moved`` if an operator moved it before any
-            engine had judged it.
+            ``limit``, ``debounce``, ``redrive`` or ``reschedule``; ``moved`` if an operator moved
+            it before any engine had judged it.
         history: The last attempts, oldest first, at most ten.
         cancelled: The tombstone in hexadecimal digits, of a job that is in its lane just to end: no
             engine must start it, not even one that has not heard of the order yet.
+        operation: The bulk operation that brought it back, and the id of its dead letter's entry:
+            ``<operation>/<entry>``.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
     history: tuple[AttemptRecord, ...] = ()
     cancelled: str = ""
+    operation: str = ""
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

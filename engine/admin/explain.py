@@ -290,6 +290,8 @@ def _purpose(found: Found) -> str:
             )
         case "hold":
             return "after a hold"
+        case "redrive" if meta is not None and meta.operation:
+            return f"for its turn in operation {meta.operation.partition('/')[0]}"
         case "reschedule":
             return "until the time that an operator set"
         case "debounce":

@@ -15,6 +15,7 @@ from engine.admin.engines import EngineVerbs
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
 from engine.admin.numbers import NumberVerbs
+from engine.admin.operations import OperationVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
 from engine.admin.sessions import SessionVerbs
@@ -46,6 +47,7 @@ class Admin(
     BoundsVerbs,
     SessionVerbs,
     NumberVerbs,
+    OperationVerbs,
 ):
     """
     Looks at queues and changes what operators may change.

@@ -115,6 +115,7 @@ def settlement_of(
         finished=[],
         leaves=[],
         behind=[],
+        brought_back=[],
         at_ms=at_ms,
     )
     for column in columns:
@@ -160,6 +161,8 @@ def _add_done(settlement: Settlement, engine: str, column: Column) -> None:
                 settlement.replies.append(_reply(job, fields))
             if job.envelope.parent is not None:
                 settlement.ends.append(flow_end(job, result=job.result))
+            if job.envelope.meta is not None and job.envelope.meta.operation:
+                settlement.brought_back.append(("done", job.envelope.meta.operation))
 
 
 def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> None:
@@ -264,6 +267,7 @@ def _meta(ending: Ending, engine: str, *, attempts: int, why: str) -> Meta:
         lost=job.lost,
         snoozes=(before.snoozes if before else 0) + (why == "snooze"),
         redrives=before.redrives if before else 0,
+        operation=before.operation if before else "",
         ticket=ticket_kept(job, ending.decision) if job.envelope is not None else "",
         why=why,
         history=_history(ending, engine),
@@ -300,6 +304,7 @@ def _add_death(
     settlement: Settlement, record: DeadRecord, ending: Ending, kept_bytes_max: int
 ) -> None:
     job = ending.job
+    meta = job.envelope.meta if job.envelope is not None else None
     fields = job.lease.fields
     size = sum(map(len, fields))
     if job.envelope is not None and job.envelope.children > 0:
@@ -325,6 +330,8 @@ def _add_death(
         settlement.replies.append(_reply(job, told))
     if job.envelope is not None and job.envelope.parent is not None:
         settlement.ends.append(flow_end(job, record))
+    if meta is not None and meta.operation:
+        settlement.brought_back.append(("dead", meta.operation))
 
 
 def _death(ending: Ending, engine: str, decision: to.DeadLetter) -> DeadRecord:

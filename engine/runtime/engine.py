@@ -27,6 +27,7 @@ from engine.runtime.vitals import Vitals
 from engine.settings import EngineSettings
 from engine.store.base import Store
 from engine.store.faults import KINDS
+from engine.store.operator import OperatorStore
 from engine.telemetry import Meters, QueueMeter
 from schemas.rules import LANES
 
@@ -49,6 +50,7 @@ class Engine:
         clock: Time and chance.
         name: Its name, fresh for each process start.
         on_started: Called once it serves its queues.
+        operations: The operator's side of the server, to drive bulk operations; closed at the end.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Engine:
         *,
         name: str,
         on_started: Callable[[], None] | None = None,
+        operations: OperatorStore | None = None,
     ) -> None:
+        self._operations = operations
         self._on_started = on_started
         self.settings = settings
         self.app = app
@@ -132,6 +136,8 @@ class Engine:
                 renewer.stop()
                 await self._end_tasks()
                 await self._pools.close()
+                if self._operations is not None:
+                    self._operations.close()
                 await self._store.close()
 
     def _start(self, services: Any, *, burst: bool) -> None:
@@ -186,6 +192,7 @@ class Engine:
             on_held=self._notes.type_held,
             on_stuck=self._stuck,
             on_settled=self._notes.settled,
+            operations=self._operations,
         )
         for queue in wanted:
             meter = QueueMeter(registry.in_queue(queue), LANES)

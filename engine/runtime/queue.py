@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.runtime.flows import FlowKeeper
 from engine.runtime.gatekeeper import Gatekeeper
 from engine.runtime.hooks import Hooks
 from engine.runtime.jobs import BoundType, LiveJob, unknown_type
+from engine.runtime.operations import OperationDriver
 from engine.runtime.outage import Outage
 from engine.runtime.pressure import Watch, defaults_of
 from engine.runtime.renewer import Held
@@ -32,6 +34,7 @@ from engine.runtime.upkeep import Upkeep
 from engine.runtime.workers import Workers
 from engine.settings import EngineSettings
 from engine.store.base import Lease, Store
+from engine.store.operator import OperatorStore
 from engine.telemetry import QueueMeter
 from engine.wire.codec import Limits
 from engine.wire.keys import STREAMS
@@ -63,6 +66,8 @@ class Shared(msgspec.Struct, kw_only=True):
         on_held: Called with queue, type and reason when a handler holds its type.
         on_stuck: Called with +1 and -1 as handlers are given up and end after all.
         on_settled: Called with the queue's name and what was settled.
+        operations: The operator's side of the server, to drive bulk operations; None for a store
+            that has none.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Shared(msgspec.Struct, kw_only=True):
     on_held: Callable[[str, str, str], None]
     on_stuck: Callable[[int], None]
     on_settled: Callable[[str, Settled], None]
+    operations: OperatorStore | None = None
 
 
 class QueueRunner:
@@ -127,7 +133,9 @@ class QueueRunner:
         self.workers.limit = self._concurrency
         self.batches.crew = self.workers
         self.fetcher = self._build_fetcher()
+        self.driver = self._build_driver()
         self.upkeep = self._build_upkeep()
+        self.upkeep.driver = self.driver
         self.limits = registry.limits.get(queue, {})
         self.scheduling = Scheduling(
             shared.store,
@@ -248,6 +256,20 @@ class QueueRunner:
             stopping=shared.stopping,
         )
 
+    def _build_driver(self) -> OperationDriver | None:
+        shared = self._shared
+        if shared.operations is None:
+            return None
+        return OperationDriver(
+            shared.operations,
+            self.queue,
+            # Of its own for each start: an engine's name may be set, and so be used again.
+            f"{shared.name}-{secrets.token_hex(4)}",
+            shared.clock,
+            outage=shared.outage,
+            stopping=shared.stopping,
+        )
+
     def _build_upkeep(self) -> Upkeep:
         shared, settings = self._shared, self._shared.settings
         return Upkeep(
@@ -280,7 +302,8 @@ class QueueRunner:
 
     def loops(self) -> list[Awaitable[None]]:
         """The background loops, to be run in the engine's task group."""
-        return [*self.upkeep.loops(), self.scheduling.run()]
+        driven = [self.driver.run()] if self.driver is not None else []
+        return [*self.upkeep.loops(), self.scheduling.run(), *driven]
 
     def held(self) -> Held:
         """What the renewing thread has to look after."""

@@ -19,6 +19,7 @@ from engine.registry import App
 from engine.runtime.engine import EXIT_BUG, EXIT_OK, Engine
 from engine.runtime.service_manager import ServiceManager, service_manager
 from engine.settings import EngineSettings, http_address
+from engine.store.operator import OperatorStore
 from engine.store.redis import RedisStore, StoreSettings
 
 log = get_logger("engine")
@@ -132,7 +133,10 @@ async def _run(
         if on_ready is not None:
             on_ready(engine.vitals.http)
 
-    engine = Engine(settings, app, store, clock, name=name, on_started=started)
+    operations = OperatorStore(settings.redis_url)
+    engine = Engine(
+        settings, app, store, clock, name=name, on_started=started, operations=operations
+    )
     _stop_on_signals(engine, manager)
     # Not for engines that handlers start.
     parent = os.environ.pop("ENGINE_PARENT", "")

@@ -21,6 +21,7 @@ from engine.runtime.cancels import Sweeper
 from engine.runtime.fetcher import Fetcher
 from engine.runtime.flows import FlowKeeper
 from engine.runtime.numbers import Book
+from engine.runtime.operations import OperationDriver
 from engine.runtime.outage import Outage
 from engine.runtime.pressure import Watch
 from engine.runtime.releasing import Releaser
@@ -65,7 +66,12 @@ class Upkeep:
         done_jobs_max: Finished jobs to keep.
         done_age_ms_max: How long to keep them.
         stopping: Tells that nothing more is to be taken on.
+
+    Attributes:
+        driver: Told which bulk operations live; None where nobody can start one.
     """
+
+    driver: OperationDriver | None = None
 
     def __init__(  # noqa: PLR0917 - the parts of one queue, always given in this order
         self,
@@ -247,6 +253,8 @@ class Upkeep:
         workers = self._workers
         self._meter.paused = control.paused
         self._flows.follow(control)
+        if self.driver is not None:
+            self.driver.follow(control.operations)
         workers.limit = control.concurrency or self._concurrency
         workers.open = not control.paused and not self._stopping()
         held = control.holds.keys() | self._holding

@@ -173,6 +173,8 @@ class Settlement(msgspec.Struct, kw_only=True):
         moved: Filled by the store: how many it let through in all.
         ends: Messages of ended jobs to the jobs that wait for them.
         opened: Flows of jobs that wait for others from now on.
+        brought_back: ``done`` or ``dead``, and what brought the job back, for those that bulk
+            operations did; see :class:`schemas.job.Meta`.
     """
 
     lane: str
@@ -202,6 +204,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     moved: int = 0
     ends: list[bytes] = []
     opened: list[Opened] = []
+    brought_back: list[tuple[str, str]] = []
 
 
 class Control(msgspec.Struct, kw_only=True):
@@ -217,6 +220,7 @@ class Control(msgspec.Struct, kw_only=True):
         blocks: A dead job keeps its ordering key until it is brought back or discarded.
         gates: Jobs of this queue have asked for gates, so there are further streams to read.
         flows: Jobs of this queue are, or were, part of flows.
+        operations: Bulk operations that live.
     """
 
     paused: bool = False
@@ -227,6 +231,7 @@ class Control(msgspec.Struct, kw_only=True):
     blocks: bool = False
     gates: bool = False
     flows: bool = False
+    operations: tuple[str, ...] = ()
 
 
 class ServerState(msgspec.Struct, kw_only=True):

@@ -122,6 +122,7 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         or settlement.leaves
         or settlement.ends
         or settlement.opened
+        or settlement.brought_back
     ):
         return b""
 
@@ -153,7 +154,19 @@ def _rest(keys: QueueKeys, settlement: Settlement, bounds: Bounds, streams: list
         _flat([_left(leave) for leave in settlement.leaves]),
         _flat([_put_behind(each) for each in settlement.behind]),
         [part for fields in settlement.again for part in (b"%d" % len(fields), *fields)],
+        *_brought_back(keys, settlement, stream),
     )
+
+
+def _brought_back(
+    keys: QueueKeys, settlement: Settlement, index: Callable[[str], bytes]
+) -> list[list[bytes]]:
+    """Lay out what is counted for bulk operations; nothing where no job came by one."""
+    parts = []
+    for word, whole in settlement.brought_back:
+        operation, _, entry = whole.partition("/")
+        parts += [index(keys.operation(operation)), word.encode(), entry.encode()]
+    return [parts] if parts else []
 
 
 def _put_behind(each: Behind) -> tuple[bytes, ...]:
@@ -224,6 +237,7 @@ def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> C
         blocks=found.get(b"on_dead") == b"block",
         gates=found.get(b"gates") == b"1",
         flows=found.get(b"flows") == b"1",
+        operations=tuple(found.get(b"operations", b"").decode("utf-8", "replace").split()),
     )
 
 

@@ -55,6 +55,8 @@ class QueueKeys:
         "lanes",
         "limits",
         "limits_due",
+        "operation_lease",
+        "operations",
         "producers",
         "progress",
         "queue",
@@ -87,7 +89,8 @@ class QueueKeys:
         self.events = f"{base}:events"
         # hash with TTL: job id → last progress (JSON)
         self.progress = f"{base}:progress"
-        # hash: paused, concurrency, jobs_max, bytes_max, hold:<type>, limit:<name>, on_dead, gates
+        # hash: paused, concurrency, jobs_max, bytes_max, hold:<type>, limit:<name>, on_dead, gates,
+        # flows, operations: ids of those that live
         self.control = f"{base}:control"
         # hash: job id → tombstone (JSON); only while jobs that were cancelled have not ended
         self.cancelled = f"{base}:cancelled"
@@ -101,6 +104,7 @@ class QueueKeys:
         self.producers = f"{base}:producer"
         self._name_gates(base)
         self._name_flows(base)
+        self._name_operations(base)
 
     def _name_gates(self, base: str) -> None:
         # hash: <stream>/<entry> → what a job that passed the gates holds
@@ -123,6 +127,12 @@ class QueueKeys:
         self.flow_ends = f"{base}:flow-ends"
         # hash: child of a flow → lane and entry with which it was sent, until its end is known
         self.flow_sent = f"{base}:flow-sent"
+
+    def _name_operations(self, base: str) -> None:
+        # hash: id → one bulk operation (JSON)
+        self.operations = f"{base}:operations"
+        # string with TTL: which engine drives them
+        self.operation_lease = f"{base}:operations:lease"
 
     def lane(self, lane: str) -> str:
         """stream: waiting and running jobs of one lane, or those of it that were let through."""
@@ -147,6 +157,18 @@ class QueueKeys:
     def producer(self, name: str) -> str:
         """String with TTL: the last batch that a producer sent, with the ids it was given."""
         return f"{self.producers}:{name}"
+
+    def operation(self, name: str) -> str:
+        """hash: counts of one operation, and dead letters as they were before it took them."""
+        return f"mq:{{{self.queue}}}:operation:{name}"
+
+    def operation_due(self, name: str) -> str:
+        """zset: entry ids of the dead letters that it took, by the ms at which they are due."""
+        return f"mq:{{{self.queue}}}:operation:{name}:due"
+
+    def plan(self, name: str) -> str:
+        """String with TTL: one plan (JSON)."""
+        return f"mq:{{{self.queue}}}:plan:{name}"
 
     # The next belong to gates; only queues that use them have these keys.
 

@@ -12,7 +12,7 @@ from engine.wire.done import decode_done
 from engine.wire.keys import RELEASED
 from schemas.job import DeadRecord
 from tests.support.jobs import AT_MS, dead, done, fields, packed, settlement
-from tests.support.rigs import KEYS, QUEUE, Rig
+from tests.support.rigs import KEYS, QUEUE, Rig, ServerRig
 
 REPLY = f"mq:{{{QUEUE}}}:reply:desk-1"
 HOSTILE = [
@@ -44,6 +44,30 @@ async def snapshot(rig: Rig) -> dict[str, object]:
             for entry, line in (await rig.pending("normal")).items()
         ],
     }
+
+
+async def test_ends_of_jobs_that_an_operation_brought_back_are_counted(
+    rig: Rig, store: Store
+) -> None:
+    if not isinstance(rig, ServerRig):
+        pytest.skip("operations are driven over a real server")
+    known, over = KEYS.operation("op1"), KEYS.operation("op0")
+    await rig.call("HSET", known, ":moved", 2, "1-1", "was", "1-2", "was", "1-3", "was")
+    leases = await lease_some(rig, store, 3)
+    back = [("done", "op1/1-1"), ("done", "op0/1-1"), ("dead", "op1/1-2")]
+
+    change = settlement(leases, done=[done("j1", "j2")], dead=[dead("j3")], brought_back=back)
+    assert await store.settle(QUEUE, change) == []
+    assert await store.settle(QUEUE, change) == []
+
+    assert await rig.hash(known) == {
+        b":moved": b"2",
+        b":done": b"1",
+        b":dead": b"1",
+        b"1-3": b"was",
+    }
+    # Of one that is over, nothing is kept any more.
+    assert await rig.hash(over) == {}
 
 
 EVERYTHING = {

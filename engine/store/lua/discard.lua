@@ -1,6 +1,6 @@
 -- discard: drop dead jobs for good; a key that one of them kept goes to the next job.
 --
--- needs: gates, claims
+-- needs: gates, claims, groups
 --
 -- KEYS[1]   dead         stream of dead jobs
 -- KEYS[2]   dead groups  hash: <fingerprint>:n, :first, :last, :sample
@@ -13,15 +13,7 @@ local dropped = 0
 for i = 1, #ARGV, 5 do
   if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
     dropped = dropped + 1
-    local print = ARGV[i + 1]
-    if redis.call('HEXISTS', KEYS[2], print .. ':n') == 0 then
-      -- Deaths beyond the bound of groups are counted together.
-      print = 'other'
-    end
-    if redis.call('HINCRBY', KEYS[2], print .. ':n', -1) <= 0 then
-      redis.call('HDEL', KEYS[2], print .. ':n', print .. ':first', print .. ':last',
-        print .. ':sample')
-    end
+    groups.lower(groups.counted_as(ARGV[i + 1]))
     local lane, key, ticket = gates.lane_of(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
     if ticket ~= '' and gates.is_blocked(lane, key, ticket) then
       gates.pass_on(lane, key, ticket, false)

@@ -1,6 +1,6 @@
 -- redrive: bring dead jobs back to their lanes, each at most once.
 --
--- needs: ready
+-- needs: ready, groups
 --
 -- KEYS[1]    dead         stream of dead jobs: _dead and its record, then the job's own fields
 -- KEYS[2]    dead groups  hash: <fingerprint>:n, :first, :last, :sample
@@ -15,17 +15,6 @@
 -- Returns how many came back, and the ids of those whose lane refused them; these are dead still,
 -- under a new entry id. Entries that are gone are passed over.
 local FIELDS_MAX = 7000 -- what unpack can put on Lua's stack
-
-local function lower(print)
-  if redis.call('HEXISTS', KEYS[2], print .. ':n') == 0 then
-    -- Deaths beyond the bound of groups are counted together.
-    print = 'other'
-  end
-  if redis.call('HINCRBY', KEYS[2], print .. ':n', -1) <= 0 then
-    redis.call('HDEL', KEYS[2], print .. ':n', print .. ':first', print .. ':last',
-      print .. ':sample')
-  end
-end
 
 local function own_fields(fields, meta, drop_expires, data)
   local own = {}
@@ -66,7 +55,7 @@ for i = 1, #ARGV, 6 do
       redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
       refused[#refused + 1] = id
     else
-      lower(ARGV[i + 2])
+      groups.lower(groups.counted_as(ARGV[i + 2]))
       moved = moved + 1
     end
   end

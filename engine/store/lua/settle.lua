@@ -42,7 +42,8 @@
 -- many jobs to hand over); tombstones (index of their hash, job id, …); flows that open (index of
 -- the key of flows, of those with something to do, of control; then index of the flow's key, its
 -- name, packed fields, …); gates left (id, how, key, ticket, unique value, job id, …); jobs put
--- behind a limit (index of the lane, limit, member, …); again (how many, names and values, …).
+-- behind a limit (index of the lane, limit, member, …); again (how many, names and values, …);
+-- brought back, where there are any (index of their operation's hash, done or dead, dead entry, …).
 --
 -- Returns the ids that the consumer does not hold, of which there are none if all was applied, and
 -- the lane's mark, or an empty string. With gates, also entries that were let through and are the
@@ -296,6 +297,14 @@ if #rest > 0 then
   end
   for i = 2, #rest[9] do
     redis.pcall('HDEL', KEYS[10 + tonumber(rest[9][1])], rest[9][i])
+  end
+  local back = rest[14] or {}
+  for i = 1, #back, 3 do
+    local operation = KEYS[10 + tonumber(back[i])]
+    if redis.pcall('HEXISTS', operation, ':moved') == 1 then
+      redis.pcall('HINCRBY', operation, ':' .. back[i + 1], 1)
+      redis.pcall('HDEL', operation, back[i + 2])
+    end
   end
 end
 if gates then

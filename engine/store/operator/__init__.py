@@ -12,6 +12,7 @@ from engine.store.operator.jobs import JobReader, Page, Query
 from engine.store.operator.limits import GateWriter
 from engine.store.operator.link import OperatorLink
 from engine.store.operator.numbers import NumberReader
+from engine.store.operator.operations import Operations
 from engine.store.operator.orders import Orders
 from engine.store.operator.queues import QueueReader
 from engine.store.operator.schedules import ScheduleEditor
@@ -37,6 +38,7 @@ class OperatorStore:
         in_flight: What engines have taken.
         gates: What waits behind gates, and why.
         dead: Dead letters.
+        operations: Bulk operations on dead letters.
         orders: Cancels and moves of single jobs.
         limits: Shuts and opens limits, and lets keys go.
         control: Pause, concurrency, holds, and the audit stream.
@@ -52,6 +54,7 @@ class OperatorStore:
         self.gates = GateReader(self._link, self.jobs)
         self.queues = QueueReader(self._link, self.gates)
         self.dead = DeadLetters(self._link)
+        self.operations = Operations(self._link)
         self.orders = Orders(self._link)
         self.control = ControlWriter(self._link)
         self.schedules = ScheduleEditor(self._link)

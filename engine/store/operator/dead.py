@@ -109,13 +109,38 @@ class DeadLetters:
             yield Matched(len(direct), jobs, "")
             if not left:
                 return
-        low = f"{max(0, wanted.after_ms - SKEW_MS)}-0" if wanted.after_ms else "-"
-        high = min_id(until, wanted.before_ms + SKEW_MS) if wanted.before_ms else until
         meant = msgspec.structs.replace(wanted, ids=tuple(left))
+        async for part in self.search(queue, meant, until=until, newest=newest):
+            yield part
+
+    async def search(
+        self,
+        queue: str,
+        wanted: DeadFilter,
+        *,
+        after: str = "",
+        until: str = "+",
+        newest: bool = False,
+    ) -> AsyncIterator[Matched]:
+        """
+        Find the dead letters that fit a filter, in the order of their entries.
+
+        Args:
+            queue: The queue.
+            wanted: Which.
+            after: The last entry that is not looked at any more; empty for the first of all.
+            until: The last entry to look at.
+            newest: The newest first.
+        """
+        text = wanted.text.lower().encode()
+        # What came back from an undone operation lies behind its time of death, never before it.
+        low = f"{max(0, wanted.after_ms - SKEW_MS)}-0" if wanted.after_ms else "-"
+        if after and (low == "-" or entry_ms(low.encode()) <= entry_ms(after.encode())):
+            low = f"({after}"
         key = QueueKeys(queue).dead
-        async for entries in self._link.stream(key, low=low, high=high, newest=newest):
+        async for entries in self._link.stream(key, low=low, high=until, newest=newest):
             chunk = [dead_entry(queue, entry, fields) for entry, fields in entries]
-            jobs = [found for found in chunk if _fits(found, meant, text)]
+            jobs = [found for found in chunk if _fits(found, wanted, text)]
             yield Matched(len(chunk), jobs, chunk[-1].entry)
 
     async def _entries(self, queue: str, ids: Sequence[str]) -> list[Found]:
@@ -147,14 +172,14 @@ class DeadLetters:
         arguments: list[bytes | str | int] = []
         for found in jobs:
             assert found.record is not None
-            lane = _lane(found)
+            lane = lane_of_dead(found)
             stream = READY[lane] if found.record.ticket else lane
             arguments += [
                 found.entry,
                 _REDRIVEN.index(stream) + 1,
                 found.record.fingerprint,
                 encode_meta(fresh_meta(found, now_ms)),
-                1 if _has_expired(found, now_ms) else 0,
+                1 if has_expired(found, now_ms) else 0,
                 data or b"",
             ]
         lanes = [keys.lane(stream) for stream in _REDRIVEN]
@@ -170,22 +195,26 @@ class DeadLetters:
         A key that one of them kept goes to the next job of that key.
         """
         keys = QueueKeys(queue)
+        names = [keys.dead, keys.dead_groups, *keys.gates()]
+        dropped = await self._link.script("discard", names, *await self.discarded(jobs))
+        return int(dropped)
+
+    async def discarded(self, jobs: Sequence[Found]) -> list[bytes | str | int]:
+        """Say of each job what a script that drops it must know."""
         arguments: list[bytes | str | int] = []
         for found in jobs:
             fingerprint = found.record.fingerprint if found.record else ""
             ticket = found.ticket
             key = await self._key_of(found) if ticket else b""
-            arguments += [found.entry, fingerprint, _lane(found), key, ticket]
-        names = [keys.dead, keys.dead_groups, *keys.gates()]
-        dropped = await self._link.script("discard", names, *arguments)
-        return int(dropped)
+            arguments += [found.entry, fingerprint, lane_of_dead(found), key, ticket]
+        return arguments
 
     async def _key_of(self, found: Found) -> bytes:
         """Return the ordering key of a dead job, also where its fields were too large to keep."""
         key = found.field(b"key")
         if key is not None:
             return key
-        async for page in turns(self._link, found.queue, _lane(found)):
+        async for page in turns(self._link, found.queue, lane_of_dead(found)):
             for name, holder in page.items():
                 if holder == b"!" + found.ticket.encode():
                     return name
@@ -204,11 +233,13 @@ def fresh_meta(found: Found, now_ms: int) -> Meta:
     )
 
 
-def _lane(found: Found) -> str:
+def lane_of_dead(found: Found) -> str:
+    """Name the lane that a dead job comes back to."""
     return found.lane if found.lane in LANES else "normal"
 
 
-def _has_expired(found: Found, now_ms: int) -> bool:
+def has_expired(found: Found, now_ms: int) -> bool:
+    """Tell whether a job would end at once for its age."""
     raw = found.field(b"expires") or b""
     return raw.isdigit() and len(raw) <= 15 and int(raw) <= now_ms
 
@@ -246,8 +277,3 @@ def _group(fingerprint: str, parts: dict[str, bytes]) -> DeadGroup:
         message=sample.message,
         sample=sample.id,
     )
-
-
-def min_id(entry: str, ms: int) -> str:
-    """Return the lower one of an entry id and the last id of a millisecond."""
-    return entry if entry != "+" and entry_ms(entry.encode()) <= ms else str(ms)

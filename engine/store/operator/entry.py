@@ -24,6 +24,16 @@ from schemas.story import JobRow, RawField
 
 INITIALS = {lane[0]: lane for lane in LANES}
 ERROR_CHARS_MAX = 200
+FIELDS_MAX = 6_900
+"""Names and values that a script can put on Lua's stack, with the engine's own beside them."""
+
+UNABLE = (
+    "no engine wrote this entry",
+    "its body was too large to keep",
+    "its body was trimmed away before it ran",
+    "it has more fields than a job can come back with",
+)
+"""Why a dead job cannot be brought back."""
 
 _meta = msgspec.json.Decoder(Meta)
 _dead = msgspec.json.Decoder(DeadRecord)
@@ -175,11 +185,13 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
     def unable(self) -> str:
         """Say why a dead job cannot be brought back; empty where it can."""
         if self.record is None:
-            return "no engine wrote this entry"
+            return UNABLE[0]
         if self.record.cut:
-            return "its body was too large to keep"
+            return UNABLE[1]
         if self.record.reason == "trimmed" or not self.fields:
-            return "its body was trimmed away before it ran"
+            return UNABLE[2]
+        if len(self.fields) > FIELDS_MAX:
+            return UNABLE[3]
         return ""
 
     def row(self) -> JobRow:

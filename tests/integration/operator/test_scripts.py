@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 
 from engine.admin import Admin
+from engine.store.operator.operations import Step
 from engine.store.scripts import script
-from engine.wire.packing import pack
+from engine.wire.packing import pack, unpack
 from schemas.job import Meta
 from schemas.stats import DeadFilter
 from tests.support.monitor import recorded
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
-SCRIPTS = ("redrive", "discard", "unblock", "control", "audit", "cancel", "move")
+SCRIPTS = (
+    *("redrive", "discard", "unblock", "control", "audit", "cancel", "move"),
+    *("operation_set", "lease", "put_off", "take_back", "drop"),
+)
 
 
 async def exercise(admin: Admin, queue: QueueWriter) -> None:
@@ -32,11 +36,39 @@ async def exercise(admin: Admin, queue: QueueWriter) -> None:
     await admin.retry_dead(QUEUE, DeadFilter())
     await admin.discard_dead(QUEUE, DeadFilter())
     await block(admin, queue)
+    await operate(admin, queue)
     await admin.pause(QUEUE)
     await admin.resume(QUEUE)
     await admin.concurrency(QUEUE, 3)
     await admin.hold(QUEUE, TYPE, reason="x")
     await admin.release(QUEUE, TYPE)
+
+
+async def operate(admin: Admin, queue: QueueWriter) -> None:
+    """Drive a retry and a discard, undone from the delayed set and from a lane."""
+    queue.call("DEL", queue.keys.dead, queue.keys.dead_groups, queue.keys.lane("low"))
+    store = admin._store
+    for action in ("retry", "discard"):
+        for number in range(4):
+            queue.bury(f"j{number}", job_fields(expires="1000"), ticket=f"{9:015}-{number:010}")
+        plan = await admin.plan_operation(QUEUE, action, DeadFilter(), rate=100)
+        operation = await admin.start_operation(plan.id)
+        name = operation.record.id
+        seen = await store.operations.look(QUEUE, name)
+        assert seen is not None
+        await store.operations.lease(QUEUE, "me", ms=10_000)
+        jobs = [job async for part in store.dead.matching(QUEUE, DeadFilter()) for job in part.jobs]
+        if action == "discard":
+            await store.operations.drop(seen, "me", Step(jobs=jobs, cursor="1-1", complete=True))
+            continue
+        step = Step(jobs=jobs, dues=[2**50] * 4, cursor="1-1", unable={"x": 1})
+        assert await store.operations.put_off(seen, "me", step) == (True, 4)
+        member = queue.call("ZPOPMIN", queue.keys.delayed)[0]
+        queue.call("XADD", queue.keys.lane("low"), "*", *unpack(member)[1:])
+        queue.call("XGROUP", "CREATE", queue.keys.lane("low"), "engine", "0")
+        await store.operations.take_back(seen, "me")
+        assert len(queue.dead()) == 4
+        queue.call("DEL", queue.keys.dead)
 
 
 async def block(admin: Admin, queue: QueueWriter) -> None:
