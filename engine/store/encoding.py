@@ -237,8 +237,12 @@ def read_control(flat: Sequence[bytes], cancelled: Mapping[str, Tombstone]) -> C
         blocks=found.get(b"on_dead") == b"block",
         gates=found.get(b"gates") == b"1",
         flows=found.get(b"flows") == b"1",
-        operations=tuple(found.get(b"operations", b"").decode("utf-8", "replace").split()),
+        operations=_live(found[b"operations"]) if b"operations" in found else (),
     )
+
+
+def _live(names: bytes) -> tuple[str, ...]:
+    return tuple(names.decode("utf-8", "replace").split())
 
 
 def _limits(found: dict[bytes, bytes]) -> dict[str, LimitRule]:
