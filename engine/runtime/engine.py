@@ -50,7 +50,7 @@ class Engine:
         clock: Time and chance.
         name: Its name, fresh for each process start.
         on_started: Called once it serves its queues.
-        operations: The operator's side of the server, to drive bulk operations; closed at the end.
+        operations: To drive bulk operations; its owner closes it.
     """
 
     def __init__(
@@ -136,8 +136,6 @@ class Engine:
                 renewer.stop()
                 await self._end_tasks()
                 await self._pools.close()
-                if self._operations is not None:
-                    self._operations.close()
                 await self._store.close()
 
     def _start(self, services: Any, *, burst: bool) -> None:

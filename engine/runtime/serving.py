@@ -148,6 +148,7 @@ async def _run(
             engine.vitals.http = reachable(await beside.start(), settings.http_host)
         return await engine.run(burst=burst)
     finally:
+        operations.close()
         if beside is not None:
             await beside.stop()
 

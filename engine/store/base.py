@@ -173,8 +173,7 @@ class Settlement(msgspec.Struct, kw_only=True):
         moved: Filled by the store: how many it let through in all.
         ends: Messages of ended jobs to the jobs that wait for them.
         opened: Flows of jobs that wait for others from now on.
-        brought_back: ``done`` or ``dead``, and what brought the job back, for those that bulk
-            operations did; see :class:`schemas.job.Meta`.
+        brought_back: ``done`` or ``dead``, and the ``operation`` of the job's meta, if it has one.
     """
 
     lane: str
