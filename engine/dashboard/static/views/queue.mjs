@@ -1,0 +1,102 @@
+// One queue: how it is and why, its lanes and types, what bounds it, and its jobs.
+import { html, useEffect, useRef } from "../lib/dom.mjs";
+import { Action } from "../lib/actions.mjs";
+import { path } from "../lib/api.mjs";
+import { moment, noteServerTime, number, percent, span } from "../lib/format.mjs";
+import { useLive } from "../lib/live.mjs";
+import { Menu } from "../lib/menu.mjs";
+import { Age, Count, Empty, Failed, LaneBar, Loading, Span, State, Why } from "../lib/parts.mjs";
+import { concurrency, pauseOrResume } from "../lib/queue_actions.mjs";
+import { bounds, clearLimit, hold, holdSome, newLimit, onDead, openLimit, release, shutLimit } from "../lib/queue_steps.mjs";
+import { QueueJobs } from "../lib/queue_jobs.mjs";
+
+function Figures({ look }) {
+  const { stats } = look;
+  const sum = (of) => Object.values(stats.totals[of] || {}).reduce((all, each) => all + each, 0);
+  const held = look.states.held;
+  return html`<dl class="card figures"><div class=${look.state.word === "behind" ? "bad" : ""}><dt>Oldest waits for</dt><dd><b>${stats.oldestMs ? span(stats.oldestMs) : "—"}</b></dd></div>
+    <div><dt>Waiting</dt><dd><b><${Count} value=${stats.waiting} /></b>${look.states.parked ? html`${number(look.states.parked)} parked` : ""}</dd></div>
+    <div><dt>Active</dt><dd><b><${Count} value=${stats.active} /></b>${look.slots ? `${number(look.running)} of ${number(look.slots)} slots busy, ${look.engines.length} engine${look.engines.length === 1 ? "" : "s"}` : "no engine"}</dd></div>
+    <div><dt>Later</dt><dd><b><${Count} value=${stats.delayed} /></b>delayed${held ? `, ${number(held)} held` : ""}${stats.flows ? `, ${number(stats.flows)} for children` : ""}</dd></div>
+    <div class=${stats.dead ? "bad" : ""}><dt>Dead</dt><dd><b><${Count} value=${stats.dead} /></b>${stats.dead ? html`<a href=${`/dead?queue=${encodeURIComponent(stats.queue)}`}>in groups</a>` : `${number(sum("done"))} ever done`}</dd></div></dl>`;
+}
+
+function Lanes({ look }) {
+  const top = Math.max(...look.lanes.map((lane) => lane.waiting), 1);
+  const weights = look.lanes.reduce((sum, lane) => sum + (lane.weight || 0), 0);
+  return html`<section aria-labelledby="lanes"><div class="head"><h2 id="lanes">Lanes</h2><${LaneBar} lanes=${look.stats.lanes} width="160" /></div>
+    <div class="card scroll" tabindex="0" role="region" aria-label="Lanes"><table class="dense lanes-table"><thead><tr><th scope="col">Lane</th><th scope="col" class="num">Waiting</th><th scope="col" class="bar"><span class="unseen">Beside the others</span></th>
+    <th scope="col" class="num">Active</th><th scope="col" class="num">Oldest</th><th scope="col" class="num">Turns</th></tr></thead><tbody>
+    ${look.lanes.map((lane) => html`<tr key=${lane.name}><th scope="row"><span class="lane-name lane-${lane.name}">${lane.name}</span></th>
+      <td class="num"><${Count} value=${lane.waiting} kind=${lane.waiting ? "" : "muted"} />${lane.parked ? html` <small>${number(lane.parked)} parked</small>` : ""}</td>
+      <td class="bar"><svg width="100%" height="9" aria-hidden="true"><rect class="track" width="100%" height="1" y="8" /><rect class="lane-${lane.name}" width=${`${lane.waiting / top * 100}%`} height="9" /></svg></td>
+      <td class="num"><${Count} value=${lane.active} kind=${lane.active ? "" : "muted"} /></td><td class="num">${lane.oldestMs ? html`<${Span} ms=${lane.oldestMs} />` : html`<span class="muted">—</span>`}</td>
+      <td class="num" title="How often engines turn to this lane while others have jobs, too">${lane.name === "critical" ? "first" : lane.weight ? `${lane.weight} of ${weights}` : "—"}</td></tr>`)}</tbody></table></div></section>`;
+}
+
+const failing = (type) => {
+  if (type.failing != null) return type.failing;
+  const ended = type.done + type.retried + type.dead;
+  return ended ? (type.retried + type.dead) / ended : null;
+};
+
+function Types({ look }) {
+  const queue = look.stats.queue;
+  const timed = look.types.some((type) => type.runP50Ms != null);
+  return html`<section aria-labelledby="types"><div class="head"><h2 id="types">Types</h2></div>
+    ${look.types.length ? html`<div class="card scroll" tabindex="0" role="region" aria-label="Types"><table class="dense types"><thead><tr><th scope="col">Type</th>
+    ${timed && html`<th scope="col" class="num">Run p50</th><th scope="col" class="num">p95</th><th scope="col" class="num">p99</th>`}
+    <th scope="col" class="num">Done</th><th scope="col" class="num" title="Of all attempts that ended">Failing</th><th scope="col" class="num">Dead</th><th scope="col"><span class="unseen">State</span></th></tr></thead>
+    <tbody>${look.types.map((type) => html`<tr key=${type.type}><th scope="row">${type.type}</th>
+      ${timed && ["runP50Ms", "runP95Ms", "runP99Ms"].map((name) => html`<td class="num" key=${name}>${span(type[name])}</td>`)}
+      <td class="num"><${Count} value=${type.done} /></td><td class="num">${percent(failing(type))}</td><td class="num"><${Count} value=${type.dead} kind=${type.dead ? "bad" : "muted"} /></td>
+      <td class="num"><div class="buttons end">${type.held ? html`<span class="warn" title=${`${type.heldReason}${type.heldBy ? `, by ${type.heldBy}` : ""}`}><${State} kind="warn" word=${`held, ${number(type.heldJobs)} set aside`} /></span><${Action} ...${release(queue, type.type)} />`
+        : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} kind="plain" />`}</div></td></tr>
+      ${type.held && html`<tr key=${`${type.type}-why`} class="under"><td colspan="9" class="wrap muted">${type.heldReason || "No reason was given"}${type.heldBy ? ` — ${type.heldBy}` : ""}${type.heldSinceMs > 1 ? `, since ${moment(type.heldSinceMs)}` : ""}</td></tr>`}`)}</tbody></table></div>`
+      : html`<div class="card"><${Empty}>No job type is known here yet: none was enqueued, and no engine takes any.<//></div>`}</section>`;
+}
+
+function Limits({ queue, gates, nowMs }) {
+  return html`<div class="card scroll" tabindex="0" role="region" aria-label="Limits"><table class="dense"><thead><tr><th scope="col">Limit</th><th scope="col">Allows</th>
+    <th scope="col" class="num">Taken</th><th scope="col" class="num">Wait</th><th scope="col">State</th><th scope="col"><span class="unseen">Steps</span></th></tr></thead><tbody>
+    ${gates.limits.map((limit) => html`<tr key=${limit.name}><th scope="row" class="mono">${limit.name}</th><td>${limit.rule || "—"}${limit.declared ? html` <small>by code</small>` : ""}</td>
+      <td class="num">${limit.places ? html`${number(limit.used)} of ${number(limit.places)} <meter min="0" max=${limit.places} value=${limit.used} aria-label="places taken" />` : limit.tokens != null ? `${Math.floor(limit.tokens)} of ${number(limit.burst)} left` : "—"}</td>
+      <td class="num"><${Count} value=${limit.parked} kind=${limit.parked ? "" : "muted"} /></td>
+      <td>${limit.shutUntilMs > nowMs ? html`<${State} kind="paused" word=${`shut, opens in ${span(limit.shutUntilMs - nowMs)}`} />` : html`<span class="muted">open</span>`}</td>
+      <td class="num"><${Menu} label=${`Steps for limit ${limit.name}`} items=${[limit.shutUntilMs > nowMs ? openLimit(queue, limit.name) : shutLimit(queue, limit.name), !limit.name.includes("=") && newLimit(queue, limit.name), limit.rule && clearLimit(queue, limit.name)]} /></td></tr>`)}</tbody></table></div>`;
+}
+
+function Gates({ look }) {
+  const { gates, queue, fullness } = look.stats;
+  if (!gates && !fullness) return null;
+  return html`<section aria-labelledby="bounds"><div class="head"><h2 id="bounds">What bounds it</h2>
+    <small>${[gates && `${number(gates.byKey)} parked behind their key, ${number(gates.byLimit)} behind a limit`,
+      gates && (gates.onDead === "block" ? `a dead job blocks its key (${number(gates.blockedKeys)}${gates.blockedKeysMore ? " or more" : ""} blocked)` : "keys go on past dead jobs"),
+      fullness && `may hold ${fullness.jobsMax ? `${number(fullness.jobsMax)} jobs` : "any number of jobs"}, ${percent(fullness.ratio)} full`].filter(Boolean).join("; ")}</small>
+    <${Action} ...${newLimit(queue)} /></div>
+    ${gates?.limits.length ? html`<${Limits} queue=${queue} gates=${gates} nowMs=${look.nowMs} />` : ""}</section>`;
+}
+
+export default function Queue({ queue, query }) {
+  const { data, trouble, status, at } = useLive(`/api${path("queues", queue)}`);
+  const last = useRef(null);
+  if (data) last.current = data;
+  const look = last.current;
+  noteServerTime(look?.nowMs);
+  useEffect(() => { if (look) document.title = `${queue} ${look.state.word === "well" ? "" : `· ${look.state.word} `}– Streamlane`; }, [look?.state.word]);
+  if (!look) {
+    if (status === 404) {
+      return html`<h1>${queue}</h1><div class="card"><${Empty}><b>No queue has this name yet.</b> A queue begins with its first job, or when an engine serves it.
+        <p><a href="/about">Send a first job</a> or <a href="/queues">see all queues</a>.</p><//></div>`;
+    }
+    return trouble ? html`<${Failed} error=${{ title: queue, message: trouble }} />` : html`<${Loading} />`;
+  }
+  const { stats, state } = look;
+  return html`<${Age} at=${at} trouble=${trouble} /><div class="title"><h1>${queue}</h1><${State} ...${state} />
+    <div class="buttons"><${Action} ...${pauseOrResume(stats)} kind=${stats.paused ? "primary" : ""} /><${Action} ...${concurrency(stats)} label=${stats.concurrency ? `Concurrency ${stats.concurrency}` : "Concurrency…"} />
+    <${Menu} label=${`More for ${queue}`} kind="" items=${[bounds(queue, stats.fullness), holdSome(queue), newLimit(queue), onDead(queue, stats.gates?.onDead || "continue"),
+      { label: "Dead letters", href: `/dead?queue=${encodeURIComponent(queue)}` }, { label: "Audit of this queue", href: `/audit?queue=${encodeURIComponent(queue)}` }]} /></div></div>
+    <${Why} text=${look.why} /><${Figures} look=${look} />
+    <div class="columns"><${Lanes} look=${look} /><${Types} look=${look} /></div><${Gates} look=${look} />
+    <${QueueJobs} queue=${queue} query=${query} look=${look} />`;
+}
