@@ -22,4 +22,13 @@ class View(NamedTuple):
 
 VIEWS = [
     View("overview", "/", "indexing"),
+    View("queue", "/queues/indexing", "all 2 slots of 1 engine are busy"),
+    View("queue-held", "/queues/notification?state=held", "push provider refused the key (403)"),
+    View("queue-parked", "/queues/batch-message?state=parked", "behind key tenant-7"),
+    View("queue-dead", "/queues/encryption?state=dead", "certificate has expired"),
+    View("jobs", "/jobs", "By queue and state"),
+    View("search", "/jobs?text=message-7", "message-7"),
+    View("job", "/jobs/message-delivery/message-7", "receipt"),
+    View("job-parent", "/jobs/batch-message/campaign-1", "campaign-1.0"),
+    View("schedules", "/schedules", "every day at 03:00 UTC"),
 ]
