@@ -8,7 +8,6 @@ import msgspec
 
 from engine.admin import bulk, health
 from engine.admin.analysis import analyse, survey
-from engine.admin.audits import AuditVerbs
 from engine.admin.base import checked_queue
 from engine.admin.browse import BrowseVerbs
 from engine.admin.dead_jobs import DeadJobVerbs
@@ -47,7 +46,6 @@ class Admin(
     ScheduleVerbs,
     BoundsVerbs,
     SessionVerbs,
-    AuditVerbs,
     NumberVerbs,
     OperationVerbs,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine import App, Exponential, Hold, Job, Registry
@@ -19,18 +20,31 @@ QUEUES = {
 """Queues, and the types that each of them takes; ``steering`` is for tests that act."""
 
 
+HOSTILE = {"__proto__": ("constructor", "valueof")}
+"""As far as names of queues and types can be hostile."""
+
+
 class Trouble(Exception):
     """What a job was told to raise."""
 
 
 def build(_settings: Any) -> App:
     """Build the app."""
+    return App(_registry(QUEUES))
+
+
+def build_hostile(_settings: Any) -> App:
+    """Build the same with names that do harm where they are taken for something else."""
+    return App(_registry(HOSTILE))
+
+
+def _registry(queues: Mapping[str, Sequence[str]]) -> Registry:
     registry = Registry()
-    for queue, types in QUEUES.items():
+    for queue, types in queues.items():
         for name in types:
             retry = Exponential(attempts=2 if name == "push" else 1, base_s=0)
             registry.job(name, queue=queue, timeout_s=3_600, retry=retry, events=True)(_run)
-    return App(registry)
+    return registry
 
 
 async def _run(job: Job, payload: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.admin import Admin, make_rule, new_schedule
 from tests.support.daemon import Daemon
-from tests.support.page_app import QUEUES
+from tests.support.page_app import HOSTILE, QUEUES
 from tests.support.queue_writer import QueueWriter
 
 APP = "tests.support.page_app:build"
@@ -49,7 +49,7 @@ class Page:
         self.redis_url = url
         self.daemon = daemon
         self.address = f"http://127.0.0.1:{daemon.port}"
-        self.queues = {name: QueueWriter(url, name) for name in QUEUES}
+        self.queues = {name: QueueWriter(url, name) for name in (*QUEUES, *HOSTILE)}
 
     def enqueue(self, queue: str, job_type: str, lane: str = "normal", **fields: Any) -> str:
         """
@@ -58,8 +58,9 @@ class Page:
         Returns:
             Its entry's id.
         """
-        entry = fields.pop("entry", "*")
-        payload = msgspec.json.encode(fields.pop("payload", {}))
+        entry, payload = fields.pop("entry", "*"), fields.pop("payload", {})
+        if not isinstance(payload, bytes):
+            payload = msgspec.json.encode(payload)
         told = {"type": job_type, "data": payload, **fields}
         flat = [_bytes(part) for pair in told.items() for part in pair]
         return self.queues[queue].enqueue(flat, lane=lane, entry=entry)
@@ -75,9 +76,9 @@ def _bytes(part: str | bytes | int) -> bytes:
 
 
 @contextmanager
-def page_of(directory: Path, url: str, **environ: str) -> Iterator[Page]:
+def page_of(directory: Path, url: str, *, app: str = APP, **environ: str) -> Iterator[Page]:
     """Run a daemon with its page over a server; nothing is in its queues."""
-    daemon = Daemon(directory, url, app=APP, environ={**SETTINGS, **environ})
+    daemon = Daemon(directory, url, app=app, environ={**SETTINGS, **environ})
     daemon.start()
     page = Page(url, daemon)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from engine.dashboard.api import (
     about,
-    audit,
     engines,
     jobs,
     numbers,
@@ -34,7 +33,6 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *about.routes(site),
         *numbers.routes(site),
         *probes.routes(site),
-        *audit.routes(site),
         *reports.routes(site),
     ]
     live.follow(found)

@@ -59,9 +59,7 @@ async def steered(redis_url: str, site: Open) -> AsyncIterator[Steered]:
     queue.open()
     async with Admin(redis_url, who="ada@here", types={QUEUE: [TYPE]}) as admin:
         judge = payload_judge(registry, 1_000)
-        # No time passes while a request searches, however slow the machine is.
-        opened = await site(admin=admin, judge=judge, clock=ManualClock())
-        yield Steered(opened, admin, queue)
+        yield Steered(await site(admin=admin, judge=judge), admin, queue)
     queue.close()
 
 
