@@ -10,12 +10,11 @@ from engine.admin import bulk, health
 from engine.admin.analysis import analyse, survey
 from engine.admin.base import checked_queue
 from engine.admin.browse import BrowseVerbs
+from engine.admin.dead_groups import DeadGroupVerbs
 from engine.admin.dead_jobs import DeadJobVerbs
 from engine.admin.engines import EngineVerbs
 from engine.admin.explain import Explainer
 from engine.admin.gates import GateVerbs
-from engine.admin.numbers import NumberVerbs
-from engine.admin.operations import OperationVerbs
 from engine.admin.pressure import BoundsVerbs
 from engine.admin.schedules import ScheduleVerbs
 from engine.admin.sessions import SessionVerbs
@@ -46,8 +45,7 @@ class Admin(
     ScheduleVerbs,
     BoundsVerbs,
     SessionVerbs,
-    NumberVerbs,
-    OperationVerbs,
+    DeadGroupVerbs,
 ):
     """
     Looks at queues and changes what operators may change.

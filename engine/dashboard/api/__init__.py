@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from engine.dashboard.api import (
     about,
+    dead,
     engines,
     jobs,
     numbers,
+    operations,
     overview,
     probes,
     queues,
@@ -29,6 +31,8 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *jobs.routes(site),
         *search.routes(site),
         *schedules.routes(site),
+        *dead.routes(site),
+        *operations.routes(site),
         *engines.routes(site),
         *about.routes(site),
         *numbers.routes(site),
