@@ -119,6 +119,7 @@ def routes(site: Site) -> list[Route]:
             live=True,
         ),
         *_changes(site),
+        *_turns(site),
     ]
 
 
@@ -143,15 +144,6 @@ def _changes(site: Site) -> list[Route]:
             body.plan_id, reason=body.reason, confirm=body.confirm
         )
 
-    async def stop(ask: Ask) -> Operation:
-        return await verbs(ask).stop_operation(*_named(ask), reason=ask.body.reason)
-
-    async def resume(ask: Ask) -> Operation:
-        return await verbs(ask).resume_operation(*_named(ask), reason=ask.body.reason)
-
-    async def undo(ask: Ask) -> Operation:
-        return await verbs(ask).undo_operation(*_named(ask), reason=ask.body.reason)
-
     return [
         Route(
             method="POST",
@@ -171,6 +163,23 @@ def _changes(site: Site) -> list[Route]:
             body=Start,
             returns=Operation,
         ),
+    ]
+
+
+def _turns(site: Site) -> list[Route]:
+    def verbs(ask: Ask) -> Admin:
+        return site.state.admin.acting_as(ask.caller.name)
+
+    async def stop(ask: Ask) -> Operation:
+        return await verbs(ask).stop_operation(*_named(ask), reason=ask.body.reason)
+
+    async def resume(ask: Ask) -> Operation:
+        return await verbs(ask).resume_operation(*_named(ask), reason=ask.body.reason)
+
+    async def undo(ask: Ask) -> Operation:
+        return await verbs(ask).undo_operation(*_named(ask), reason=ask.body.reason)
+
+    return [
         _turn("stop", "Move no further jobs.", stop),
         _turn("resume", "Let a stopped operation go on.", resume),
         _turn("undo", "Make its jobs that have not started dead letters again.", undo),
