@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import Annotated, Any, Literal
 
@@ -25,7 +24,6 @@ class Tree(msgspec.Struct):
 
 class Order(msgspec.Struct):
     id: uuid.UUID
-    at: dt.datetime
     kind: Literal["small", "large"]
     address: Address
     items: Annotated[list[str], msgspec.Meta(min_length=2)]
