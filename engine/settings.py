@@ -18,7 +18,7 @@ import msgspec
 
 from engine.configuration import load
 from engine.tokens import read_tokens
-from schemas.rules import DATA_BYTES_MAX, LANES, TYPE_NAME
+from schemas.rules import DATA_BYTES_MAX, LANES, PATH_STEP, TYPE_NAME
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
@@ -26,7 +26,8 @@ Bound = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PREFIX = "ENGINE_"
 TOKEN_CHARS_MIN = 16
-JSON_PATHS = r"^(\*|[^\s;,]+([\s;]+[^\s;,]+)*)$"
+JSON_PATH = rf"\$?(?:{PATH_STEP})+"
+JSON_PATHS = rf"^{JSON_PATH}(?:[\s;]+{JSON_PATH})*$"
 TypeOrAll = Annotated[str, msgspec.Meta(pattern=rf"^(\*|{TYPE_NAME.pattern})$")]
 TLS_OPTIONS = {
     "redis_ca_file": "ssl_ca_certs",
@@ -85,8 +86,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             operate or admin, or as name=scope:sha256:hash; `token NAME` makes one. [secret]
         http_place: What the page calls this place, such as PRODUCTION.
         http_payloads: Scope from which on payloads are shown: read, operate or admin.
-        http_redact: What of payloads nobody is shown, as type=path;path, with * for all of it, or
-            for every type.
+        http_redact: What of payloads nobody is shown, as type=path;path: names with dots, ..name
+            for any depth, * for all, @error for the text of errors; the type * is every type.
         processes: Engine processes to run.
         process_workers: Processes for CPU-heavy handlers; 0 for one per core.
         log_format: console for people, json for machines, auto for console on a terminal.

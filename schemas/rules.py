@@ -8,6 +8,9 @@ TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SCHEDULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+PATH_STEP = r"(\.{0,2})([^.\[\]\s;,$][^.\[\]\s;,]*)|\[(?:\*|\d*)\]"
+"""One step of a path into a payload: a name, ``..`` for any depth before it, or ``[*]``."""
+
 LANES = ("critical", "high", "normal", "low")
 """All lanes, highest first. Their initials are unique and begin the ids of nameless jobs."""
 

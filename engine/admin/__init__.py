@@ -6,7 +6,7 @@ from engine.admin.actions import job_actions
 from engine.admin.dead_groups import GroupQuery
 from engine.admin.verbs import Admin
 from engine.core.limits import make_rule
-from engine.store.operator import Budget, Query
+from engine.store.operator import Budget, Query, Sealed
 from engine.store.schedules import new_schedule
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Budget",
     "GroupQuery",
     "Query",
+    "Sealed",
     "job_actions",
     "make_rule",
     "new_schedule",

@@ -15,7 +15,7 @@ from engine.admin.queue_why import queue_why, room
 from engine.admin.story import tell
 from engine.core.lanes import STRICT
 from engine.errors import EngineError, NotFound
-from engine.store.operator import Budget, Found, Query
+from engine.store.operator import Budget, Found, Query, Sealed
 from schemas.job import JobState
 from schemas.looks import STATES, Hits, LaneLook, QueueLook, StateWord, TypeLook
 from schemas.stats import EngineStats, HeldType, QueueStats
@@ -139,7 +139,7 @@ class BrowseVerbs(AdminBase):
         queue: str = "",
         cursor: str = "",
         limit: int = 50,
-        ids_only: bool = False,
+        sealed: Sealed = Sealed(),  # noqa: B008 - frozen
     ) -> Hits:
         """
         Look for jobs by id or by text within them, part by part.
@@ -150,7 +150,7 @@ class BrowseVerbs(AdminBase):
             queue: The only queue to look in.
             cursor: Where an earlier part ended.
             limit: Most jobs to return.
-            ids_only: Look at ids alone, whole ones, for those who may not see payloads.
+            sealed: Where the text is not looked for.
 
         Raises:
             EngineError: There is no text, or the cursor is none that an earlier part gave.
@@ -165,8 +165,8 @@ class BrowseVerbs(AdminBase):
             if searched and (budget.over() or len(jobs) >= limit):
                 return _part(hits, jobs, searched, (state, stats.queue, inner))
             query = Query(
-                id=text if ids_only else "",
-                text="" if ids_only else text,
+                text=text,
+                sealed=sealed,
                 newest=state in ENDED,
                 limit=max(1, limit - len(jobs)),
                 cursor=inner,

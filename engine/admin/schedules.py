@@ -164,7 +164,7 @@ class ScheduleVerbs(AdminBase):
                 )
             change = ScheduleChange(name=name.encode(), before=raw, after=None)
             if (await self._store.schedules.change(queue, change)).outcome == "done":
-                detail = {"schedule": name, "before": raw.decode("utf-8", "replace")[:2_000]}
+                detail = {"schedule": name, "before": _shown(raw)}
                 await self._record(queue, "schedule-delete", detail, reason)
                 return ScheduleChanged(queue=queue, name=name, what="schedule-delete", changed=True)
         raise EngineError(f"schedule {name} changes too fast; try again")

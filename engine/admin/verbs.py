@@ -8,6 +8,7 @@ import msgspec
 
 from engine.admin import bulk, health
 from engine.admin.analysis import analyse, survey
+from engine.admin.audits import AuditVerbs
 from engine.admin.base import checked_queue
 from engine.admin.browse import BrowseVerbs
 from engine.admin.dead_groups import DeadGroupVerbs
@@ -45,6 +46,7 @@ class Admin(
     ScheduleVerbs,
     BoundsVerbs,
     SessionVerbs,
+    AuditVerbs,
     DeadGroupVerbs,
 ):
     """

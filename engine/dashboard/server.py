@@ -16,6 +16,7 @@ from engine.dashboard.guard import HEADERS, OPEN_PATHS, Guard
 from engine.dashboard.live import Live
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
+from engine.dashboard.redact import Redactor
 from engine.dashboard.routes import BODY_BYTES_MAX, Refused, Route, carry_out, problem
 from engine.dashboard.site import HttpState, Site
 from engine.errors import EngineError
@@ -62,7 +63,11 @@ class HttpServer:
         )
         self._pulse = Pulse(state.clock)
         self._site = Site(
-            state=state, overviews=self._overviews, pulse=self._pulse, access=self._access
+            state=state,
+            overviews=self._overviews,
+            pulse=self._pulse,
+            access=self._access,
+            redactor=Redactor(state.payloads, state.redact),
         )
         self._assets = Assets()
         self._live = Live(state.clock, self._access)

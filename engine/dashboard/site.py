@@ -14,6 +14,7 @@ from engine.dashboard.access import Access
 from engine.dashboard.limits import Rates
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
+from engine.dashboard.redact import Redactor
 from engine.dashboard.routes import Scope
 from engine.dashboard.scans import Scans
 from schemas.engines import Setting
@@ -74,6 +75,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         pulse: Whether the loop turns.
         scans: Bounds searches through jobs.
         access: Lets requests in.
+        redactor: Leaves out what callers may not see.
     """
 
     state: HttpState
@@ -81,3 +83,4 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     pulse: Pulse
     scans: Scans = msgspec.field(default_factory=Scans)
     access: Access
+    redactor: Redactor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.dashboard.api import (
     about,
+    audit,
     dead,
     engines,
     jobs,
@@ -37,6 +38,7 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *about.routes(site),
         *numbers.routes(site),
         *probes.routes(site),
+        *audit.routes(site),
         *reports.routes(site),
     ]
     live.follow(found)

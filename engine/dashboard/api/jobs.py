@@ -8,11 +8,10 @@ import msgspec
 
 from engine.admin import Admin, Query, job_actions
 from engine.dashboard.api import bodies
-from engine.dashboard.payloads import measured
 from engine.dashboard.routes import Answer, Ask, Route
 from engine.dashboard.site import Site
 from schemas.job import JobState
-from schemas.looks import JobLook
+from schemas.looks import JobAction, JobLook, PayloadShown
 from schemas.rules import LANES
 from schemas.story import JobOrder, JobPage
 
@@ -96,6 +95,7 @@ class _Looks:
             type=wanted.type,
             id=wanted.id,
             text=wanted.text,
+            sealed=self._site.redactor.sealed(ask.caller),
             lanes=(wanted.lane,) if wanted.lane else LANES,
             # Of what has ended, the newest matter; of what has not, what is next.
             newest=wanted.state in {"done", "dead"},
@@ -105,22 +105,38 @@ class _Looks:
             before_ms=wanted.to_ms,
         )
         async with self._site.scans.budget(ask, self._state.clock) as budget:
-            return await self._state.admin.jobs(
+            page = await self._state.admin.jobs(
                 ask.path["queue"], wanted.state, query, budget=budget
             )
+        return msgspec.structs.replace(page, jobs=self._site.redactor.rows(page.jobs))
 
     async def job(self, ask: Ask) -> JobLook:
         async with self._site.scans.budget(ask, self._state.clock) as budget:
             story, now_ms = await self._state.admin.story(
                 ask.path["queue"], ask.path["id"], hint=ask.query.at, budget=budget
             )
+        shown, payload = self._site.redactor.story(story, ask.caller)
         return JobLook(
-            story=story, payload=measured(story), actions=job_actions(story), now_ms=now_ms
+            story=shown, payload=payload, actions=_able(job_actions(story), payload), now_ms=now_ms
         )
+
+
+def _able(actions: list[JobAction], payload: PayloadShown) -> list[JobAction]:
+    """Take from the actions what nobody can do well who does not see all of the payload."""
+    if payload.shown and not payload.redacted:
+        return actions
+    why = "its payload is not shown whole, so it cannot be edited here"
+    return [
+        msgspec.structs.replace(each, able=False, why=each.why or why)
+        if each.verb == "edit-retry"
+        else each
+        for each in actions
+    ]
 
 
 class _Orders:
     def __init__(self, site: Site) -> None:
+        self._site = site
         self._state = site.state
 
     def _verbs(self, ask: Ask) -> tuple[Admin, dict[str, Any]]:
@@ -160,6 +176,7 @@ class _Orders:
 
     async def edit_retry(self, ask: Ask) -> JobOrder:
         verbs, told = self._verbs(ask)
+        self._site.redactor.check_new(ask.body.data)
         data = ask.body.data.encode("utf-8", "surrogatepass")
         return await verbs.edit_retry(ask.path["id"], data, judge=self._state.judge, **told)
 

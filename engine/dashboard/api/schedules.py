@@ -48,7 +48,8 @@ def routes(site: Site) -> list[Route]:
     async def listing(ask: Ask) -> Schedules:
         names = (ask.query.queue,) if ask.query.queue else ()
         found = await state.admin.schedules(names)
-        return Schedules(schedules=found, now_ms=await state.admin.now_ms())
+        shown = [site.redactor.schedule(each, ask.caller) for each in found]
+        return Schedules(schedules=shown, now_ms=await state.admin.now_ms())
 
     async def run(ask: Ask) -> ScheduleChanged:
         queue, name = ask.path["queue"], ask.path["name"]

@@ -34,13 +34,15 @@ def routes(site: Site) -> list[Route]:
 
     async def search(ask: Ask) -> Hits:
         async with site.scans.budget(ask, state.clock) as budget:
-            return await state.admin.search(
+            hits = await state.admin.search(
                 ask.query.text,
                 queue=ask.query.queue,
                 cursor=ask.query.cursor,
                 limit=ask.query.limit,
                 budget=budget,
+                sealed=site.redactor.sealed(ask.caller),
             )
+        return msgspec.structs.replace(hits, jobs=site.redactor.rows(hits.jobs))
 
     return [
         Route(

@@ -4,6 +4,8 @@ import { get, setMe } from "./lib/api.mjs";
 import { Announcements } from "./lib/actions.mjs";
 import { noteServerTime } from "./lib/format.mjs";
 import { Foot, PhoneTabs, Top, useSettings } from "./lib/frame.mjs";
+import { Keys, KeysButton } from "./lib/keys.mjs";
+import { Notice, Stale } from "./lib/notice.mjs";
 import { FollowOverview } from "./lib/overview.mjs";
 import { Failed, Loading } from "./lib/parts.mjs";
 import { match, useAddress } from "./lib/router.mjs";
@@ -43,9 +45,17 @@ function useView(name) {
   return { view: loaded.get(name), error: view.name === name ? view.error : null };
 }
 
+const viewAt = (path) => VIEWS.map(([pattern, name, title]) => ({ name, title, params: match(pattern, path) })).find(({ params }) => params);
+
+/** What the title says: the place, and the thing that is looked at. */
+const nameOf = (path) => {
+  const found = viewAt(path);
+  return found ? Object.values(found.params).reverse()[0] || found.title : "Nothing here";
+};
+
 function View() {
   const { path, query } = useAddress();
-  const found = VIEWS.map(([pattern, name, title]) => ({ name, title, params: match(pattern, path) })).find(({ params }) => params);
+  const found = viewAt(path);
   const { view, error } = useView(found?.name);
   useEffect(() => {
     document.querySelector("main")?.focus({ preventScroll: true });
@@ -63,6 +73,7 @@ function Login({ again }) {
 
 function App() {
   useSettings();
+  const { path } = useAddress();
   const [state, setState] = useState({ ready: false, error: null });
   const start = () => get("/api/me").then((me) => {
     setMe(me);
@@ -79,7 +90,8 @@ function App() {
   const body = ready ? html`<${View} />` : !error ? html`<${Loading} />`
     : error.status === 401 ? html`<${Login} again=${start} />` : html`<${Failed} error=${error} again=${start} />`;
   return html`<${FollowOverview} on=${ready}><a class="skip" href="#main">Skip to the content</a><${Top} />
-    <main id="main" tabindex="-1">${body}</main>${ready && html`<${Foot} /><${PhoneTabs} />`}<${Announcements} /><//>`;
+    <main id="main" tabindex="-1">${ready && html`<${Stale} />`}${body}</main>
+    ${ready && html`<${Foot}><${KeysButton} /><//><${PhoneTabs} /><${Notice} view=${nameOf(path)} /><${Keys} />`}<${Announcements} /><//>`;
 }
 
 render(html`<${App} />`, document.getElementById("page"));

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from engine.store.operator.audit import AuditReader
 from engine.store.operator.budget import Budget
 from engine.store.operator.control import ControlWriter
 from engine.store.operator.dead import DeadLetters
 from engine.store.operator.entry import Found
 from engine.store.operator.gates import GateReader
 from engine.store.operator.in_flight import InFlightReader
-from engine.store.operator.jobs import JobReader, Page, Query
+from engine.store.operator.jobs import JobReader, Page, Query, Sealed
 from engine.store.operator.limits import GateWriter
 from engine.store.operator.link import OperatorLink
 from engine.store.operator.numbers import NumberReader
@@ -18,7 +19,7 @@ from engine.store.operator.queues import QueueReader
 from engine.store.operator.schedules import ScheduleEditor
 from engine.store.operator.sessions import PageSessions
 
-__all__ = ["Budget", "Found", "OperatorStore", "Page", "Query"]
+__all__ = ["Budget", "Found", "OperatorStore", "Page", "Query", "Sealed"]
 
 
 class OperatorStore:
@@ -44,6 +45,7 @@ class OperatorStore:
         control: Pause, concurrency, holds, and the audit stream.
         schedules: Schedules.
         sessions: Sessions of the page.
+        audit: Who changed what.
         numbers: What was counted by the minute.
     """
 
@@ -60,6 +62,7 @@ class OperatorStore:
         self.schedules = ScheduleEditor(self._link)
         self.limits = GateWriter(self._link)
         self.sessions = PageSessions(self._link)
+        self.audit = AuditReader(self._link)
         self.numbers = NumberReader(self._link)
 
     async def now_ms(self) -> int:

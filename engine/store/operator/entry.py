@@ -170,16 +170,24 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         """Count the bytes of its fields."""
         return sum(map(len, self.fields)) or (len(self.done.result) if self.done else 0)
 
-    def holds(self, text: bytes) -> bool:
-        """Tell whether the lower-case text stands anywhere within it."""
-        if any(text in part.lower() for part in self.fields):
+    def holds(self, text: bytes, *, payload: bool = True, errors: bool = True) -> bool:
+        """
+        Tell whether the lower-case text stands anywhere within it.
+
+        Args:
+            text: The text.
+            payload: Look into its fields and its result, too.
+            errors: Look into the text of its error, too.
+        """
+        if payload and any(text in part.lower() for part in self.fields):
             return True
         if self.record is not None:
             error = self.record.error
-            told = f"{self.record.id}\n{error.kind}\n{error.message}\n{self.record.rule}"
+            message = error.message if errors else ""
+            told = f"{self.record.id}\n{error.kind}\n{message}\n{self.record.rule}"
             return text in told.lower().encode()
-        if self.done is not None:
-            return text in self.done.id.lower().encode() or text in self.done.result.lower()
+        if self.done is not None and payload and text in self.done.result.lower():
+            return True
         return text in self.id.lower().encode()
 
     def unable(self) -> str:

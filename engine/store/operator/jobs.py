@@ -15,6 +15,7 @@ from engine.store.operator.hints import ENTRY, by_hint, lane_entry
 from engine.store.operator.link import OperatorLink
 from engine.store.operator.sources import Wanted, read
 from engine.store.operator.wanted import check_position
+from engine.wire.flows import CHILDREN
 from engine.wire.keys import QueueKeys
 from schemas.job import JobState
 from schemas.rules import LANES
@@ -34,6 +35,32 @@ FLOW: tuple[JobState, ...] = (
 """The order in which a job is looked for: the way that jobs move, so that none slips by."""
 
 
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Within which types' jobs nobody may look for text; ``*`` is every type.
+
+    Attributes:
+        payloads: Types whose fields and results are left out.
+        errors: Types whose errors are left out.
+    """
+
+    payloads: frozenset[str] = frozenset()
+    errors: frozenset[str] = frozenset()
+
+    def holds(self, found: Found, text: bytes) -> bool:
+        """Tell whether the lower-case text stands within what may be searched of a job."""
+        if not (self.payloads or self.errors):
+            return found.holds(text)
+        own = {found.type, "*"}
+        seals_errors = bool(own & self.errors)
+        # Fields of parents hold the payloads of their children, of whatever type; fields of jobs
+        # that failed hold their errors.
+        seals_fields = (
+            seals_errors or bool(own & self.payloads) or found.field(CHILDREN) is not None
+        )
+        return found.holds(text, payload=not seals_fields, errors=not seals_errors)
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """
     Which jobs are meant.
@@ -42,6 +69,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         type: The job's type; empty for all.
         id: The job's id; empty for all.
         text: Text anywhere within the job, whatever its case.
+        sealed: Where the text is not looked for.
         lanes: Lanes.
         newest: The newest first.
         limit: Most jobs to return.
@@ -54,6 +82,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     id: str = ""
     text: str = ""
+    sealed: Sealed = Sealed()
     lanes: Sequence[str] = LANES
     newest: bool = True
     limit: int = 50
@@ -212,8 +241,8 @@ def _fits(found: Found, query: Query, text: bytes) -> bool:
         and (not query.id or found.id == query.id)
         and (not query.after_ms or found.at_ms >= query.after_ms)
         and (not query.before_ms or found.at_ms < query.before_ms)
-        and (not text or found.holds(text))
+        and (not text or query.sealed.holds(found, text))
     )
 
 
-__all__ = ["ENTRY", "FLOW", "JobReader", "Page", "Query"]
+__all__ = ["ENTRY", "FLOW", "JobReader", "Page", "Query", "Sealed"]

@@ -59,7 +59,9 @@ async def steered(redis_url: str, site: Open) -> AsyncIterator[Steered]:
     queue.open()
     async with Admin(redis_url, who="ada@here", types={QUEUE: [TYPE]}) as admin:
         judge = payload_judge(registry, 1_000)
-        yield Steered(await site(admin=admin, judge=judge), admin, queue)
+        # No time passes while a request searches, however slow the machine is.
+        opened = await site(admin=admin, judge=judge, clock=ManualClock())
+        yield Steered(opened, admin, queue)
     queue.close()
 
 

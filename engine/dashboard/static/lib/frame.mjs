@@ -119,6 +119,6 @@ const LogOut = () => whoAmI().csrf && html`<button type="button" class="link" on
   .then(() => dispatchEvent(new CustomEvent("unauthorized")), (error) => toast(error.message, { kind: "bad" }))}>Log out</button>`;
 
 /** What stands below every view. */
-export const Foot = () => html`<footer class="foot"><span>${`Streamlane ${whoAmI().version}, answered by `}
+export const Foot = ({ children }) => html`<footer class="foot"><span>${`Streamlane ${whoAmI().version}, answered by `}
   <a href=${path("engines", whoAmI().engine)}>${whoAmI().engine}</a> for ${whoAmI().name} (${whoAmI().scope})</span>
-  <a href="/about">About and first job</a><a href="/operations">Operations</a><a href="/openapi.json">API</a><${LogOut} /></footer>`;
+  <a href="/about">About and first job</a><a href="/operations">Operations</a><a href="/openapi.json">API</a><${LogOut} />${children}</footer>`;

@@ -68,13 +68,12 @@ function Charts({ range }) {
 const Nothing = () => html`<${Empty}><b>No queue is known yet.</b><br />Start an engine with your handlers: <code>python -m engine dev</code>, then send a first job: <a href="/about">it takes one line</a>.<//>`;
 
 export default function Overview() {
-  const { data, trouble, at } = useOverview();
+  const { data, trouble } = useOverview();
   const range = useRange();
   const sparks = useSparks(data ? data.order : [], range);
   if (!data) return trouble ? html`<${Age} trouble=${trouble} />` : html`<${Loading} />`;
   const versions = Object.keys(data.totals.versions).length;
-  return html`<${Age} at=${at} trouble=${trouble || data.trouble} ageMs=${data.ageMs} />
-    <${Verdict} data=${data} /><${Totals} data=${data} />
+  return html`<${Verdict} data=${data} /><${Totals} data=${data} />
     <div class="head"><h2>Queues</h2><small class="muted">worst first</small><div class="buttons"><${Legend} /><${Range} value=${range} /></div></div>
     ${data.order.length ? html`<${QueueTable} queues=${data.queues} order=${data.order} sparks=${sparks} />` : html`<div class="card"><${Nothing} /></div>`}
     <${Charts} range=${range} />

@@ -1,0 +1,133 @@
+"""What the API shows of payloads to whom, and the audit that it shows, over a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from engine.admin import Admin
+from engine.dashboard.redact import MASK
+from tests.support.page import Open, Visited
+from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
+from tests.support.servers import RedisTestServer
+
+BASE = f"/api/queues/{QUEUE}"
+READER = "the-token-of-a-reader-of-the-page"
+OPERATOR = "the-token-of-an-operator-of-it"
+TOKENS = {"rita": f"read:{READER}", "olga": f"operate:{OPERATOR}"}
+SECRET = "zebra-4711"
+DATA = json.dumps({"to": SECRET, "n": 1})
+
+
+class Seen:
+    """The routes as two callers see them, over a queue to write into."""
+
+    def __init__(self, page: Visited, admin: Admin, queue: QueueWriter) -> None:
+        self.page = page
+        self.admin = admin
+        self.queue = queue
+
+    async def get(self, path: str, token: str, status: int = 200) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer, text = await self.page.ask(path, headers=headers)
+        assert answer.status == status, text
+        return json.loads(text)
+
+
+@pytest.fixture
+async def seen(redis_url: str, site: Open, request: pytest.FixtureRequest) -> AsyncIterator[Seen]:
+    queue = QueueWriter(redis_url)
+    queue.open()
+    changes = getattr(request, "param", {})
+    async with Admin(redis_url, who="ada@here", types={QUEUE: [TYPE]}) as admin:
+        yield Seen(await site(admin=admin, tokens=TOKENS, **changes), admin, queue)
+    queue.close()
+
+
+def enqueue(queue: QueueWriter) -> None:
+    queue.enqueue(job_fields(id="j1", data=DATA.encode()))
+    queue.enqueue(job_fields(id="j2", data=DATA.encode()), lane="low")
+
+
+HIDDEN = {"redact": {TYPE: "to"}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "token", "hidden"),
+    [({}, READER, True), ({}, OPERATOR, False), (HIDDEN, READER, True), (HIDDEN, OPERATOR, True)],
+    indirect=["seen"],
+)
+async def test_no_search_finds_what_its_asker_may_not_see(
+    token: str, hidden: bool, seen: Seen
+) -> None:
+    enqueue(seen.queue)
+
+    listed = await seen.get(f"{BASE}/jobs?state=waiting&text={SECRET}", token)
+    found = await seen.get(f"/api/search?text={SECRET}", token)
+    by_id = await seen.get("/api/search?text=j1", token)
+    look = await seen.get(f"{BASE}/jobs/j1", token)
+
+    assert [bool(listed["jobs"]), bool(found["jobs"])] == [not hidden] * 2
+    assert [row["id"] for row in by_id["jobs"]] == ["j1"]
+    assert (SECRET in json.dumps(look)) is not hidden
+    assert look["payload"]["sizeBytes"] == len(DATA)
+    edit = next(each for each in look["actions"] if each["verb"] == "edit-retry")
+    assert not (hidden and edit["able"])
+
+
+@pytest.mark.parametrize("seen", [HIDDEN], indirect=True)
+async def test_a_redacted_payload_is_shown_in_part_and_not_written_back(seen: Seen) -> None:
+    seen.queue.bury("d1", job_fields(id="d1", data=DATA.encode()))
+
+    look = await seen.get(f"{BASE}/jobs/d1", OPERATOR)
+    answer, text = await seen.page.ask(
+        f"{BASE}/jobs/d1/edit-retry",
+        "POST",
+        json={"data": json.dumps(look["story"]["payload"], ensure_ascii=False)},
+        headers={"Authorization": f"Bearer {OPERATOR}"},
+    )
+
+    assert look["story"]["payload"] == {"to": MASK, "n": 1}
+    assert look["payload"]["redacted"] == ["$.to"]
+    assert answer.status == 409, text
+
+
+async def test_the_audit_is_listed_by_queue_and_by_who_page_by_page(seen: Seen) -> None:
+    for number in range(5):
+        await seen.admin.acting_as("a").pause(f"q{number % 2}", reason=f"r{number}")
+        await seen.admin.acting_as("b").resume(f"q{number % 2}")
+
+    first = await seen.get("/api/audit?queue=q0&who=a&limit=2", READER)
+    second = await seen.get(f"/api/audit?queue=q0&who=a&limit=2&cursor={first['cursor']}", READER)
+
+    pages = [*first["entries"], *second["entries"]]
+    assert [each["reason"] for each in pages] == ["r4", "r2", "r0"]
+    assert {(each["who"], each["what"], each["queue"]) for each in pages} == {("a", "pause", "q0")}
+    assert second["cursor"] == ""
+    assert len((await seen.get("/api/audit", READER))["entries"]) == 10
+
+
+@pytest.mark.parametrize("query", ["cursor=zzz", "limit=201", "limit=0", "queue=a%20b", "x=1"])
+async def test_an_impossible_filter_of_the_audit_is_refused(query: str, seen: Seen) -> None:
+    await seen.get(f"/api/audit?{query}", READER, 400)
+
+
+async def test_whatever_stands_in_the_audit_is_shown(
+    seen: Seen, shared_redis: RedisTestServer
+) -> None:
+    shared_redis.call("XADD", "mq:audit", "7-1", "who", b"\xff<b>", "detail", "{", "at", "x")
+
+    (entry,) = (await seen.get("/api/audit", OPERATOR))["entries"]
+
+    assert entry == {
+        "id": "7-1",
+        "at": 7,
+        "who": "\ufffd<b>",
+        "what": "",
+        "queue": "",
+        "reason": "",
+        "detail": {"text": "{"},
+    }
