@@ -58,11 +58,12 @@ function Totals({ data }) {
     <${Figure} name="Engines" kind=${apart ? "bad" : ""} value=${number(totals.enginesLive)}>of ${number(totals.engines)} beating${totals.slow ? `, ${totals.slow} slow` : ""}<//></dl>`;
 }
 
-/** Charts of all queues together; loaded after the numbers are there. */
+/** Charts of all queues together; loaded after the numbers are there, into the room kept for them. */
 function Charts({ range }) {
   const [charts, set] = useState(null);
   useEffect(() => { import("./overview_charts.mjs").then((module) => set(() => module.default), () => {}); }, []);
-  return charts && html`<${charts} range=${range} />`;
+  return html`<div class="head"><h2>All queues together</h2></div>
+    ${charts ? html`<${charts} range=${range} />` : html`<div class="charts">${[1, 2, 3, 4].map((key) => html`<div key=${key} class="chart card" />`)}</div><div class="marks" />`}`;
 }
 
 const Nothing = () => html`<${Empty}><b>No queue is known yet.</b><br />Start an engine with your handlers: <code>python -m engine dev</code>, then send a first job: <a href="/about">it takes one line</a>.<//>`;
