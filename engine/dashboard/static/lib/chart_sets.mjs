@@ -60,11 +60,11 @@ export const failing = ({ columns, stepMs }) => ({
 /** Time from entry to start; a scale of powers of ten, since it spans many. */
 export const waits = ({ columns }) => ({
   title: "Wait until start",
-  unit: span,
+  unit: (ms) => span(ms).replace(".0 ", " "),
   scale: "log",
   series: [
-    { label: "p50", kind: "done", values: columns.waitP50Ms },
-    { label: "p95", kind: "retried", values: columns.waitP95Ms },
-    { label: "p99", kind: "dead", values: columns.waitP99Ms },
+    { label: "p50", kind: "low", values: columns.waitP50Ms },
+    { label: "p95", kind: "normal", values: columns.waitP95Ms },
+    { label: "p99", kind: "high", values: columns.waitP99Ms },
   ],
 });

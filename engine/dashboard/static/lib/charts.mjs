@@ -126,8 +126,12 @@ function drawMarks(plot, marks) {
 const tops = (up) => (plot, min, max) => [0, up(max == null || max <= 0 ? 1 : max)];
 const log = (plot, min, max) => [10 ** Math.floor(Math.log10(Math.max(min ?? 1, 0.1))), 10 ** Math.ceil(Math.log10(Math.max(max ?? 10, (min ?? 1) * 1.01, 1)))];
 
+/** Of a scale by powers of ten, the powers alone. */
+const powers = (plot, splits) => splits.map((value) => (Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6) ? value : null));
+
 function options(uPlot, told, size) {
   const { series, unit, group, marks, scale, onCursor, onZoom, zoom } = told;
+  const whole = scale === "log" ? powers : (plot, splits) => splits;
   return {
     ...size,
     legend: { show: false },
@@ -136,7 +140,7 @@ function options(uPlot, told, size) {
     scales: { x: { min: zoom[0] / 1e3, max: zoom[1] / 1e3 }, y: scale === "log" ? { distr: 3, range: log } : { range: tops((max) => max * 1.1) } },
     axes: [
       { ...axis, values: ticks, space: 64, size: 28, grid: { show: false } },
-      { ...axis, values: (_, splits) => splits.map((value) => (value == null ? null : unit(value, true))), space: 34, size: 62, grid: { stroke: () => colour("line"), width: 1 } },
+      { ...axis, filter: whole, values: (_, splits) => splits.map((value) => (value == null ? null : unit(value))), space: 34, size: 62, grid: { stroke: () => colour("line"), width: 1, filter: whole } },
     ],
     series: [{}, ...series.map((each) => seriesOf(uPlot, each))],
     cursor: { y: false, points: { size: 7, width: 0 }, drag: { x: true, y: false, setScale: false }, sync: { key: group, setSeries: false } },

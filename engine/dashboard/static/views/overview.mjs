@@ -1,7 +1,8 @@
 // Everything at a glance: what is wrong, the queues, the engines, what happened.
-import { html, useEffect, useState } from "../lib/dom.mjs";
+import { html, useState } from "../lib/dom.mjs";
 import { Action } from "../lib/actions.mjs";
 import { path } from "../lib/api.mjs";
+import { ChartPlace } from "../lib/chart_place.mjs";
 import { EngineTable } from "../lib/engine_table.mjs";
 import { moment, number, rate, span } from "../lib/format.mjs";
 import { Happenings } from "../lib/happened.mjs";
@@ -58,13 +59,7 @@ function Totals({ data }) {
     <${Figure} name="Engines" kind=${apart ? "bad" : ""} value=${number(totals.enginesLive)}>of ${number(totals.engines)} beating${totals.slow ? `, ${totals.slow} slow` : ""}<//></dl>`;
 }
 
-/** Charts of all queues together; loaded after the numbers are there, into the room kept for them. */
-function Charts({ range }) {
-  const [charts, set] = useState(null);
-  useEffect(() => { import("./overview_charts.mjs").then((module) => set(() => module.default), () => {}); }, []);
-  return html`<div class="head"><h2>All queues together</h2></div>
-    ${charts ? html`<${charts} range=${range} />` : html`<div class="charts">${[1, 2, 3, 4].map((key) => html`<div key=${key} class="chart card" />`)}</div><div class="marks" />`}`;
-}
+const loadCharts = () => import("./overview_charts.mjs");
 
 const Nothing = () => html`<${Empty}><b>No queue is known yet.</b><br />Start an engine with your handlers: <code>python -m engine dev</code>, then send a first job: <a href="/about">it takes one line</a>.<//>`;
 
@@ -77,7 +72,7 @@ export default function Overview() {
   return html`<${Verdict} data=${data} /><${Totals} data=${data} />
     <div class="head"><h2>Queues</h2><small class="muted">worst first</small><div class="buttons"><${Legend} /><${Range} value=${range} /></div></div>
     ${data.order.length ? html`<${QueueTable} queues=${data.queues} order=${data.order} sparks=${sparks} />` : html`<div class="card"><${Nothing} /></div>`}
-    <${Charts} range=${range} />
+    <div class="head"><h2>All queues together</h2></div><${ChartPlace} load=${loadCharts} range=${range} />
     <div class="columns wide-left"><section><div class="head"><h2>Engines</h2><small class="muted">worst ${data.engineOrder.length} of ${data.totals.engines}</small></div>
       <${EngineTable} engines=${data.engines} order=${data.engineOrder} short=${true}><a href="/engines">${data.totals.engines === 1 ? "The engine" : `All ${data.totals.engines} engines`}</a>${versions > 1 ? ` · ${versions} versions run` : ""}<//></section>
     <section><div class="head"><h2>What happened</h2></div><div class="card">${data.happened.length ? html`<${Happenings} list=${data.happened} />` : html`<${Empty}>Nobody changed anything yet.<//>`}
