@@ -37,7 +37,7 @@ class History:
         self._chance = random.Random(queue)
 
     def write(self, now_ms: int) -> None:
-        """Write the last hour by the minute and the last week by the quarter, with a gap in each."""
+        """Write an hour by the minute and a week by the quarter, with a gap in each."""
         minute = now_ms // MINUTE_MS
         for at in range(minute - 62, minute):
             if not minute - 41 <= at < minute - 37:
@@ -88,4 +88,4 @@ class History:
         )
 
     def _put(self, key: str, fields: Mapping[str, bytes]) -> None:
-        self._client.hset(key, mapping=dict(fields))
+        self._client.hset(key, items=[part for pair in fields.items() for part in pair])
