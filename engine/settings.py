@@ -92,6 +92,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         process_workers: Processes for CPU-heavy handlers; 0 for one per core.
         log_format: console for people, json for machines, auto for console on a terminal.
         log_level: debug, info, warning or error.
+        tracing: off, or otel for spans of all attempts, sent as the OTEL_* variables say.
         backlog_age_ms_max: Age of the oldest waiting job above which its queue is unhealthy.
     """
 
@@ -142,6 +143,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     process_workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     log_format: typing.Literal["auto", "console", "json"] = "auto"
     log_level: typing.Literal["debug", "info", "warning", "error"] = "info"
+    tracing: typing.Literal["off", "otel"] = "off"
     backlog_age_ms_max: Millis = 60_000
 
     def __post_init__(self) -> None:

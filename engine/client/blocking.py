@@ -22,6 +22,7 @@ from engine.client.jobs import (
     stops,
 )
 from engine.client.judge import Judge
+from engine.client.tracing import sending_of
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError, JobRefused
 from engine.registry import Registry
@@ -47,10 +48,10 @@ class SyncClient:
         data_bytes_max: Largest payload that the engines accept.
         reply_patterns: Further stream keys that the engines accept for ``reply``.
         clock: Gives time and chance.
-        when_full: See :class:`engine.client.Client`.
+        when_full, tracing: See :class:`engine.client.Client`.
 
     Raises:
-        SettingsError: The URL or ``when_full`` cannot be read.
+        SettingsError: The URL or ``when_full`` cannot be read, or OpenTelemetry is missing.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SyncClient:
         reply_patterns: tuple[str, ...] = (),
         clock: Clock | None = None,
         when_full: WhenFull = "wait",
+        tracing: bool | None = None,
     ) -> None:
         self._clock: Clock = clock or SystemClock()
         self._producer = SyncProducer(
@@ -72,6 +74,7 @@ class SyncClient:
         )
         limits = Limits(data_bytes_max=data_bytes_max, reply_patterns=reply_patterns)
         self._judge = Judge(registry, queues, limits, when_full=when_full)
+        self._sending = sending_of(tracing)
         self._turn = threading.Lock()
 
     def enqueue(self, job_type: str, payload: Any, **options: Any) -> Enqueued | Shed:
@@ -91,6 +94,14 @@ class SyncClient:
         Enqueue a job with those that it waits for, as :func:`engine.chain`, :func:`engine.fan_in`
         or its ``children`` put them together; the errors are those of :meth:`enqueue`.
         """
+        if self._sending is None or job.traceparent is not None:
+            return self._send(job)
+        with self._sending.span(job) as span:
+            result = self._send(self._sending.carrying(job))
+            self._sending.note(span, result)
+            return result
+
+    def _send(self, job: NewJob) -> Enqueued | Shed:
         queue, sent = self._judge.outgoing(job, now_ms=self._clock.now_ms())
         with self._turn:
             (answer,) = self._producer.send(queue, [sent])
@@ -136,7 +147,8 @@ class SyncClient:
         """
         report = EnqueueReport()
         chunk = _Chunk()
-        for place, job in enumerate(jobs):
+        for place, given in enumerate(jobs):
+            job = self._sending.carrying(given) if self._sending is not None else given
             if chunk.is_long():
                 yield from self._settle(chunk, report)
                 chunk = _Chunk()

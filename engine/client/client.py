@@ -20,6 +20,7 @@ from engine.client.jobs import (
 )
 from engine.client.judge import Judge
 from engine.client.many import Chunk, Reader
+from engine.client.tracing import sending_of
 from engine.clock import Clock, SystemClock
 from engine.errors import EnqueueError
 from engine.registry import Registry
@@ -53,9 +54,11 @@ class Client:
         clock: Gives time and chance.
         when_full: What is done where a queue has no room (``python -m engine bounds``): ``wait``
             for it, ``fail`` at once, or ``shed`` the job; for all lanes or by lane.
+        tracing: Whether jobs carry the current OpenTelemetry span, and single ones get one of their
+            own; left out, where the program has set up the SDK before.
 
     Raises:
-        SettingsError: The URL or ``when_full`` cannot be read.
+        SettingsError: The URL or ``when_full`` cannot be read, or OpenTelemetry is missing.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class Client:
         reply_patterns: tuple[str, ...] = (),
         clock: Clock | None = None,
         when_full: WhenFull = "wait",
+        tracing: bool | None = None,
     ) -> None:
         self._clock: Clock = clock or SystemClock()
         self._producer = Producer(url, clock=self._clock, give_up_s=give_up_s, timeout_s=timeout_s)
         limits = Limits(data_bytes_max=data_bytes_max, reply_patterns=reply_patterns)
         self._judge = Judge(registry, queues, limits, when_full=when_full)
+        self._sending = sending_of(tracing)
         self._is_closed = False
 
     async def enqueue(
@@ -241,7 +246,12 @@ class Client:
     ) -> None:
         await self.close()
 
-    async def _enqueue(self, job: NewJob) -> Enqueued | Shed:
+    async def _enqueue(self, job: NewJob, *, is_traced: bool = False) -> Enqueued | Shed:
+        if self._sending is not None and not is_traced and job.traceparent is None:
+            with self._sending.span(job) as span:
+                result = await self._enqueue(self._sending.carrying(job), is_traced=True)
+                self._sending.note(span, result)
+                return result
         queue, sent = self._judged(job)
         producer = self._producer
         if producer.is_full:
@@ -278,5 +288,7 @@ class Client:
     def _judged(self, job: NewJob) -> tuple[str, Outgoing]:
         if self._is_closed:
             raise EnqueueError("the client is closed")
+        if self._sending is not None:
+            job = self._sending.carrying(job)
         judge = self._judge
         return judge.bare(job) or judge.whole(job, now_ms=self._clock.now_ms())

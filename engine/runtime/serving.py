@@ -18,6 +18,7 @@ from engine.logs import get_logger
 from engine.registry import App
 from engine.runtime.engine import EXIT_BUG, EXIT_OK, Engine
 from engine.runtime.service_manager import ServiceManager, service_manager
+from engine.runtime.tracing import Tracing
 from engine.settings import EngineSettings, http_address
 from engine.store.operator import OperatorStore
 from engine.store.redis import RedisStore, StoreSettings
@@ -112,19 +113,8 @@ async def _run(
 ) -> int:
     name = settings.name or f"{socket.gethostname().split('.')[0][:24]}-{os.getpid()}"
     clock = SystemClock()
-    store = RedisStore.from_url(
-        settings.redis_url,
-        # Fresh for each start, and short: the server's log repeats it for every delivered entry.
-        consumer=f"{name}-{secrets.token_hex(2)}",
-        monotonic=clock.monotonic,
-        settings=StoreSettings(
-            timeout_s=settings.socket_timeout_ms / 1e3,
-            connect_timeout_s=settings.connect_timeout_ms / 1e3,
-            done_jobs_max=settings.done_jobs_max,
-            events_max=settings.events_max,
-        ),
-    )
-
+    store = _store(settings, name, clock)
+    tracing = _tracing(settings, app, name)
     manager = service_manager(os.environ)
 
     def started() -> None:
@@ -151,6 +141,23 @@ async def _run(
         operations.close()
         if beside is not None:
             await beside.stop()
+        if tracing is not None:
+            await tracing.stop()
+
+
+def _store(settings: EngineSettings, name: str, clock: SystemClock) -> RedisStore:
+    return RedisStore.from_url(
+        settings.redis_url,
+        # Fresh for each start, and short: the server's log repeats it for every delivered entry.
+        consumer=f"{name}-{secrets.token_hex(2)}",
+        monotonic=clock.monotonic,
+        settings=StoreSettings(
+            timeout_s=settings.socket_timeout_ms / 1e3,
+            connect_timeout_s=settings.connect_timeout_ms / 1e3,
+            done_jobs_max=settings.done_jobs_max,
+            events_max=settings.events_max,
+        ),
+    )
 
 
 def _stop_on_signals(engine: Engine, manager: ServiceManager | None) -> None:
@@ -165,6 +172,15 @@ def _stop_on_signals(engine: Engine, manager: ServiceManager | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     if manager is not None:
         engine.spawn(manager.report(engine))
+
+
+def _tracing(settings: EngineSettings, app: App, name: str) -> Tracing | None:
+    """Put tracing around the app's handlers, outermost, where it is wanted."""
+    if settings.tracing == "off":
+        return None
+    tracing = Tracing(name)
+    app.registry.middleware.insert(0, tracing.middleware())
+    return tracing
 
 
 def reachable(address: str, host: str) -> str:
