@@ -71,10 +71,7 @@ class OperationVerbs(AdminBase):
             EngineError: The rate or the canary is out of range.
         """
         checked_queue(queue)
-        if not 0 < rate <= rules.RATE_MAX:
-            raise EngineError(f"rate must be over 0 and at most {rules.RATE_MAX:g}, not {rate:g}")
-        if not 0 <= canary <= rules.CANARY_MAX:
-            raise EngineError(f"canary must be 0 to {rules.CANARY_MAX}, not {canary}")
+        _check_pace(rate, canary)
         now_ms = await self._store.now_ms()
         draft = Plan(
             id=f"{queue}/{now_ms:x}-{secrets.token_hex(4)}",
@@ -89,15 +86,29 @@ class OperationVerbs(AdminBase):
         )
         return await self._count(Drafted(plan=draft, cursor=""))
 
-    async def continue_plan(self, plan_id: str) -> Plan:
+    async def continue_plan(
+        self, plan_id: str, *, rate: float | None = None, canary: int | None = None
+    ) -> Plan:
         """
-        Look at further dead letters for a plan that is not complete.
+        Look at further dead letters for a plan that is not complete, or change its pace.
+
+        Args:
+            plan_id: The plan.
+            rate: Jobs per second from now on; None to leave it.
+            canary: Jobs that go first from now on; None to leave it.
 
         Raises:
             NotFound: There is no such plan, or it is too old.
         """
         drafted = await self._drafted(plan_id)
-        return drafted.plan if drafted.plan.complete else await self._count(drafted)
+        plan = drafted.plan
+        rate = plan.rate if rate is None else rate
+        canary = plan.canary if canary is None or plan.action == "discard" else canary
+        _check_pace(rate, canary)
+        plan = msgspec.structs.replace(plan, rate=rate, canary=canary)
+        if plan.complete:
+            return await self._keep(await self._estimated(plan), drafted.cursor)
+        return await self._count(Drafted(plan=plan, cursor=drafted.cursor))
 
     async def start_operation(
         self, plan_id: str, *, reason: str = "", confirm: str = ""
@@ -305,6 +316,13 @@ def _place(plan_id: str) -> tuple[str, str]:
     """Return the queue and the name of a plan, which its operation will have too."""
     queue, _, name = plan_id.rpartition("/")
     return checked_queue(queue), name
+
+
+def _check_pace(rate: float, canary: int) -> None:
+    if not 0 < rate <= rules.RATE_MAX:
+        raise EngineError(f"rate must be over 0 and at most {rules.RATE_MAX:g}, not {rate:g}")
+    if not 0 <= canary <= rules.CANARY_MAX:
+        raise EngineError(f"canary must be 0 to {rules.CANARY_MAX}, not {canary}")
 
 
 def _is_group(wanted: DeadFilter) -> bool:

@@ -52,16 +52,16 @@ class Planned(
         queue: The queue.
         action: Bring them back, or drop them for good.
         filter: Which dead letters.
-        rate: Jobs per second.
-        canary: Jobs of a retry that go first.
+        rate: Jobs per second; 20 where it is left out.
+        canary: Jobs of a retry that go first; none where it is left out.
     """
 
     plan_id: str = ""
     queue: str = ""
     action: Verb = "retry"
     filter: Meant = Meant()
-    rate: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 20.0
-    canary: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    rate: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None
+    canary: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
 
 
 class Start(bodies.Because, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -130,12 +130,14 @@ def _changes(site: Site) -> list[Route]:
     async def plan(ask: Ask) -> Plan:
         body = ask.body
         if body.plan_id:
-            return await verbs(ask).continue_plan(body.plan_id)
+            return await verbs(ask).continue_plan(
+                body.plan_id, rate=body.rate, canary=body.canary
+            )
         if not body.queue:
             raise Refused(400, "body: a plan needs a queue, or the planId of one that goes on")
         wanted = DeadFilter(**msgspec.structs.asdict(body.filter))
         return await verbs(ask).plan_operation(
-            body.queue, body.action, wanted, rate=body.rate, canary=body.canary
+            body.queue, body.action, wanted, rate=body.rate or 20.0, canary=body.canary or 0
         )
 
     async def start(ask: Ask) -> Operation:

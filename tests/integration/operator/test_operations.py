@@ -263,7 +263,9 @@ async def test_a_count_that_takes_long_is_continued(
         assert plan.searched > searched
 
     assert (plan.count, plan.searched, plan.total) == (3_000, 3_001, 3_001)
-    assert await admin.continue_plan(plan.id) == plan
+    slower = await admin.continue_plan(plan.id, rate=100, canary=1_000)
+    assert (slower.count, slower.rate, slower.canary) == (3_000, 100, 1_000)
+    assert (plan.duration_ms, slower.duration_ms) == (150_000, 20_000)
 
 
 async def test_a_discard_waits_is_confirmed_and_drops_what_was_planned(
