@@ -336,7 +336,7 @@ def _shown(seen: Seen) -> Operation:
 def _view(record: OperationRecord, far: Progress, now_ms: int) -> Operation:
     under_way = far.moved - far.undone - far.done - far.dead
     undoable = max(0, under_way) if record.action == "retry" else 0
-    over = far.complete or record.state in {"finished", "undone"}
+    over = far.complete or record.state == "finished"
     unable = sum(far.unable.values())
     return Operation(
         record=record,

@@ -5,6 +5,12 @@ import { toast } from "./actions.mjs";
 import { moment, number, span } from "./format.mjs";
 import { navigate } from "./router.mjs";
 
+/** The error of a group in one line; its class without the module that it stands in. */
+export function errorLine({ kind, message, fingerprint }) {
+  const short = kind.split(".").pop();
+  return message ? `${short}: ${message}` : short || fingerprint;
+}
+
 const RETRY = { verb: "Retry", noun: "come back", rate: 20 };
 const DISCARD = { verb: "Discard", noun: "are dropped for good", rate: 500 };
 

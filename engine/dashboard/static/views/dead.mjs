@@ -5,7 +5,7 @@ import { useCalmOrder } from "../lib/calm.mjs";
 import { number } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Age, Ago, Count, Empty, Loading, Spark } from "../lib/parts.mjs";
-import { PlanButtons } from "../lib/plan.mjs";
+import { errorLine, PlanButtons } from "../lib/plan.mjs";
 import { setQuery } from "../lib/router.mjs";
 
 const TIMES = { "": "any time", "1h": "last hour", "24h": "last day", "7d": "last week" };
@@ -44,9 +44,9 @@ function Filters({ data, query }) {
 function Row({ row }) {
   const { group, queue } = row;
   const href = path("dead", queue, group.fingerprint);
-  const error = group.message ? `${group.kind}: ${group.message}` : group.kind || group.fingerprint;
+  const error = errorLine(group);
   const day = row.deaths?.reduce((sum, each) => sum + each, 0);
-  return html`<tr role="row" class="d" data-row=${href}><th role="rowheader" scope="row" class="d-error"><a href=${href} title=${error}>${error}</a></th>
+  return html`<tr role="row" class="d" data-row=${href}><th role="rowheader" scope="row" class="d-error"><a href=${href} title=${`${group.kind}: ${group.message}`}>${error}</a></th>
     <td role="cell" class="d-queue">${queue}</td><td role="cell" class="d-type">${group.type}</td><td role="cell" class="d-reason"><span class="muted">${group.reason}</span></td>
     <td role="cell" class="num d-jobs"><${Count} value=${group.jobs} kind="strong" /></td>
     <td role="cell" class="two d-rate"><span class=${row.hour ? "bad" : "muted"}>${row.hour == null ? "—" : row.hour ? `${number(row.hour)}/h` : "0/h"}</span>

@@ -5,7 +5,7 @@ import { number, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { OperationBar, OperationState } from "../lib/operations.mjs";
 import { Age, Ago, Code, Copy, Empty, Facts, Loading, Sign, Spark, Table } from "../lib/parts.mjs";
-import { PlanButtons } from "../lib/plan.mjs";
+import { errorLine, PlanButtons } from "../lib/plan.mjs";
 
 function Sample({ job, queue }) {
   const { error } = job;
@@ -34,12 +34,12 @@ export default function DeadGroup({ queue, fingerprint }) {
   const able = may("operate") && group.jobs > 0;
   const why = group.jobs ? "This needs the scope “operate”." : "No job of it is dead any more.";
   return html`<${Age} at=${at} trouble=${trouble} /><p><a href="/dead">Dead letters</a> / <a href=${`/dead?${new URLSearchParams({ queue })}`}>${queue}</a></p>
-    <div class="title"><h1><${Sign} kind=${group.jobs ? "bad" : "well"} /> ${group.message ? `${group.kind}: ${group.message}` : group.kind || fingerprint}</h1>
+    <div class="title"><h1><${Sign} kind=${group.jobs ? "bad" : "well"} /> ${errorLine(group)}</h1>
       <div class="buttons"><${PlanButtons} queue=${queue} filter=${{ fingerprint }} title=${`${many} of this group`} able=${able} why=${why} /></div></div>
     <div class="card pad group-facts"><${Facts} rows=${[
-      ["Jobs", html`<b>${group.jobs.toLocaleString("en-GB")}</b>`], ["Type", group.type], ["Reason", group.reason],
+      ["Jobs", html`<b>${group.jobs.toLocaleString("en-GB")}</b>`], ["Error", html`<span class="mono">${group.kind}</span>`], ["Type", group.type], ["Reason", group.reason],
       ["First", group.firstMs && html`<${Ago} at=${group.firstMs} />`], ["Last", group.lastMs && html`<${Ago} at=${group.lastMs} />`],
-      ["Over", group.lastMs > group.firstMs && span(group.lastMs - group.firstMs)],
+      ["Over", group.lastMs > group.firstMs ? span(group.lastMs - group.firstMs) : ""],
       ["Last hour", row.hour == null ? "" : `${number(row.hour)} deaths`],
       ["Last day", row.deaths && html`<${Spark} bars=${[{ kind: "dead", values: row.deaths }]} width=${200} title="Deaths by the quarter of an hour over the last day" />`],
       ["Group", html`<span class="mono">${fingerprint}</span> <${Copy} text=${`python -m engine dead retry ${queue} --fingerprint ${fingerprint} --dry-run`} label="Copy command" />`]]} /></div>

@@ -38,8 +38,8 @@ export default function OperationView({ queue, id }) {
       <p class="muted" role="status">${remaining(of) || SAID[record.state] || ""}</p><${Unable} of=${of} /></section>
     <div class="card pad"><${Facts} rows=${[
       ["Which", filter.fingerprint ? html`<a href=${path("dead", queue, filter.fingerprint)}>${about(of)}</a>` : about(of)],
-      ["Rate", `${record.rate} a second`], ["Canary", record.canary > 0 && `${record.canary} first, stops over ${Math.round(record.canaryDeadMax * 100)} % dead`],
+      ["Rate", `${record.rate} a second`], ["Canary", record.canary > 0 ? `${record.canary} first, stops over ${Math.round(record.canaryDeadMax * 100)} % dead` : ""],
       ["Started", html`<${Ago} at=${record.startedMs} /> by ${record.who}`], ["Reason", record.reason],
-      ["Took", ["finished", "undone", "stopped"].includes(record.state) && span(record.sinceMs - record.startedMs)],
+      ["Took", ["finished", "undone", "stopped"].includes(record.state) ? span(record.sinceMs - record.startedMs) : ""],
       ["Name", html`<span class="mono">${record.id}</span> <${Copy} text=${`python -m engine operations show ${queue} ${record.id} --watch`} label="Copy command" />`]]} /></div>`;
 }
