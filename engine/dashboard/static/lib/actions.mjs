@@ -124,7 +124,7 @@ function Question({ asked }) {
   return html`<dialog ref=${box} aria-labelledby="question" onClose=${() => asked.answer(null)}
     onClick=${(event) => event.target === box.current && asked.answer(null)}><form onSubmit=${submit}>
     <h2 id="question">${asked.title}</h2>${asked.body && html`<div class="body">${asked.body}</div>`}
-    ${asked.confirm && html`<label>Type <b class="mono">${asked.confirm}</b> to go on
+    ${asked.confirm && html`<label><span>Type <b class="mono">${asked.confirm}</b> to go on</span>
       <input autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>`}
     ${asked.field && html`<label>${fieldLabel}<input required ...${field} value=${value} onInput=${(event) => setValue(event.target.value)} /></label>`}
     ${asked.reason && html`<label>Reason${asked.reason === "required" ? "" : ", shown in the audit"}

@@ -56,8 +56,9 @@ export function OperationBar({ of, height = 12 }) {
 export function remaining(of) {
   const { state, rate, commitMs } = of.record;
   if (state === "waiting") return `begins in ${span(Math.max(0, commitMs - of.nowMs))}`;
-  if (!["releasing", "discarding"].includes(state) || !of.left) return "";
-  return `about ${span(of.left * 1000 / rate)} to go`;
+  const ahead = of.left + of.waiting;
+  if (!["releasing", "discarding"].includes(state) || !ahead) return "";
+  return `about ${span(Math.max(1, Math.round(ahead / rate)) * 1000)} to go`;
 }
 
 const turn = (of, verb, text) => async (reason) => {

@@ -90,7 +90,7 @@ export function PlanDialog({ queue, action, filter, title, close }) {
       ${action === "retry" && html`<label>Canary: jobs that go first<input type="number" min="0" max="10000" value=${canary} onInput=${(event) => setCanary(Number(event.target.value))} /></label>`}
       <p class="muted">${whole}${canary > 0 ? ", after the canary" : ""}</p></div>
     ${action === "retry" && html`<p><small>${canary > 0 ? `The first ${canary} go at once; the others follow when these have ended, and none goes if more than one in five dies again. ` : ""}What has not started can be undone.</small></p>`}
-    ${plan?.confirm && html`<label>Type <b class="mono">${queue}</b> to go on<input autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>`}
+    ${plan?.confirm && html`<label><span>Type <b class="mono">${queue}</b> to go on</span><input autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>`}
     <label>Reason, shown in the audit<input maxlength="200" value=${reason} onInput=${(event) => setReason(event.target.value)} /></label>
     <div class="buttons"><button type="button" onClick=${() => close()}>Leave it</button>
       <button class=${action === "discard" ? "danger" : "primary"} disabled=${!able}>${words.verb} ${jobs ? number(jobs) : ""}</button></div></form></dialog>`;
