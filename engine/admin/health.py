@@ -23,7 +23,7 @@ STATES = (
     ("keys", "bad", "broken key"),
     ("held", "bad", "held type"),
     ("full", "bad", "full"),
-    ("backlog", "bad", "behind"),
+    ("backlog", "warn", "behind"),
     ("paused", "paused", "paused"),
     ("filling", "warn", "filling up"),
     ("blocked", "warn", "keys blocked"),

@@ -75,8 +75,7 @@ def queue_glance(
     _, kind, word = state_of(stats.queue, findings)
     return QueueGlance(
         stats=stats,
-        # Late is not lost: the sign of warnings, as in the list of troubles.
-        state=StateWord(kind="warn" if word == "behind" else _kind(kind), word=word),
+        state=StateWord(kind=_kind(kind), word=word),
         slots=_slots(stats.queue, engines),
         rate=pace.rate,
         spark=pace.spark,

@@ -44,7 +44,7 @@ def drawn(what: Seen, screen: Screen, *, width: int = 140) -> str:
 def test_everything_is_there_at_a_glance() -> None:
     text = drawn(seen(), Screen(every_s=1, rates={"well": [10.0, 20.0]}))
 
-    for told in ("valkey 9.1.2", "✖ behind", "✔ well", "eng-1", "ada", "index rebuild", "20/s"):
+    for told in ("valkey 9.1.2", "▲ behind", "✔ well", "eng-1", "ada", "index rebuild", "20/s"):
         assert told in text
     assert "120,000" not in text
     assert text.index("sick") < text.index("well")
