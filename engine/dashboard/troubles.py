@@ -294,6 +294,8 @@ def _seconds(ms: int) -> str:
 
 
 def _per_s(rate: float) -> str:
+    if rate < 0.001:
+        return "none"
     return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
