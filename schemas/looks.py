@@ -7,19 +7,14 @@ from typing import Literal
 import msgspec
 
 from schemas.job import JobState
+from schemas.numbers import Rates, Spread
+from schemas.overview import StateWord
 from schemas.stats import QueueStats, View
 from schemas.story import JobRow, JobStory
 
 Verb = Literal[
     "run-now", "retry", "edit-retry", "reschedule", "priority", "cancel", "discard"
 ]  # fmt: skip
-
-
-class StateWord(View, frozen=True, kw_only=True):
-    """How a queue is: ``kind`` colours, ``word`` is shown."""
-
-    kind: str
-    word: str
 
 
 class LaneLook(View, frozen=True, kw_only=True):
@@ -34,6 +29,7 @@ class LaneLook(View, frozen=True, kw_only=True):
         oldest_ms: Age of the oldest waiting job; 0 without one.
         weight: Its share of turns beside the others; None where it goes before all others, and
             where no engine says it.
+        wait: Time from entry to start over the last hour; None where nothing started.
     """
 
     name: str
@@ -42,6 +38,7 @@ class LaneLook(View, frozen=True, kw_only=True):
     parked: int
     oldest_ms: int
     weight: int | None
+    wait: Spread | None = None
 
 
 class TypeLook(View, frozen=True, kw_only=True):
@@ -53,6 +50,10 @@ class TypeLook(View, frozen=True, kw_only=True):
         done: Jobs done, ever.
         retried: Attempts that failed and were tried again, ever.
         dead: Jobs that ended dead, ever.
+        done_hour: Jobs done in the last hour.
+        dead_hour: Jobs that ended dead in the last hour.
+        failing: The share of attempts that failed in the last hour; None without any.
+        run: Run times of attempts over the last hour; None without any.
         held: It is held.
         held_jobs: Jobs of it that are set aside.
         held_reason: Why.
@@ -65,6 +66,10 @@ class TypeLook(View, frozen=True, kw_only=True):
     done: int
     retried: int
     dead: int
+    done_hour: int = 0
+    dead_hour: int = 0
+    failing: float | None = None
+    run: Spread | None = None
     held: bool
     held_jobs: int
     held_reason: str = ""
@@ -87,6 +92,9 @@ class QueueLook(View, frozen=True, kw_only=True):
         engines: Live engines that serve it.
         slots: Jobs that these may run at a time; 0 without engines.
         running: Jobs that they run now.
+        rate: How fast it goes now.
+        empty_in_ms: When nothing will wait any more at this pace; None where ``empty`` says why.
+        empty: The same in words.
         now_ms: The server's clock.
     """
 
@@ -99,6 +107,9 @@ class QueueLook(View, frozen=True, kw_only=True):
     engines: list[str]
     slots: int
     running: int
+    rate: Rates
+    empty_in_ms: int | None
+    empty: str
     now_ms: int
 
 

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from engine.admin.base import AdminBase, checked_queue
+from engine.admin.base import checked_queue
 from engine.admin.explain import Explainer
 from engine.admin.health import queue_findings, state_of
+from engine.admin.numbers import NumberVerbs
 from engine.admin.queue_why import queue_why, room
 from engine.admin.story import tell
 from engine.core.lanes import STRICT
 from engine.errors import EngineError, NotFound
 from engine.store.operator import Budget, Found, Query, Sealed
 from schemas.job import JobState
-from schemas.looks import STATES, Hits, LaneLook, QueueLook, StateWord, TypeLook
+from schemas.looks import STATES, Hits, LaneLook, QueueLook, TypeLook
+from schemas.numbers import Percentiles
+from schemas.overview import StateWord
 from schemas.stats import EngineStats, HeldType, QueueStats
 from schemas.story import JobPage, JobStory
 
@@ -25,7 +28,7 @@ ENDED: frozenset[JobState] = frozenset({"done", "dead"})
 """States whose newest jobs come first; in the others, the next one to start does."""
 
 
-class BrowseVerbs(AdminBase):
+class BrowseVerbs(NumberVerbs):
     """The verbs that look at queues and jobs; all are bounded by a budget or by a number."""
 
     async def now_ms(self) -> int:
@@ -88,19 +91,27 @@ class BrowseVerbs(AdminBase):
         engines = await self.engines()
         now_ms = await self._store.now_ms()
         findings = queue_findings(stats, must=True, backlog_age_ms_max=backlog_age_ms_max)
-        state = state_of(queue, findings)
+        _, kind, word = state_of(queue, findings)
         serving = [each for each in engines if each.live and queue in each.beat.queues]
         slots, running = room(stats, serving)
+        pace = (await self.glance([stats]))[queue]
+        times = await self.percentiles(queue)
         return QueueLook(
             stats=stats,
-            state=StateWord(kind=state.kind, word=state.word),
+            # Late is not lost, so it has the sign of warnings, as in the overview.
+            state=msgspec.convert(
+                {"kind": "warn" if word == "behind" else kind, "word": word}, StateWord
+            ),
             why=queue_why(stats, engines, now_ms),
-            lanes=_lanes(stats, serving),
-            types=_types(stats, serving, self._types.get(queue, ())),
+            lanes=_lanes(stats, serving, times),
+            types=_types(stats, serving, self._types.get(queue, ()), times),
             states=counts(stats),
             engines=stats.engines,
             slots=slots,
             running=running,
+            rate=pace.rate,
+            empty_in_ms=pace.empty_in_ms,
+            empty=pace.empty,
             now_ms=now_ms,
         )
 
@@ -245,7 +256,7 @@ def _part(hits: Hits, jobs: Sequence[Found], searched: int, at: tuple[JobState, 
     )
 
 
-def _lanes(stats: QueueStats, serving: Sequence[EngineStats]) -> list[LaneLook]:
+def _lanes(stats: QueueStats, serving: Sequence[EngineStats], times: Percentiles) -> list[LaneLook]:
     weights = next((each.beat.weights for each in serving if each.beat.weights), {})
     return [
         LaneLook(
@@ -255,13 +266,17 @@ def _lanes(stats: QueueStats, serving: Sequence[EngineStats]) -> list[LaneLook]:
             parked=lane.parked,
             oldest_ms=lane.oldest_ms,
             weight=None if name == STRICT else weights.get(name),
+            wait=times.waits.get(name),
         )
         for name, lane in stats.lanes.items()
     ]
 
 
 def _types(
-    stats: QueueStats, serving: Sequence[EngineStats], declared: Sequence[str]
+    stats: QueueStats,
+    serving: Sequence[EngineStats],
+    declared: Sequence[str],
+    times: Percentiles,
 ) -> list[TypeLook]:
     held = {each.type: each for each in stats.held}
     served = [name for each in serving for name in each.beat.queues[stats.queue].types]
@@ -270,6 +285,7 @@ def _types(
     totals = stats.totals
     found = []
     for name in names:
+        hour = times.types.get(name)
         hold = held.get(name) or HeldType(type=name, jobs=0, held=False)
         found.append(
             TypeLook(
@@ -277,6 +293,10 @@ def _types(
                 done=totals.get("done", {}).get(name, 0),
                 retried=totals.get("retried", {}).get(name, 0),
                 dead=totals.get("dead", {}).get(name, 0),
+                done_hour=hour.done if hour else 0,
+                dead_hour=hour.dead if hour else 0,
+                failing=hour.failing if hour else None,
+                run=hour.run if hour and hour.run.count else None,
                 held=hold.held,
                 held_jobs=hold.jobs,
                 held_reason=hold.reason,

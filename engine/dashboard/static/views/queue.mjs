@@ -2,7 +2,7 @@
 import { html, useEffect, useRef } from "../lib/dom.mjs";
 import { Action } from "../lib/actions.mjs";
 import { path } from "../lib/api.mjs";
-import { moment, noteServerTime, number, percent, span } from "../lib/format.mjs";
+import { moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Menu } from "../lib/menu.mjs";
 import { Age, Count, Empty, Failed, LaneBar, Loading, Span, State, Why } from "../lib/parts.mjs";
@@ -14,9 +14,10 @@ function Figures({ look }) {
   const { stats } = look;
   const sum = (of) => Object.values(stats.totals[of] || {}).reduce((all, each) => all + each, 0);
   const held = look.states.held;
-  return html`<dl class="card figures"><div class=${look.state.word === "behind" ? "bad" : ""}><dt>Oldest waits for</dt><dd><b>${stats.oldestMs ? span(stats.oldestMs) : "—"}</b></dd></div>
+  return html`<dl class="card figures six"><div class=${look.state.word === "behind" ? "bad" : ""}><dt>Oldest waits for</dt><dd><b>${stats.oldestMs ? span(stats.oldestMs) : "—"}</b>${!stats.waiting || look.emptyInMs == null ? "" : `empty in ≈ ${look.empty}`}${stats.waiting && look.empty === "never" ? "never empties at this pace" : ""}</dd></div>
     <div><dt>Waiting</dt><dd><b><${Count} value=${stats.waiting} /></b>${look.states.parked ? html`${number(look.states.parked)} parked` : ""}</dd></div>
     <div><dt>Active</dt><dd><b><${Count} value=${stats.active} /></b>${look.slots ? `${number(look.running)} of ${number(look.slots)} slots busy, ${look.engines.length} engine${look.engines.length === 1 ? "" : "s"}` : "no engine"}</dd></div>
+    <div><dt>Done</dt><dd><b>${rate(look.rate.doneS)}</b>${look.rate.inS == null ? "" : html`<span title="Jobs that come in">${rate(look.rate.inS)} in</span>`}${look.rate.failing ? html`, <span class="warn">${percent(look.rate.failing)} failing</span>` : ""}</dd></div>
     <div><dt>Later</dt><dd><b><${Count} value=${stats.delayed} /></b>delayed${held ? `, ${number(held)} held` : ""}${stats.flows ? `, ${number(stats.flows)} for children` : ""}</dd></div>
     <div class=${stats.dead ? "bad" : ""}><dt>Dead</dt><dd><b><${Count} value=${stats.dead} /></b>${stats.dead ? html`<a href=${`/dead?queue=${encodeURIComponent(stats.queue)}`}>in groups</a>` : `${number(sum("done"))} ever done`}</dd></div></dl>`;
 }
@@ -26,35 +27,32 @@ function Lanes({ look }) {
   const weights = look.lanes.reduce((sum, lane) => sum + (lane.weight || 0), 0);
   return html`<section aria-labelledby="lanes"><div class="head"><h2 id="lanes">Lanes</h2><${LaneBar} lanes=${look.stats.lanes} width="160" /></div>
     <div class="card scroll" tabindex="0" role="region" aria-label="Lanes"><table class="dense lanes-table"><thead><tr><th scope="col">Lane</th><th scope="col" class="num">Waiting</th><th scope="col" class="bar"><span class="unseen">Beside the others</span></th>
-    <th scope="col" class="num">Active</th><th scope="col" class="num">Oldest</th><th scope="col" class="num">Turns</th></tr></thead><tbody>
+    <th scope="col" class="num">Active</th><th scope="col" class="num">Oldest</th><th scope="col" class="num" title="Time from entry to start, in the last hour">Wait p50</th><th scope="col" class="num extra">p95</th><th scope="col" class="num extra">p99</th><th scope="col" class="num">Turns</th></tr></thead><tbody>
     ${look.lanes.map((lane) => html`<tr key=${lane.name}><th scope="row"><span class="lane-name lane-${lane.name}">${lane.name}</span></th>
       <td class="num"><${Count} value=${lane.waiting} kind=${lane.waiting ? "" : "muted"} />${lane.parked ? html` <small>${number(lane.parked)} parked</small>` : ""}</td>
       <td class="bar"><svg width="100%" height="9" aria-hidden="true"><rect class="track" width="100%" height="1" y="8" /><rect class="lane-${lane.name}" width=${`${lane.waiting / top * 100}%`} height="9" /></svg></td>
-      <td class="num"><${Count} value=${lane.active} kind=${lane.active ? "" : "muted"} /></td><td class="num">${lane.oldestMs ? html`<${Span} ms=${lane.oldestMs} />` : html`<span class="muted">—</span>`}</td>
+      <td class="num"><${Count} value=${lane.active} kind=${lane.active ? "" : "muted"} /></td><td class="num">${lane.oldestMs ? html`<${Span} ms=${lane.oldestMs} />` : html`<span class="muted">—</span>`}</td>${spread(lane.wait)}
       <td class="num" title="How often engines turn to this lane while others have jobs, too">${lane.name === "critical" ? "first" : lane.weight ? `${lane.weight} of ${weights}` : "—"}</td></tr>`)}</tbody></table></div></section>`;
 }
 
-const failing = (type) => {
-  if (type.failing != null) return type.failing;
-  const ended = type.done + type.retried + type.dead;
-  return ended ? (type.retried + type.dead) / ended : null;
-};
+const spread = (each) => ["p50Ms", "p95Ms", "p99Ms"].map((name, at) => html`<td class=${at ? "num extra" : "num"} key=${name}>${each ? span(each[name]) : html`<span class="muted">—</span>`}</td>`);
 
-function Types({ look }) {
-  const queue = look.stats.queue;
-  const timed = look.types.some((type) => type.runP50Ms != null);
-  return html`<section aria-labelledby="types"><div class="head"><h2 id="types">Types</h2></div>
-    ${look.types.length ? html`<div class="card scroll" tabindex="0" role="region" aria-label="Types"><table class="dense types"><thead><tr><th scope="col">Type</th>
-    ${timed && html`<th scope="col" class="num">Run p50</th><th scope="col" class="num">p95</th><th scope="col" class="num">p99</th>`}
-    <th scope="col" class="num">Done</th><th scope="col" class="num" title="Of all attempts that ended">Failing</th><th scope="col" class="num">Dead</th><th scope="col"><span class="unseen">State</span></th></tr></thead>
-    <tbody>${look.types.map((type) => html`<tr key=${type.type}><th scope="row">${type.type}</th>
-      ${timed && ["runP50Ms", "runP95Ms", "runP99Ms"].map((name) => html`<td class="num" key=${name}>${span(type[name])}</td>`)}
-      <td class="num"><${Count} value=${type.done} /></td><td class="num">${percent(failing(type))}</td><td class="num"><${Count} value=${type.dead} kind=${type.dead ? "bad" : "muted"} /></td>
-      <td class="num"><div class="buttons end">${type.held ? html`<span class="warn" title=${`${type.heldReason}${type.heldBy ? `, by ${type.heldBy}` : ""}`}><${State} kind="warn" word=${`held, ${number(type.heldJobs)} set aside`} /></span><${Action} ...${release(queue, type.type)} />`
-        : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} kind="plain" />`}</div></td></tr>
-      ${type.held && html`<tr key=${`${type.type}-why`} class="under"><td colspan="9" class="wrap muted">${type.heldReason || "No reason was given"}${type.heldBy ? ` — ${type.heldBy}` : ""}${type.heldSinceMs > 1 ? `, since ${moment(type.heldSinceMs)}` : ""}</td></tr>`}`)}</tbody></table></div>`
-      : html`<div class="card"><${Empty}>No job type is known here yet: none was enqueued, and no engine takes any.<//></div>`}</section>`;
+function Type({ type, queue }) {
+  return html`<tr><th scope="row">${type.type}</th>${spread(type.run)}
+    <td class="num" title=${`${type.done.toLocaleString("en-GB")} ever`}><${Count} value=${type.doneHour} kind=${type.doneHour ? "" : "muted"} /></td>
+    <td class="num ${type.failing ? "warn" : ""}" title=${`${type.retried.toLocaleString("en-GB")} attempts were tried again, ever`}>${percent(type.failing)}</td>
+    <td class="num" title=${`${type.dead.toLocaleString("en-GB")} ever`}><${Count} value=${type.deadHour} kind=${type.deadHour ? "bad" : "muted"} /></td>
+    <td class="num"><div class="buttons end">${type.held ? html`<${State} kind="warn" word=${`held, ${number(type.heldJobs)} aside`} /><${Action} ...${release(queue, type.type)} />`
+      : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} kind="plain" />`}</div></td></tr>
+    ${type.held && html`<tr class="under"><td colspan="8" class="wrap muted">${type.heldReason || "No reason was given"}${type.heldBy ? ` — ${type.heldBy}` : ""}${type.heldSinceMs > 1 ? `, since ${moment(type.heldSinceMs)}` : ""}</td></tr>`}`;
 }
+
+const Types = ({ look }) => html`<section aria-labelledby="types"><div class="head"><h2 id="types">Types</h2><small>the last hour</small></div>
+  ${look.types.length ? html`<div class="card scroll" tabindex="0" role="region" aria-label="Types"><table class="dense types"><thead><tr><th scope="col">Type</th>
+  <th scope="col" class="num">Run p50</th><th scope="col" class="num extra">p95</th><th scope="col" class="num extra">p99</th>
+  <th scope="col" class="num">Done</th><th scope="col" class="num" title="Of all attempts that ended">Failing</th><th scope="col" class="num">Dead</th><th scope="col"><span class="unseen">Held or not</span></th></tr></thead>
+  <tbody>${look.types.map((type) => html`<${Type} key=${type.type} type=${type} queue=${look.stats.queue} />`)}</tbody></table></div>`
+    : html`<div class="card"><${Empty}>No job type is known here yet: none was enqueued, and no engine takes any.<//></div>`}</section>`;
 
 function Limits({ queue, gates, nowMs }) {
   return html`<div class="card scroll" tabindex="0" role="region" aria-label="Limits"><table class="dense"><thead><tr><th scope="col">Limit</th><th scope="col">Allows</th>
@@ -96,7 +94,7 @@ export default function Queue({ queue, query }) {
     <div class="buttons"><${Action} ...${pauseOrResume(stats)} kind=${stats.paused ? "primary" : ""} /><${Action} ...${concurrency(stats)} label=${stats.concurrency ? `Concurrency ${stats.concurrency}` : "Concurrency…"} />
     <${Menu} label=${`More for ${queue}`} kind="" items=${[bounds(queue, stats.fullness), holdSome(queue), newLimit(queue), onDead(queue, stats.gates?.onDead || "continue"),
       { label: "Dead letters", href: `/dead?queue=${encodeURIComponent(queue)}` }, { label: "Audit of this queue", href: `/audit?queue=${encodeURIComponent(queue)}` }]} /></div></div>
-    <${Why} text=${look.why} /><${Figures} look=${look} />
+    <${Why} text=${look.why} /><div class="queue-view"><${Figures} look=${look} />
     <div class="columns"><${Lanes} look=${look} /><${Types} look=${look} /></div><${Gates} look=${look} />
-    <${QueueJobs} queue=${queue} query=${query} look=${look} />`;
+    <${QueueJobs} queue=${queue} query=${query} look=${look} /></div>`;
 }
