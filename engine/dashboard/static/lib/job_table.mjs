@@ -31,7 +31,7 @@ function Row({ job, mixed, ended, selected, onSelect }) {
     ${mixed && html`<td><${JobState} state=${job.state} /></td><td>${job.queue}</td>`}
     <td>${job.type}</td><td><span class="lane-name lane-${job.lane}">${job.lane}</span></td>
     <td class="num"><${Moment} job=${job} /></td>
-    <td class="num">${job.state === "done" ? span(job.runMs) : number(job.attempts)}</td>
+    <td class="num" data-unit=${job.state === "done" ? "run" : `attempt${job.attempts === 1 ? "" : "s"}`}>${job.state === "done" ? span(job.runMs) : number(job.attempts)}</td>
     <td class="num">${job.state === "done" ? "" : bytes(job.sizeBytes)}</td>
     <td class="note" title=${[job.note, job.error].filter(Boolean).join("\n")}>${job.note && html`<span class="muted">${job.note}</span>`} ${job.error && html`<span class="bad">${job.error}</span>`}</td>
     <td class="num"><${Menu} label=${`Steps for ${job.id}`} items=${rowItems(job)} /></td></tr>`;

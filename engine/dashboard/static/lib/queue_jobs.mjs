@@ -1,5 +1,5 @@
 // The jobs of one queue by state, with filters that live in the address.
-import { html } from "./dom.mjs";
+import { html, useEffect } from "./dom.mjs";
 import { path, url } from "./api.mjs";
 import { serverNow, zone } from "./format.mjs";
 import { Tabs } from "./parts.mjs";
@@ -75,6 +75,11 @@ export function QueueJobs({ queue, query, look }) {
   const list = useScan(address);
   const filtered = Boolean(type || id || text || lane || from || to);
   const news = useNews(address, list.jobs, { on: !list.busy && list.requests === 1 && !text && !id, headFirst: !OLDEST_LAST.has(state) });
+  useEffect(() => {
+    // On a phone the tabs scroll; the one that is looked at is brought into sight.
+    const tab = document.querySelector(".queue-jobs .tabs [aria-pressed=true]");
+    if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 48;
+  }, [state]);
   const tabs = STATES.filter(([name]) => ALWAYS.has(name) || look.states[name] || name === state)
     .map(([key, label]) => ({ key, label, count: look.states[key] }));
   return html`<section aria-labelledby="jobs" class="queue-jobs"><div class="head"><h2 id="jobs">Jobs</h2></div>

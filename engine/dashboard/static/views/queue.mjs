@@ -27,12 +27,12 @@ function Lanes({ look }) {
   const weights = look.lanes.reduce((sum, lane) => sum + (lane.weight || 0), 0);
   return html`<section aria-labelledby="lanes"><div class="head"><h2 id="lanes">Lanes</h2><${LaneBar} lanes=${look.stats.lanes} width="160" /></div>
     <div class="card scroll" tabindex="0" role="region" aria-label="Lanes"><table class="dense lanes-table"><thead><tr><th scope="col">Lane</th><th scope="col" class="num">Waiting</th><th scope="col" class="bar"><span class="unseen">Beside the others</span></th>
-    <th scope="col" class="num">Active</th><th scope="col" class="num">Oldest</th><th scope="col" class="num" title="Time from entry to start, in the last hour">Wait p50</th><th scope="col" class="num extra">p95</th><th scope="col" class="num extra">p99</th><th scope="col" class="num">Turns</th></tr></thead><tbody>
+    <th scope="col" class="num">Active</th><th scope="col" class="num">Oldest</th><th scope="col" class="num" title="Time from entry to start, in the last hour">Wait p50</th><th scope="col" class="num extra">p95</th><th scope="col" class="num extra">p99</th><th scope="col" class="num extra">Turns</th></tr></thead><tbody>
     ${look.lanes.map((lane) => html`<tr key=${lane.name}><th scope="row"><span class="lane-name lane-${lane.name}">${lane.name}</span></th>
       <td class="num"><${Count} value=${lane.waiting} kind=${lane.waiting ? "" : "muted"} />${lane.parked ? html` <small>${number(lane.parked)} parked</small>` : ""}</td>
       <td class="bar"><svg width="100%" height="9" aria-hidden="true"><rect class="track" width="100%" height="1" y="8" /><rect class="lane-${lane.name}" width=${`${lane.waiting / top * 100}%`} height="9" /></svg></td>
       <td class="num"><${Count} value=${lane.active} kind=${lane.active ? "" : "muted"} /></td><td class="num">${lane.oldestMs ? html`<${Span} ms=${lane.oldestMs} />` : html`<span class="muted">—</span>`}</td>${spread(lane.wait)}
-      <td class="num" title="How often engines turn to this lane while others have jobs, too">${lane.name === "critical" ? "first" : lane.weight ? `${lane.weight} of ${weights}` : "—"}</td></tr>`)}</tbody></table></div></section>`;
+      <td class="num extra" title="How often engines turn to this lane while others have jobs, too">${lane.name === "critical" ? "first" : lane.weight ? `${lane.weight} of ${weights}` : "—"}</td></tr>`)}</tbody></table></div></section>`;
 }
 
 const spread = (each) => ["p50Ms", "p95Ms", "p99Ms"].map((name, at) => html`<td class=${at ? "num extra" : "num"} key=${name}>${each ? span(each[name]) : html`<span class="muted">—</span>`}</td>`);
@@ -68,7 +68,7 @@ function Gates({ look }) {
   const { gates, queue, fullness } = look.stats;
   if (!gates && !fullness) return null;
   return html`<section aria-labelledby="bounds"><div class="head"><h2 id="bounds">What bounds it</h2>
-    <small>${[gates && `${number(gates.byKey)} parked behind their key, ${number(gates.byLimit)} behind a limit`,
+    <small>${[gates && (gates.parked ? `${number(gates.byKey)} parked behind their key, ${number(gates.byLimit)} behind a limit` : "nothing is parked"),
       gates && (gates.onDead === "block" ? `a dead job blocks its key (${number(gates.blockedKeys)}${gates.blockedKeysMore ? " or more" : ""} blocked)` : "keys go on past dead jobs"),
       fullness && `may hold ${fullness.jobsMax ? `${number(fullness.jobsMax)} jobs` : "any number of jobs"}, ${percent(fullness.ratio)} full`].filter(Boolean).join("; ")}</small>
     <${Action} ...${newLimit(queue)} /></div>
