@@ -26,7 +26,7 @@ function Row({ job, mixed, ended, selected, onSelect }) {
   const href = jobHref(job);
   return html`<tr data-row=${href} class=${ended ? "ended" : undefined} aria-selected=${selected ? "true" : undefined}
     title=${ended ? "It has left this list." : undefined}>
-    <td class="pick"><input type="checkbox" data-pick="" aria-label=${`Select ${job.id}`} checked=${selected} disabled=${ended} onChange=${onSelect} /></td>
+    <td class="pick"><input type="checkbox" data-pick="" aria-label=${`Select ${job.id}`} checked=${selected} disabled=${ended} onClick=${onSelect} /></td>
     <th scope="row"><a class="mono" href=${href} title=${job.id}>${job.id}</a></th>
     ${mixed && html`<td><${JobState} state=${job.state} /></td><td>${job.queue}</td>`}
     <td>${job.type}</td><td><span class="lane-name lane-${job.lane}">${job.lane}</span></td>
