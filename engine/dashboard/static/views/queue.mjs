@@ -2,6 +2,7 @@
 import { html, useEffect, useRef } from "../lib/dom.mjs";
 import { Action } from "../lib/actions.mjs";
 import { path } from "../lib/api.mjs";
+import { ChartPlace } from "../lib/chart_place.mjs";
 import { moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Menu } from "../lib/menu.mjs";
@@ -9,6 +10,9 @@ import { Age, Count, Empty, Failed, LaneBar, Loading, Span, State, Why } from ".
 import { concurrency, pauseOrResume } from "../lib/queue_actions.mjs";
 import { bounds, clearLimit, hold, holdSome, newLimit, onDead, openLimit, release, shutLimit } from "../lib/queue_steps.mjs";
 import { QueueJobs } from "../lib/queue_jobs.mjs";
+import { Range, useRange } from "../lib/range.mjs";
+
+const loadCharts = () => import("./queue_charts.mjs");
 
 function Figures({ look }) {
   const { stats } = look;
@@ -77,6 +81,7 @@ function Gates({ look }) {
 
 export default function Queue({ queue, query }) {
   const { data, trouble, status, at } = useLive(`/api${path("queues", queue)}`);
+  const range = useRange();
   const last = useRef(null);
   if (data) last.current = data;
   const look = last.current;
@@ -95,6 +100,7 @@ export default function Queue({ queue, query }) {
     <${Menu} label=${`More for ${queue}`} kind="" items=${[bounds(queue, stats.fullness), holdSome(queue), newLimit(queue), onDead(queue, stats.gates?.onDead || "continue"),
       { label: "Dead letters", href: `/dead?queue=${encodeURIComponent(queue)}` }, { label: "Audit of this queue", href: `/audit?queue=${encodeURIComponent(queue)}` }]} /></div></div>
     <${Why} text=${look.why} /><div class="queue-view"><${Figures} look=${look} />
+    <section aria-labelledby="lately" class="lately"><div class="head"><h2 id="lately">Over time</h2><${Range} value=${range} /></div><${ChartPlace} key=${queue} load=${loadCharts} queue=${queue} range=${range} /></section>
     <div class="columns"><${Lanes} look=${look} /><${Types} look=${look} /></div><${Gates} look=${look} />
     <${QueueJobs} queue=${queue} query=${query} look=${look} /></div>`;
 }
