@@ -12,10 +12,14 @@ from engine.admin import Admin
 from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, filters, json_option, note, queue_argument
 from engine.cli.jobs import print_page, print_story
+from engine.cli.operations import start
 from engine.cli.output import Cell, age, bar, print_json, print_table
 from engine.cli.watching import watchable
 from engine.errors import NotFound
 from schemas.stats import BulkResult, DeadAnalysis, DeadFilter
+
+RATE, DISCARD_RATE = 20.0, 500.0
+"""Jobs per second of operations in the background."""
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
 
@@ -160,6 +164,7 @@ def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--limit", type=click.IntRange(1), help="Most jobs."),
         click.option("--rate", type=click.FloatRange(0, min_open=True), help="Jobs per second."),
         click.option("--why", default="", help="Reason for the audit stream."),
+        click.option("--background", is_flag=True, help="Let engines do it; see `operations`."),
         click.option("--yes", "-y", is_flag=True, help="Do not ask."),
         json_option,
         click.pass_obj,
@@ -170,6 +175,7 @@ def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dead.command()
+@click.option("--canary", type=click.IntRange(1), help="Jobs that go first; with --background.")
 @bulk_options
 def retry(frame: Frame, queue: str, ids: tuple[str, ...], **options: Any) -> int:
     """
@@ -178,11 +184,15 @@ def retry(frame: Frame, queue: str, ids: tuple[str, ...], **options: Any) -> int
     Attempts and ttl count anew. Each comes back once, whoever else retries it.
     One with an ordering key comes before all that wait for that key.
 
+    With --background the engines do it, also when this terminal is gone:
+    20 a second unless --rate says otherwise, and it can be stopped and undone.
+
     \b
     Examples:
       python -m engine dead retry message-delivery n-1763769600000-0
       python -m engine dead retry message-delivery --fingerprint 0123456789ab --dry-run
       python -m engine dead retry message-delivery --all --rate 20
+      python -m engine dead retry message-delivery --all --background --canary 10
     """  # noqa: D301 - click reads \b
     return _bulk(frame, "retry", queue, ids, **options)
 
@@ -217,13 +227,15 @@ def _bulk(
     limit: int | None,
     rate: float | None,
     why: str,
+    background: bool,
     yes: bool,
     as_json: bool,
+    canary: int | None = None,
     **chosen: Any,
 ) -> int:
-    wanted = _filter(ids, **chosen)
-    if (wanted != DeadFilter()) == every:
-        raise click.UsageError("say which: ids, a filter, or --all")
+    wanted = _wanted(ids, every, **chosen)
+    if canary and not background:
+        raise click.UsageError("--canary needs --background: engines watch the first jobs")
 
     def verb(admin: Admin) -> Verb:
         verbs: dict[str, Verb] = {"retry": admin.retry_dead, "discard": admin.discard_dead}
@@ -237,11 +249,13 @@ def _bulk(
     asks = action == "discard" and not dry_run and not yes
     if asks and not sys.stdin.isatty():
         raise click.UsageError("discard drops jobs for good: say --yes, or try --dry-run")
+    if background and not dry_run:
+        return _in_background(frame, action, queue, wanted, limit, rate, canary, why, asks, as_json)
     shows_bar = not dry_run and sys.stderr.isatty()
     planned = plan() if dry_run or asks or shows_bar else None
     if dry_run and planned is not None:
         return _print_result(planned, ids, as_json)
-    if asks and planned is not None and not _agreed(planned):
+    if asks and planned is not None and not _agreed(planned.changed, queue):
         raise click.ClickException("nothing was dropped")
     with bar("jobs", planned.changed if planned else 0) as shown:
         progress = (lambda result: shown(result.changed, result.matched)) if shown else None
@@ -254,8 +268,35 @@ def _bulk(
     return _print_result(result, ids, as_json)
 
 
-def _agreed(planned: BulkResult) -> bool:
-    return click.confirm(f"Drop {planned.changed} dead letters of {planned.queue}?", err=True)
+def _in_background(  # noqa: PLR0917 - the options as they were given
+    frame: Frame,
+    action: str,
+    queue: str,
+    wanted: DeadFilter,
+    limit: int | None,
+    rate: float | None,
+    canary: int | None,
+    why: str,
+    asks: bool,
+    as_json: bool,
+) -> int:
+    if limit:
+        raise click.UsageError("--background takes all that fit: leave --limit out")
+    return start(
+        frame,
+        action,
+        queue,
+        wanted,
+        rate=rate or (RATE if action == "retry" else DISCARD_RATE),
+        canary=canary or 0,
+        why=why,
+        agreed=lambda plan: not asks or _agreed(plan.count, queue),
+        as_json=as_json,
+    )
+
+
+def _agreed(jobs: int, queue: str) -> bool:
+    return click.confirm(f"Drop {jobs} dead letters of {queue}?", err=True)
 
 
 def _print_result(result: BulkResult, ids: tuple[str, ...], as_json: bool) -> int:
@@ -274,6 +315,13 @@ def _print_result(result: BulkResult, ids: tuple[str, ...], as_json: bool) -> in
     if ids and not result.matched:
         raise NotFound(f"no dead letter {', '.join(ids)} in queue {result.queue}")
     return 1 if ids and not result.changed and not result.gone else 0
+
+
+def _wanted(ids: tuple[str, ...], every: bool, **chosen: Any) -> DeadFilter:
+    wanted = _filter(ids, **chosen)
+    if (wanted != DeadFilter()) == every:
+        raise click.UsageError("say which: ids, a filter, or --all")
+    return wanted
 
 
 def _filter(

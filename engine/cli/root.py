@@ -36,6 +36,7 @@ class Commands(click.Group):
         "run-now": "engine.cli.orders:run_now",
         "priority": "engine.cli.orders:priority",
         "dead": "engine.cli.dead:dead",
+        "operations": "engine.cli.operations:operations",
         "schedule": "engine.cli.schedule:schedule",
         "pause": "engine.cli.queues:pause",
         "resume": "engine.cli.queues:resume",

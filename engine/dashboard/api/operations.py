@@ -130,9 +130,7 @@ def _changes(site: Site) -> list[Route]:
     async def plan(ask: Ask) -> Plan:
         body = ask.body
         if body.plan_id:
-            return await verbs(ask).continue_plan(
-                body.plan_id, rate=body.rate, canary=body.canary
-            )
+            return await verbs(ask).continue_plan(body.plan_id, rate=body.rate, canary=body.canary)
         if not body.queue:
             raise Refused(400, "body: a plan needs a queue, or the planId of one that goes on")
         wanted = DeadFilter(**msgspec.structs.asdict(body.filter))

@@ -51,6 +51,44 @@ def test_concurrency_is_set_and_reset(cli: Cli, queue: QueueWriter) -> None:
     assert (refused.exit_code, "1 to 10000" in refused.stderr) == (1, True)
 
 
+def test_many_are_retried_in_the_background(cli: Cli, queue: QueueWriter) -> None:
+    for number in range(3):
+        queue.bury(f"j{number}")
+    queue.beat()
+    refused = cli("dead", "retry", QUEUE, "--all", "--canary", "2")
+    assert (refused.exit_code, "--canary needs --background" in refused.stderr) == (2, True)
+    both = cli("dead", "retry", QUEUE, "--all", "--background", "--limit", "2")
+    assert (both.exit_code, "leave --limit out" in both.stderr) == (2, True)
+
+    options = ("--all", "--background", "--canary", "2", "--rate", "5", "--why", "provider is back")
+    started = cli.json("dead", "retry", QUEUE, *options)
+
+    name, record = started["record"]["id"], started["record"]
+    assert (record["planned"], record["rate"], record["canary"]) == (3, 5, 2)
+    assert len(queue.dead()) == 3
+    assert name in cli("operations", "list").stdout
+    shown = cli("operations", "show", QUEUE, name).stdout
+    assert "retry 3 jobs" in shown
+    assert "provider is back" in shown
+    stopped = cli.json("operations", "stop", QUEUE, name, "--why", "tea")
+    assert (stopped["record"]["state"], stopped["can"]) == ("stopped", ["resume"])
+    assert cli.json("operations", "resume", QUEUE, name)["record"]["state"] == "releasing"
+    undone = cli("operations", "undo", QUEUE, name)
+    assert (undone.exit_code, "cannot undo" in undone.stderr) == (1, True)
+
+
+def test_a_discard_in_the_background_can_be_undone(cli: Cli, queue: QueueWriter) -> None:
+    queue.bury("a")
+
+    asked = cli("dead", "discard", QUEUE, "--all", "--background")
+    started = cli.json("dead", "discard", QUEUE, "--all", "--background", "--yes")
+    undone = cli.json("operations", "undo", QUEUE, started["record"]["id"])
+
+    assert (asked.exit_code, "say --yes" in asked.stderr) == (2, True)
+    assert (started["record"]["state"], undone["record"]["state"]) == ("waiting", "undone")
+    assert len(queue.dead()) == 1
+
+
 def test_dead_letters_are_listed_shown_and_analysed(cli: Cli, queue: QueueWriter) -> None:
     queue.bury("a")
     queue.bury("b", reason="timeout", fingerprint="f" * 12)
