@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
+import click
 import promql_parser
 import pytest
 import yaml
 
+from engine.cli import main
+from engine.dashboard.server import PAGES
 from tests.support.promql import (
     DEPLOY,
     PROMETHEUS,
@@ -45,8 +49,27 @@ def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
     assert sorted(sections()) == NAMES
 
 
-def test_commands_and_links_of_the_runbook_are_checked_with_those_of_other_documents() -> None:
+def test_links_of_the_runbook_are_checked_with_those_of_other_documents() -> None:
     assert DEPLOY / "RUNBOOK.md" in DOCUMENTS
+
+
+@pytest.mark.parametrize("typed", sorted(set(re.findall(r"`python -m engine ([^`]+)`", RUNBOOK))))
+def test_a_command_of_the_runbook_can_be_typed_as_it_stands(typed: str) -> None:
+    words = shlex.split(typed)
+    command: click.Command = main
+    context = click.Context(main)
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    # Raises where an argument is missing, or an option is unknown or out of range.
+    command.parse_args(context, words)
+
+
+def test_every_command_of_the_runbook_stands_on_one_line() -> None:
+    assert RUNBOOK.count("python -m engine") == len(
+        re.findall(r"`python -m engine [^`\n]+`", RUNBOOK)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +89,8 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) 
 
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert notes["runbook_url"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
-    assert notes["page"].startswith("/")
+    page = re.sub(r"\{\{ \$labels\.\w+ \}\}", "x", notes["page"]).partition("?")[0]
+    assert any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), page) for each in PAGES)
     used = {label for text in notes.values() for label in re.findall(r"\$labels\.(\w+)", text)}
     assert used <= has, "what no series of the alert carries"
     if "queue" in has:

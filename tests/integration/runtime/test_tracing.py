@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from engine import Client, NewJob, fan_in
+from engine import Client, NewJob, SyncClient, fan_in
+from engine.wire.keys import QueueKeys
 from tests.support.daemon import Start
 from tests.support.otlp import Span, receiver
+from tests.support.servers import RedisTestServer
 from tests.support.traced_app import QUEUE
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.servers
 
+OTHER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 QUEUES = {"order": QUEUE, "mail": QUEUE, "pack": QUEUE}
 
 
@@ -91,3 +95,35 @@ def ids(span: Any) -> tuple[str, str]:
 def outcome(span: Span) -> str | int | bool:
     """Return how an attempt ended."""
     return span.attributes["streamlane.job.outcome"]
+
+
+async def test_jobs_of_both_clients_carry_the_span_in_which_they_are_enqueued(
+    redis_url: str, shared_redis: RedisTestServer, produced: InMemorySpanExporter
+) -> None:
+    def many() -> list[NewJob]:
+        return [NewJob("mail", {}), NewJob("mail", {}, traceparent=OTHER)]
+
+    def blocking() -> None:
+        with SyncClient(redis_url, queues=QUEUES) as client:
+            client.enqueue("order", {})
+            client.enqueue_many(many())
+
+    async with Client(redis_url, queues=QUEUES) as client:
+        with trace.get_tracer("a program").start_as_current_span("outer") as outer:
+            await client.enqueue("order", {})
+            await client.enqueue_many(many())
+            # In a thread with this context.
+            await asyncio.to_thread(blocking)
+
+    first, second, around = produced.get_finished_spans()
+    assert [first.name, second.name, around.name] == ["enqueue order", "enqueue order", "outer"]
+    assert {each.parent.span_id for each in (first, second) if each.parent} == {
+        outer.get_span_context().span_id
+    }
+    entries = shared_redis.call("XRANGE", QueueKeys(QUEUE).lane("normal"), "-", "+")
+    carried = [fields[b"traceparent"].decode() for _, fields in entries]
+    of_outer = ids(around)
+    assert [(each[3:35], each[36:52]) for each in carried] == [
+        *(ids(first), of_outer, (OTHER[3:35], OTHER[36:52])),
+        *(ids(second), of_outer, (OTHER[3:35], OTHER[36:52])),
+    ]
