@@ -21,11 +21,12 @@ import orjson
 from engine.admin import Sealed
 from engine.dashboard.routes import Caller, Refused, Scope
 from schemas.access import AuditEntry
+from schemas.dead import DeadGroupPage, DeadRow
 from schemas.job import ErrorRecord
 from schemas.looks import PayloadShown
+from schemas.operations import Operation
 from schemas.rules import PATH_STEP
 from schemas.schedule import ScheduleView
-from schemas.stats import DeadGroup
 from schemas.story import JobRow, JobStory, RawField
 
 MASK = "•••"
@@ -148,12 +149,48 @@ class Redactor:
         """Leave out of a list what nobody may see."""
         return [self._row(row) for row in rows]
 
-    def groups(self, groups: Sequence[DeadGroup]) -> list[DeadGroup]:
-        """Leave out of groups of dead letters what nobody may see."""
-        return [
-            msgspec.structs.replace(group, message=MASK) if self._of(group.type).errors else group
-            for group in groups
-        ]
+    def check_error_text(self, text: str, job_type: str = "") -> None:
+        """
+        Refuse a filter by text of errors that would tell what nobody may see.
+
+        Raises:
+            Refused: It would.
+        """
+        hidden = {each for each, rules in self._rules.items() if rules.errors}
+        if text and hidden and (not job_type or hidden & {ALL, job_type}):
+            raise Refused(
+                403, "some of these errors are shown to nobody, so name a type without any"
+            )
+
+    def dead(self, row: DeadRow) -> DeadRow:
+        """Leave out of a group of dead letters what nobody may see."""
+        group = msgspec.structs.replace(
+            row.group, message=self.error_text(row.group.type, row.group.message)
+        )
+        return msgspec.structs.replace(row, group=group)
+
+    def dead_group(self, page: DeadGroupPage, caller: Caller) -> DeadGroupPage:
+        """Leave out of a group of dead letters what its asker may not see."""
+        hides = self._of(page.row.group.type).errors
+        return msgspec.structs.replace(
+            page,
+            row=self.dead(page.row),
+            samples=[
+                msgspec.structs.replace(each, error=_hidden(each.error)) if hides else each
+                for each in page.samples
+            ],
+            operations=[self.operation(each, caller) for each in page.operations],
+        )
+
+    def operation(self, operation: Operation, caller: Caller) -> Operation:
+        """Leave out what an operation looked for within payloads, for those who may not."""
+        record = operation.record
+        if not record.filter.text or self.may_search_payloads(caller):
+            return operation
+        wanted = msgspec.structs.replace(record.filter, text=MASK)
+        return msgspec.structs.replace(
+            operation, record=msgspec.structs.replace(record, filter=wanted)
+        )
 
     def schedule(self, schedule: ScheduleView, caller: Caller) -> ScheduleView:
         """Leave out of a schedule what its asker may not see of the jobs that it makes."""

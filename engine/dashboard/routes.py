@@ -91,6 +91,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         body: A struct of what the JSON body must say; None for no body.
         returns: The type of the answer, for the OpenAPI document; None where that is no JSON.
         live: Whether a live stream may ask for it once a second.
+        gives: Content types of the answer; none where there is nothing to say.
+        probe: Whether it says that something is not well by 503, in the same words.
         report: Whether browsers send it by themselves, from wherever, with nothing shown.
     """
 
@@ -103,7 +105,24 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body: type[msgspec.Struct] | None = None
     returns: Any = None
     live: bool = False
+    gives: tuple[str, ...] = ("application/json",)
+    probe: bool = False
     report: bool = False
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """
+    What went wrong, as RFC 9457 has it.
+
+    Attributes:
+        title: The kind of problem.
+        status: The HTTP status.
+        detail: What was wrong, and often what to do.
+    """
+
+    title: str
+    status: int
+    detail: str
 
 
 class Refused(EngineError):
@@ -201,7 +220,7 @@ def as_json(
 def problem(error: EngineError) -> web.Response:
     """Say what went wrong, as RFC 9457 has it: title, status, detail."""
     status = _status(error)
-    told = {"title": _TITLES.get(status, "failed"), "status": status, "detail": str(error)}
+    told = Problem(title=TITLES.get(status, "failed"), status=status, detail=str(error))
     response = as_json(told, status=status, content_type="application/problem+json")
     if status in {429, 503}:
         after_s = error.retry_after_s if isinstance(error, Refused) else 1
@@ -212,7 +231,7 @@ def problem(error: EngineError) -> web.Response:
     return response
 
 
-_TITLES = {
+TITLES = {
     400: "bad request",
     401: "a token is needed",
     403: "not allowed",
@@ -249,9 +268,11 @@ __all__ = [
     "BODY_BYTES_MAX",
     "NOBODY",
     "SCOPES",
+    "TITLES",
     "Answer",
     "Ask",
     "Caller",
+    "Problem",
     "Refused",
     "Route",
     "Scope",

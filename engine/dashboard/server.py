@@ -51,6 +51,9 @@ class HttpServer:
 
     Args:
         state: What it tells of.
+
+    Attributes:
+        routes: What it answers, apart from the page's own files.
     """
 
     def __init__(self, state: HttpState) -> None:
@@ -71,6 +74,7 @@ class HttpServer:
         )
         self._assets = Assets()
         self._live = Live(state.clock, self._access)
+        self.routes = all_routes(self._site, self._live)
         self._requests = 0
         self._connections: set[_Connection] = set()
         self._runner: web.AppRunner | None = None
@@ -88,7 +92,7 @@ class HttpServer:
         app = web.Application(middlewares=[self._surround])
         app.add_routes([web.get(path, self._page) for path in PAGES])
         app.add_routes([web.get("/static/{digest}/{name:.+}", self._file)])
-        app.add_routes([self._bind(route) for route in all_routes(self._site, self._live)])
+        app.add_routes([self._bind(route) for route in self.routes])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await self._runner.setup()
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from engine.dashboard.api import (
     about,
     audit,
     dead,
+    description,
     engines,
     jobs,
     numbers,
@@ -42,4 +43,4 @@ def all_routes(site: Site, live: Live) -> list[Route]:
         *reports.routes(site),
     ]
     live.follow(found)
-    return found
+    return [*found, description.route(site, found)]

@@ -39,10 +39,14 @@ def routes(site: Site) -> list[Route]:
 
     async def groups(ask: Ask) -> DeadPage:
         asked = msgspec.structs.asdict(ask.query)
-        return await admin.dead_page(GroupQuery(**asked))
+        site.redactor.check_error_text(ask.query.text, ask.query.type)
+        page = await admin.dead_page(GroupQuery(**asked))
+        shown = {name: site.redactor.dead(row) for name, row in page.rows.items()}
+        return msgspec.structs.replace(page, rows=shown)
 
     async def group(ask: Ask) -> DeadGroupPage:
-        return await admin.dead_group(ask.path["queue"], ask.path["fingerprint"])
+        page = await admin.dead_group(ask.path["queue"], ask.path["fingerprint"])
+        return site.redactor.dead_group(page, ask.caller)
 
     return [
         Route(

@@ -23,12 +23,14 @@ def routes(site: Site) -> list[Route]:
             scope="read",
             summary="Give this engine's metrics, as Prometheus reads them.",
             answer=probes.metrics,
+            gives=("text/plain", "application/openmetrics-text"),
         ),
         Route(
             path="/live",
             scope="open",
             summary="Tell whether this engine's loop turns.",
             answer=probes.live,
+            probe=True,
             returns=dict[str, bool],
         ),
         Route(
@@ -36,6 +38,7 @@ def routes(site: Site) -> list[Route]:
             scope="open",
             summary="Tell whether this engine works, and to those who may look, why not.",
             answer=probes.ready,
+            probe=True,
             returns=dict[str, Any],
         ),
         Route(
@@ -57,6 +60,7 @@ def routes(site: Site) -> list[Route]:
             scope="read",
             summary="Give the JSON Schema of one job type.",
             answer=probes.schema,
+            gives=("application/schema+json",),
         ),
     ]
 

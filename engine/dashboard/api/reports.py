@@ -55,6 +55,7 @@ def routes(site: Site) -> list[Route]:
             scope="open",
             summary="Take a browser's report of a breach of the content security policy.",
             answer=report,
+            gives=(),
             report=True,
         )
     ]

@@ -89,6 +89,7 @@ def routes(site: Site, live: Live) -> list[Route]:
             scope="read",
             summary="Follow a live route by server-sent events: snapshot, patch, same, trouble.",
             answer=live.answer,
+            gives=("text/event-stream",),
             query=LiveQuery,
         ),
     ]
