@@ -32,6 +32,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make test-full  run them with the long ones, on every server that is installed"
 	@echo "make test-browser  try the page in Chromium, and keep pictures of it in .test-browser/"
+	@echo "make tools      install what some tests use, as root on Debian: Chromium, Prometheus"
 	@echo "make guard      show what a job takes, in commands, calls and bytes, and the bounds of it"
 	@echo "make check      run the static checks and the quick tests"
 	@echo "make lint       run the static checks: format, ruff, mypy, import-linter"
