@@ -17,6 +17,7 @@ class TypeAbout(View, frozen=True, kw_only=True):
         version: Its payload version.
         schema: The JSON Schema of its payload.
         example: A payload that fits the schema, as far as the schema says.
+        tried: The schema brings examples of its own, so that this payload does something.
     """
 
     type: str
@@ -24,6 +25,7 @@ class TypeAbout(View, frozen=True, kw_only=True):
     version: int
     schema: dict[str, Any]
     example: Any
+    tried: bool
 
 
 class About(View, frozen=True, kw_only=True):
@@ -35,6 +37,7 @@ class About(View, frozen=True, kw_only=True):
         version: Its version.
         versions: Engines per version; empty while unknown.
         server: The Redis or Valkey server, for example ``valkey 9.1.2``; empty while unknown.
+        url: Where the queues live, its password masked; empty for those who may only read.
         lanes: The lanes, highest first.
         types: The job types.
     """
@@ -43,5 +46,6 @@ class About(View, frozen=True, kw_only=True):
     version: str
     versions: dict[str, int]
     server: str
+    url: str
     lanes: list[str]
     types: list[TypeAbout]

@@ -25,23 +25,34 @@ Schema = Mapping[str, Any]
 
 def example_of(schema: Schema) -> Any:
     """
-    Make up a payload: what is required, and some of what is not where little is.
+    Make up a payload: what is required or has an example, and some of the rest if that is little.
 
     Bounds, choices, formats and the schema's own examples are kept; patterns cannot be.
     """
     return _value(schema, schema.get("$defs", {}), DEPTH_MAX)
 
 
+def has_examples(schema: Any) -> bool:
+    """Tell whether a schema, or a part of it, brings examples of its own."""
+    match schema:
+        case Mapping():
+            return "examples" in schema or any(map(has_examples, schema.values()))
+        case list():
+            return any(map(has_examples, schema))
+    return False
+
+
 def _value(schema: Schema, defs: Schema, depth: int) -> Any:
     if "$ref" in schema:
         # A definition may contain itself; what lies too deep is left out where it may be.
         return _value(defs.get(schema["$ref"].rpartition("/")[2], {}), defs, depth - 1)
+    if schema.get("examples"):
+        return schema["examples"][0]
     for fixed in ("const", "default"):
         if schema.get(fixed) is not None and depth < DEPTH_MAX:
             return schema[fixed]
-    for several in ("examples", "enum"):
-        if schema.get(several):
-            return schema[several][0]
+    if schema.get("enum"):
+        return schema["enum"][0]
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices:
         some = [each for each in choices if each.get("type") != "null"]
@@ -77,10 +88,11 @@ def _typed(schema: Schema, defs: Schema, depth: int) -> Any:
 def _object(schema: Schema, defs: Schema, depth: int) -> dict[str, Any]:
     properties = schema.get("properties", {})
     required = [name for name in schema.get("required", ()) if name in properties]
-    shown = [*required]
-    if len(required) < REQUIRED_SHOWN and depth >= DEPTH_MAX - 1:
-        rest = [name for name in properties if name not in required]
-        shown += rest[: REQUIRED_SHOWN - len(required)]
+    told = [name for name in properties if "examples" in properties[name]]
+    shown = [*required, *(name for name in told if name not in required)]
+    if len(shown) < REQUIRED_SHOWN and depth >= DEPTH_MAX - 1:
+        rest = [name for name in properties if name not in shown]
+        shown += rest[: REQUIRED_SHOWN - len(shown)]
     return {name: _value(properties[name], defs, depth - 1) for name in shown}
 
 
@@ -108,4 +120,4 @@ def _number(schema: Schema, *, whole: bool) -> int | float:
     return int(value) if whole else value
 
 
-__all__ = ["example_of"]
+__all__ = ["example_of", "has_examples"]

@@ -265,7 +265,7 @@ def _pauses(queues: Mapping[str, QueueGlance]) -> str:
 def _well(queues: Mapping[str, QueueGlance], limit_ms: int) -> str:
     waiting = sum(glance.stats.waiting for glance in queues.values())
     waits = f"No job waits longer than {_round(limit_ms)}" if waiting else "Nothing waits"
-    return f"{waits}, and none died in the last five minutes."
+    return f"{waits}, and no job died in the last five minutes."
 
 
 def _page(queue: str) -> str:

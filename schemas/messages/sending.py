@@ -18,8 +18,13 @@ Text = Annotated[
     msgspec.Meta(
         max_length=CONTENT_BYTES_MAX,
         description="The text, at most 16 KiB of UTF-8; may be empty beside attachments.",
+        examples=["hello"],
     ),
 ]
+
+DEMO_CONVERSATION = "00000000-0000-4000-8000-000000000100"
+DEMO_SENDER = "00000000-0000-4000-8000-000000000001"
+"""Made by ``python -m engine dev``, so that the schema's example can be tried there."""
 
 
 class MessageKind(enum.Enum):
@@ -49,10 +54,10 @@ class SendMessage(
         mentions: Members whose attention is asked for, at most 100.
     """
 
-    conversation_id: UUID
-    sender_id: UUID
+    conversation_id: Annotated[UUID, msgspec.Meta(examples=[DEMO_CONVERSATION])]
+    sender_id: Annotated[UUID, msgspec.Meta(examples=[DEMO_SENDER])]
     content: Text = ""
-    client_message_id: ClientMessageId
+    client_message_id: Annotated[ClientMessageId, msgspec.Meta(examples=["demo-1"])]
     kind: MessageKind = MessageKind.TEXT
     attachments: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
     mentions: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=MENTIONS_MAX)] = ()

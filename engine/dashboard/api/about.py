@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from engine.dashboard.examples import example_of
+from engine.dashboard.examples import example_of, has_examples
 from engine.dashboard.routes import Ask, Route
 from engine.dashboard.site import Site
 from engine.errors import EngineError
 from schemas.about import About, TypeAbout
 from schemas.rules import LANES
+
+REDIS_URL = "ENGINE_REDIS_URL"
 
 
 def routes(site: Site) -> list[Route]:
@@ -22,11 +24,14 @@ def routes(site: Site) -> list[Route]:
             version=schema.get("x-version", 1),
             schema=dict(schema),
             example=example_of(schema),
+            tried=has_examples(schema),
         )
         for name, schema in state.schemas.items()
     ]
 
-    async def about(_: Ask) -> About:
+    url = next((each.value for each in state.settings if each.name == REDIS_URL), "")
+
+    async def about(ask: Ask) -> About:
         versions: Counter[str] = Counter()
         server = ""
         try:
@@ -40,6 +45,7 @@ def routes(site: Site) -> list[Route]:
             version=state.version,
             versions=dict(sorted(versions.items())),
             server=server,
+            url=url if ask.caller.may("operate") else "",
             lanes=list(LANES),
             types=types,
         )

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from engine.dashboard.examples import example_of
+from engine.dashboard.examples import example_of, has_examples
+from processors.demo import ADA, CONVERSATION
+from schemas.messages import SendMessage
 
 
 class Address(msgspec.Struct):
@@ -57,3 +59,13 @@ def test_examples_of_the_schema_go_before_what_is_made_up() -> None:
     told = {"type": "object", "properties": {"a": {"type": "string", "examples": ["mine"]}}}
 
     assert example_of(told) == {"a": "mine"}
+
+
+def test_the_first_job_that_newcomers_send_says_hello_in_the_demo_conversation() -> None:
+    schema = msgspec.json.schema(SendMessage)
+
+    sent = msgspec.json.decode(msgspec.json.encode(example_of(schema)), type=SendMessage)
+
+    assert (sent.conversation_id, sent.sender_id, sent.content) == (CONVERSATION, ADA, "hello")
+    assert has_examples(schema)
+    assert not has_examples(msgspec.json.schema(Order))

@@ -158,7 +158,7 @@ def test_well_says_what_shows_it() -> None:
 
     assert (found.verdict.kind, found.verdict.title) == ("well", "All 2 queues are well")
     assert found.verdict.note == (
-        "No job waits longer than 1 m, and none died in the last five minutes."
+        "No job waits longer than 1 m, and no job died in the last five minutes."
     )
 
 

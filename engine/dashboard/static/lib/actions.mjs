@@ -82,8 +82,16 @@ export async function act(action) {
 
 const missing = (scope) => `This needs the scope “${scope}”; ${whoAmI().name || "you"} may only ${whoAmI().scope}.`;
 
+// While the server of the queues is away, nothing can be changed.
+let away = "";
+export const setAway = (trouble) => { away = trouble || ""; };
+
 /** Why an action cannot be taken now, or an empty string. */
-export const hindrance = ({ scope = "operate", disabled, why }) => (may(scope) ? (disabled ? why || "Not possible now." : "") : missing(scope));
+export function hindrance({ scope = "operate", disabled, why }) {
+  if (!may(scope)) return missing(scope);
+  if (disabled) return why || "Not possible now.";
+  return away && `Nothing can be changed now: ${away}`;
+}
 
 /**
  * A button that changes something.

@@ -6,6 +6,10 @@ import { bytes, percent, span } from "./format.mjs";
 import { State } from "./parts.mjs";
 
 const LAG_MS_HIGH = 250;
+const LAG_MS_MAX = 1_000;
+
+/** How a loop's lag is coloured; beyond a second, `health` warns too. */
+export const lagKind = (ms) => (ms > LAG_MS_MAX ? "bad strong" : ms >= LAG_MS_HIGH ? "warn strong" : "");
 
 /** The share of an engine's places that are taken, as a bar. */
 export const Load = ({ of }) => html`<span class="load"><span>${percent(of)}</span><progress value=${of} max="1" aria-label="Load" /></span>`;
@@ -15,7 +19,7 @@ function Row({ name, engine, short }) {
   const href = path("engines", name);
   return html`<tr data-row=${href} class=${engine.live ? "" : "ended"}><th scope="row"><a href=${href}>${name}</a></th>
     <td><${State} ...${engine.state} /></td><td><${Load} of=${engine.load} /></td>
-    <td class="num ${beat.loopLagMs >= LAG_MS_HIGH ? "bad strong" : ""}">${beat.loopLagMs < 1000 ? `${Math.round(beat.loopLagMs)} ms` : span(beat.loopLagMs)}</td>
+    <td class="num ${lagKind(beat.loopLagMs)}">${beat.loopLagMs < 1000 ? `${Math.round(beat.loopLagMs)} ms` : span(beat.loopLagMs)}</td>
     <td class="num">${engine.silentMs < 1000 ? "< 1 s" : span(engine.silentMs)} ago</td>
     <td>${beat.host}</td><td>${beat.version}</td>
     ${!short && html`<td class="num">${engine.running}<span class="muted">/${engine.concurrency}</span></td><td class="num">${bytes(beat.rssBytes)}</td>

@@ -71,7 +71,8 @@ function Find({ id }) {
 
 function LiveSwitch() {
   const paused = usePaused();
-  const { trouble } = useOverview();
+  const { data, trouble: away } = useOverview();
+  const trouble = away || data?.trouble;
   const word = paused ? "Paused" : trouble ? "Not live" : "Live";
   return html`<button type="button" aria-pressed=${!paused} title=${paused ? "Go on with live values (p)" : trouble || "Pause live values (p)"}
     onClick=${() => setPaused(!paused)}><span class="dot ${paused ? "paused" : trouble ? "bad" : ""}" /> ${word}</button>`;
@@ -82,7 +83,7 @@ const ZoneSwitch = ({ kind }) => html`<button type="button" class=${kind} title=
 const ThemeSwitch = ({ kind }) => html`<button type="button" class=${kind} title=${`Theme: ${theme()} (t)`} aria-label=${`Theme: ${theme()}`}
   onClick=${nextTheme}><${Picture} of=${{ auto: "auto", light: "sun", dark: "moon" }[theme()]} /></button>`;
 
-export const Place = () => whoAmI().place && html`<span class="pill bad">${whoAmI().place}</span>`;
+export const Place = () => whoAmI().place && html`<span class="pill ${/^prod/i.test(whoAmI().place) ? "bad" : "delayed"}">${whoAmI().place}</span>`;
 
 /** The bar above every view. */
 export function Top() {

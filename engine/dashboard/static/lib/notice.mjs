@@ -1,5 +1,6 @@
 // How the page tells of trouble to those who look elsewhere: title, icon, and one polite status.
 import { html, useEffect, useRef, useState } from "./dom.mjs";
+import { setAway } from "./actions.mjs";
 import { whoAmI } from "./api.mjs";
 import { useOverview } from "./overview.mjs";
 import { Age } from "./parts.mjs";
@@ -27,6 +28,7 @@ export function Notice({ view }) {
   const before = useRef(null);
   const trouble = away || data?.trouble;
   const verdict = data?.verdict;
+  setAway(trouble);
   const kind = trouble ? "bad" : verdict?.kind;
   useEffect(() => { document.title = titleOf(view, verdict, trouble); }, [view, verdict?.title, kind, Boolean(trouble)]);
   useEffect(() => { icon(kind); }, [kind]);

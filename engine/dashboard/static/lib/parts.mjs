@@ -141,8 +141,7 @@ export function Code({ text, value, kind = text === undefined ? "json" : "text",
 }
 
 /** Says that what is shown is old: `at` is when it came (ms by this browser), `trouble` why. */
-export const Age = ({ at, trouble, ageMs = 0 }) => trouble && html`<div class="banner bad" role="alert"><b>Not live:</b> ${trouble}
-  ${at ? html` What you see is ${span(Date.now() - at + ageMs)} old.` : ""}</div>`;
+export const Age = ({ at, trouble, ageMs = 0 }) => trouble && html`<div class="banner bad" role="alert"><span><b>Not live:</b> ${`${trouble.replace(/\.$/, "")}. `}${at ? `What you see is ${span(Math.round((Date.now() - at + ageMs) / 1000) * 1000 || 1000)} old.` : ""}</span></div>`;
 
 /** In one sentence why something is as it is. */
 export const Why = ({ text, kind = "" }) => text && html`<p class="why ${kind}"><b>Why:</b> ${text}</p>`;

@@ -16,8 +16,15 @@ export function problemOf(text) {
   }
 }
 
-/** Ways to send one job, as [name, line]. */
-export const commands = ({ type, queue, lane, payload }) => [
-  ["Redis, in any language", `redis-cli XADD ${key(queue, lane)} '*' type ${quoted(type)} data ${quoted(payload)}`],
+/** How redis-cli finds the server; a masked password is left to be filled in. */
+function to(address) {
+  if (!address) return "";
+  if (address.startsWith("unix://")) return ` -s ${quoted(address.slice(7).split("?")[0])}`;
+  return address.includes("***") ? ' -u "$REDIS_URL"' : ` -u ${quoted(address)}`;
+}
+
+/** Ways to send one job, as [name, line]; `address` is where the queues live, where that is known. */
+export const commands = ({ type, queue, lane, payload, address }) => [
+  ["Redis, in any language", `redis-cli${to(address)} XADD ${key(queue, lane)} '*' type ${quoted(type)} data ${quoted(payload)}`],
   ["Command line", `python -m engine enqueue ${quoted(type)} --queue ${quoted(queue)} --lane ${lane} --data ${quoted(payload)}`],
 ];

@@ -30,7 +30,7 @@ function Fields({ schema }) {
   if (!rows.length) return html`<p class="muted">Any JSON object; this type names no fields.</p>`;
   const required = new Set(root.required || []);
   return html`<${Table} name="Fields of the payload" kind="dense" columns=${[{ name: "Field" }, { name: "What" }, { name: "Bounds" }]}>
-    ${rows.map(([name, each]) => html`<tr key=${name}><th scope="row" class="mono">${name}</th><td class="wrap">${kindOf(each)} ${!required.has(name) && html`<span class="muted">optional${each.default != null && typeof each.default !== "object" ? `, else ${each.default}` : ""}</span>`}</td>
+    ${rows.map(([name, each]) => html`<tr key=${name}><th scope="row" class="mono">${name}</th><td class="wrap">${kindOf(each)} ${!required.has(name) && html`<span class="muted">optional${each.default != null && typeof each.default !== "object" ? `, else ${JSON.stringify(each.default)}` : ""}</span>`}</td>
       <td class="wrap muted">${[bounds(each), each.description].filter(Boolean).join("; ")}</td></tr>`)}<//>`;
 }
 
@@ -40,7 +40,7 @@ function Builder({ about, picked }) {
   const [texts, setTexts] = useState({});
   const text = texts[picked.type] ?? JSON.stringify(picked.example, null, 2);
   const problem = problemOf(text);
-  const lines = problem ? [] : commands({ type: picked.type, queue: picked.queue, lane, payload: JSON.stringify(JSON.parse(text)) });
+  const lines = problem ? [] : commands({ type: picked.type, queue: picked.queue, lane, payload: JSON.stringify(JSON.parse(text)), address: about.url });
   return html`<div class="filters"><label>Type<br /><select value=${picked.type} onChange=${(event) => setQuery({ type: event.target.value })}>
       ${about.types.map((each) => html`<option key=${each.type} value=${each.type}>${each.type}</option>`)}</select></label>
     <label>Queue<br /><a class="button" href=${path("queues", picked.queue)}>${picked.queue}</a></label>
@@ -55,7 +55,7 @@ export default function About({ query }) {
   const { data, error, again } = useOnce("/api/about");
   if (error && !data) return html`<${Failed} error=${error} again=${again} />`;
   if (!data) return html`<${Loading} />`;
-  const picked = data.types.find(({ type }) => type === query.type) || data.types[0];
+  const picked = data.types.find(({ type }) => type === query.type) || data.types.find(({ tried }) => tried) || data.types[0];
   return html`<div class="title"><h1>About, and a first job</h1></div>
     <div class="columns about"><section><p>Producers write jobs into Redis streams with one <code>XADD</code>, in any language. Engines take them lane by lane, run your handlers,
       try again what fails, and keep what they give up. This page is served by each engine.</p>

@@ -1,7 +1,7 @@
 // One engine: how it is, what it serves, what it runs, how it is set.
 import { html } from "../lib/dom.mjs";
 import { path, url, whoAmI } from "../lib/api.mjs";
-import { Load } from "../lib/engine_table.mjs";
+import { Load, lagKind } from "../lib/engine_table.mjs";
 import { ago, bytes, number, serverNow, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Ago, Count, Empty, Facts, Failed, Loading, State, Table } from "../lib/parts.mjs";
@@ -45,7 +45,7 @@ export default function Engine({ name }) {
   return html`<div class="title"><h1>${name}</h1><${State} ...${engine.state} /></div>
     <div class="card pad"><${Facts} rows=${[
       ["Load", html`<${Load} of=${engine.load} /> <span class="muted">${engine.running} of ${engine.concurrency}</span>`],
-      ["Loop lag", html`<span class=${beat.loopLagMs > 250 ? "bad strong" : ""}>${lag(beat.loopLagMs)}</span>`],
+      ["Loop lag", html`<span class=${lagKind(beat.loopLagMs)}>${lag(beat.loopLagMs)}</span>`],
       ["Memory", bytes(beat.rssBytes)], ["Last beat", engine.silentMs < 1000 ? "< 1 s ago" : `${span(engine.silentMs)} ago`],
       ["Runs since", html`<${Ago} at=${beat.startedMs} />`], ["Host", beat.host], ["Process", beat.pid], ["Version", beat.version],
       ["Page and metrics", beat.http && html`<span class="mono">${beat.http}</span>`], ["State", beat.state],

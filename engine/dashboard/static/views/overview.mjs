@@ -5,6 +5,7 @@ import { path } from "../lib/api.mjs";
 import { ChartPlace } from "../lib/chart_place.mjs";
 import { EngineTable } from "../lib/engine_table.mjs";
 import { moment, number, rate, span } from "../lib/format.mjs";
+import { FirstJob, isFresh } from "../lib/first_job.mjs";
 import { Happenings } from "../lib/happened.mjs";
 import { useOverview } from "../lib/overview.mjs";
 import { Age, Empty, Loading, Sign } from "../lib/parts.mjs";
@@ -69,12 +70,12 @@ export default function Overview() {
   const sparks = useSparks(data ? data.order : [], range);
   if (!data) return trouble ? html`<${Age} trouble=${trouble} />` : html`<${Loading} />`;
   const versions = Object.keys(data.totals.versions).length;
-  return html`<${Verdict} data=${data} /><${Totals} data=${data} />
+  return html`<${Verdict} data=${data} />${data.order.length > 0 && isFresh(data.queues) && html`<${FirstJob} />`}<${Totals} data=${data} />
     <div class="head"><h2>Queues</h2><small class="muted">worst first</small><div class="buttons"><${Legend} /><${Range} value=${range} /></div></div>
     ${data.order.length ? html`<${QueueTable} queues=${data.queues} order=${data.order} sparks=${sparks} />` : html`<div class="card"><${Nothing} /></div>`}
     <div class="head"><h2>All queues together</h2></div><${ChartPlace} load=${loadCharts} range=${range} />
-    <div class="columns wide-left"><section><div class="head"><h2>Engines</h2><small class="muted">worst ${data.engineOrder.length} of ${data.totals.engines}</small></div>
-      <${EngineTable} engines=${data.engines} order=${data.engineOrder} short=${true}><a href="/engines">${data.totals.engines === 1 ? "The engine" : `All ${data.totals.engines} engines`}</a>${versions > 1 ? ` · ${versions} versions run` : ""}<//></section>
+    <div class="columns wide-left"><section><div class="head"><h2>Engines</h2>${data.engineOrder.length < data.totals.engines && html`<small class="muted">worst ${data.engineOrder.length} of ${data.totals.engines}</small>`}</div>
+      <${EngineTable} engines=${data.engines} order=${data.engineOrder} short=${true}><a href="/engines">${data.totals.engines > 1 ? `All ${data.totals.engines} engines` : "All engines"}</a>${versions > 1 ? ` · ${versions} versions run` : ""}<//></section>
     <section><div class="head"><h2>What happened</h2></div><div class="card">${data.happened.length ? html`<${Happenings} list=${data.happened} />` : html`<${Empty}>Nobody changed anything yet.<//>`}
       <p class="more-link"><a href="/audit">The whole audit</a></p></div></section></div>`;
 }
