@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
+import msgspec
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
@@ -46,6 +49,9 @@ HARM = """() => {
   return found;
 }"""
 assert len(set(PAYLOADS)) == 30
+DEAD_LIVE = 105
+"""Sixty dead letters, thirty that are broken, and fifteen of the type that is not held."""
+
 GO = """(address) => {
   history.pushState(null, '', address);
   dispatchEvent(new PopStateEvent('popstate'));
@@ -90,19 +96,67 @@ async def go(opened: Tab, address: str) -> None:
     assert await opened.page.evaluate(HARM) == [], address
 
 
+def rows_of(page: Page, state: str) -> list[dict[str, str]]:
+    """List the jobs of a state, as the API tells of them, part by part."""
+    found: list[dict[str, str]] = []
+    cursor = ""
+    while True:
+        told = urlencode({"state": state, "limit": 200, "cursor": cursor})
+        path = f"{page.address}/api/queues/{QUEUE}/jobs?{told}"
+        with urllib.request.urlopen(path, timeout=30) as answer:
+            part = msgspec.json.decode(answer.read())
+        found += part["jobs"]
+        cursor = part["cursor"]
+        if not cursor:
+            return found
+
+
+def address_of(row: dict[str, str]) -> str:
+    return f"/jobs/{QUEUE}/{quote(row['id'], safe='')}?at={quote(row['hint'], safe='')}"
+
+
 async def test_every_view_shows_it_as_text(tab: OpenTab, hostile: Page) -> None:
     opened = await tab("/", base=hostile.address)
+    # What is nowhere here is answered so, and that is shown.
+    opened.allow("404")
     addresses = [view.path.replace("encryption", QUEUE) for view in VIEWS]
+    addresses += [f"/queues/{QUEUE}?state={state}" for state in ("dead", "done", "delayed", "held")]
+    addresses += [f"/jobs?text={quote(text[:100], safe='')}" for text in PAYLOADS[::6]]
+    addresses += [f"/engines/{quote(text[:200], safe='')}" for text in PAYLOADS[::6]]
 
     for address in addresses:
         await go(opened, address)
 
 
+async def test_every_job_shows_it_as_text(tab: OpenTab, hostile: Page) -> None:
+    opened = await tab("/about", base=hostile.address)
+    dead = rows_of(hostile, "dead")
+    raised = [row for row in dead if row["type"] in TYPES]
+    broken = [row for row in dead if row["type"] not in TYPES]
+    assert len(raised) == len(broken) == len(PAYLOADS)
+
+    for row in (*raised, *broken[::6], *rows_of(hostile, "delayed")[::6]):
+        await go(opened, address_of(row))
+    await go(opened, address_of(next(row for row in raised if PAYLOADS[0] in row["id"])))
+
+    await expect(opened.page.locator("main")).to_contain_text(PAYLOADS[0])
+
+
+async def test_every_dead_group_shows_it_as_text(tab: OpenTab, hostile: Page) -> None:
+    opened = await tab("/dead", base=hostile.address)
+    prints = sorted({row["fingerprint"] for row in rows_of(hostile, "dead")})
+
+    for fingerprint in prints[::4]:
+        await go(opened, f"/dead/{QUEUE}/{fingerprint}")
+
+
 async def test_what_comes_live_is_shown_as_text(tab: OpenTab, hostile: Page) -> None:
-    opened = await tab("/", base=hostile.address)
+    opened = await tab(f"/queues/{QUEUE}", base=hostile.address)
+    queue = hostile.queues[QUEUE]
 
     for number, payload in enumerate(PAYLOADS):
         write(hostile, payload, number, round_="live")
+        queue.beat(f"live{payload[:50]}", silent_ms=-3_600_000, host=payload[:100])
+    await expect(opened.page.locator("main")).to_contain_text(f"Dead{DEAD_LIVE}")
 
-    await expect(opened.page.locator("main")).to_contain_text(QUEUE)
     assert await opened.page.evaluate(HARM) == []

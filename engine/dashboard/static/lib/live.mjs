@@ -8,12 +8,13 @@ const NOTHING = { data: null, trouble: "", status: 0, at: 0 };
 /** Apply a JSON Merge Patch (RFC 7396); what did not change stays the same object. */
 export function merge(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
-  const merged = target && typeof target === "object" && !Array.isArray(target) ? { ...target } : {};
+  // By a map, since strangers may call things `__proto__` or `constructor`.
+  const merged = new Map(target && typeof target === "object" && !Array.isArray(target) ? Object.entries(target) : []);
   for (const [name, value] of Object.entries(patch)) {
-    if (value === null) delete merged[name];
-    else merged[name] = merge(merged[name], value);
+    if (value === null) merged.delete(name);
+    else merged.set(name, merge(merged.get(name), value));
   }
-  return merged;
+  return Object.fromEntries(merged);
 }
 
 let paused = false;

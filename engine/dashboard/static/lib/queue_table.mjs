@@ -60,7 +60,7 @@ export function QueueTable({ queues, order, sparks = {} }) {
     <table role="table"><thead role="rowgroup"><tr role="row">${COLUMNS.map(([name, kind]) => html`<th role="columnheader" scope="col" class=${kind}>${name}</th>`)}
       <th role="columnheader" scope="col"><span class="unseen">Actions</span></th></tr></thead>
     <tbody role="rowgroup">${shown.filter((name) => queues[name]).map((name) => html`<${Row} key=${name} name=${name} seen=${queues[name]}
-      spark=${name in sparks ? sparks[name] : queues[name].spark} />`)}</tbody></table></div>`;
+      spark=${Object.hasOwn(sparks, name) ? sparks[name] : queues[name].spark} />`)}</tbody></table></div>`;
 }
 
 /** What the colours of the table mean. */

@@ -28,5 +28,5 @@ export function useSparks(names, range) {
   }, [key, range]);
   if (range === "1h") return {};
   // Until they are there, nothing is shown: numbers of another range would lie.
-  return Object.fromEntries(names.map((name) => [name, sparks.range === range ? sparks.found[name] ?? null : null]));
+  return Object.fromEntries(names.map((name) => [name, sparks.range === range && Object.hasOwn(sparks.found, name) ? sparks.found[name] : null]));
 }

@@ -38,7 +38,7 @@ function Fields({ schema }) {
 function Builder({ about, picked }) {
   const [lane, setLane] = useState("normal");
   const [texts, setTexts] = useState({});
-  const text = texts[picked.type] ?? JSON.stringify(picked.example, null, 2);
+  const text = Object.hasOwn(texts, picked.type) ? texts[picked.type] : JSON.stringify(picked.example, null, 2);
   const problem = problemOf(text);
   const lines = problem ? [] : commands({ type: picked.type, queue: picked.queue, lane, payload: JSON.stringify(JSON.parse(text)), address: about.url });
   return html`<div class="filters"><label>Type<br /><select value=${picked.type} onChange=${(event) => setQuery({ type: event.target.value })}>
