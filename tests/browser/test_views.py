@@ -18,6 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 PICTURES = os.environ.get("SCREENSHOTS", "")
+MOVING = "document.getAnimations().filter((each) => each.playState === 'running').length"
 each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 
 
@@ -52,7 +53,7 @@ async def sideways(page: Page) -> list[str]:
 
 
 @each_view
-async def test_a_view_is_whole_on_a_desk_in_the_dark_and_on_a_phone_in_the_light(
+async def test_a_view_is_whole_on_a_desk_in_the_dark_and_on_a_phone_in_the_light_for_everybody(
     view: View, tab: OpenTab
 ) -> None:
     opened = await tab(view.path)
@@ -67,15 +68,6 @@ async def test_a_view_is_whole_on_a_desk_in_the_dark_and_on_a_phone_in_the_light
     assert await sideways(page) == []
     assert await broken_rules(page) == []
 
-
-@each_view
-async def test_a_view_survives_forced_colours_and_reduced_motion(view: View, tab: OpenTab) -> None:
-    opened = await tab(view.path, forced_colors="active", reduced_motion="reduce")
-    page = opened.page
-    await page.get_by_text(view.shows).first.wait_for()
-
+    await page.emulate_media(forced_colors="active", reduced_motion="reduce")
     await picture(page, f"{view.name}-forced")
-    moving = await page.evaluate(
-        "document.getAnimations().filter((each) => each.playState === 'running').length"
-    )
-    assert moving == 0
+    assert await page.evaluate(MOVING) == 0

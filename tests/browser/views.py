@@ -22,6 +22,7 @@ class View(NamedTuple):
 
 VIEWS = [
     View("overview", "/", "indexing"),
+    View("queues", "/queues", "batch-message"),
     View("queue", "/queues/indexing", "all 2 slots of 1 engine are busy"),
     View("queue-held", "/queues/notification?state=held", "push provider refused the key (403)"),
     View("queue-parked", "/queues/batch-message?state=parked", "behind key tenant-7"),
@@ -31,4 +32,10 @@ VIEWS = [
     View("job", "/jobs/message-delivery/message-7", "receipt"),
     View("job-parent", "/jobs/batch-message/campaign-1", "campaign-1.0"),
     View("schedules", "/schedules", "every day at 03:00 UTC"),
+    View("dead", "/dead", "certificate has expired"),
+    View("operations", "/operations", "peration"),
+    View("engines", "/engines", "10.4.2.3"),
+    View("engine", "/engines/eng-here", "running"),
+    View("audit", "/audit", "index rebuild"),
+    View("about", "/about", "XADD mq:{"),
 ]
