@@ -9,6 +9,7 @@ const SAID = {
   "schedule-add": "added schedule", "schedule-change": "changed schedule", "schedule-pause": "paused schedule", "schedule-resume": "resumed schedule",
   "schedule-delete": "deleted schedule", "schedule-run": "ran schedule", "dead-retry": "retried dead letters of", "dead-discard": "discarded dead letters of",
   cancel: "cancelled", reschedule: "rescheduled", "run-now": "ran now", priority: "moved to another lane",
+  retry: "retried", "edit-retry": "edited and retried", discard: "discarded",
 };
 
 /** The words of one change: who, what they did, and to what. */

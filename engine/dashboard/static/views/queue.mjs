@@ -46,8 +46,8 @@ function Type({ type, queue }) {
     <td class="num" title=${`${type.done.toLocaleString("en-GB")} ever`}><${Count} value=${type.doneHour} kind=${type.doneHour ? "" : "muted"} /></td>
     <td class="num ${type.failing ? "warn" : ""}" title=${`${type.retried.toLocaleString("en-GB")} attempts were tried again, ever`}>${percent(type.failing)}</td>
     <td class="num" title=${`${type.dead.toLocaleString("en-GB")} ever`}><${Count} value=${type.deadHour} kind=${type.deadHour ? "bad" : "muted"} /></td>
-    <td class="num"><div class="buttons end">${type.held ? html`<${State} kind="warn" word=${`held, ${number(type.heldJobs)} aside`} /><${Action} ...${release(queue, type.type)} />`
-      : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} kind="plain" />`}</div></td></tr>
+    <td class="num"><div class=${type.held ? "buttons end" : "buttons end calm"}>${type.held ? html`<${State} kind="warn" word=${`held, ${number(type.heldJobs)} aside`} /><${Action} ...${release(queue, type.type)} />`
+      : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} />`}</div></td></tr>
     ${type.held && html`<tr class="under"><td colspan="8" class="wrap muted">${type.heldReason || "No reason was given"}${type.heldBy ? ` — ${type.heldBy}` : ""}${type.heldSinceMs > 1 ? `, since ${moment(type.heldSinceMs)}` : ""}</td></tr>`}`;
 }
 
