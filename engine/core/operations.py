@@ -51,8 +51,8 @@ class Pace(msgspec.Struct):
 
     def room(self, now_ms: int, *, ahead_ms: int) -> int:
         """Count the jobs that may be moved now."""
-        first = max(self.next_ms, now_ms)
-        return max(0, int((now_ms + ahead_ms - first) * self.per_s / 1e3) + 1)
+        ahead = now_ms + ahead_ms - max(self.next_ms, now_ms)
+        return int(ahead * self.per_s / 1e3) + 1 if ahead >= 0 else 0
 
     def take(self, now_ms: int, jobs: int) -> list[int]:
         """

@@ -31,6 +31,8 @@ VIEWS = [
     View("search", "/jobs?text=message-7", "message-7"),
     View("job", "/jobs/message-delivery/message-7", "receipt"),
     View("job-parent", "/jobs/batch-message/campaign-1", "campaign-1.0"),
+    View("dead", "/dead", "certificate has expired"),
+    View("operations", "/operations", "No operation yet"),
     View("schedules", "/schedules", "every day at 03:00 UTC"),
     View("dead", "/dead", "certificate has expired"),
     View("operations", "/operations", "peration"),

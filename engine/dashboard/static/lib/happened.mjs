@@ -8,6 +8,8 @@ const SAID = {
   order: "set the order of", "limit-set": "set limit", "limit-clear": "cleared limit", "limit-shut": "shut limit", "limit-open": "opened limit",
   "schedule-add": "added schedule", "schedule-change": "changed schedule", "schedule-pause": "paused schedule", "schedule-resume": "resumed schedule",
   "schedule-delete": "deleted schedule", "schedule-run": "ran schedule", "dead-retry": "retried dead letters of", "dead-discard": "discarded dead letters of",
+  "retry-start": "began to retry dead letters of", "retry-stop": "stopped a retry in", "retry-resume": "let a retry go on in", "retry-undo": "undid a retry in", "retry-undone": "has undone a retry in", "retry-end": "finished a retry in",
+  "discard-start": "began to discard dead letters of", "discard-stop": "stopped a discard in", "discard-resume": "let a discard go on in", "discard-undo": "took back a discard in", "discard-end": "finished a discard in",
   cancel: "cancelled", reschedule: "rescheduled", "run-now": "ran now", priority: "moved to another lane",
   retry: "retried", "edit-retry": "edited and retried", discard: "discarded",
 };
