@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -30,6 +31,8 @@ log = get_logger("http")
 
 EVERY_S = 1.0
 STREAMS_MAX = 64
+STREAMS_EACH_MAX = 40
+"""Of one caller, so that one alone does not take the streams of all."""
 CHECK_S = 5.0
 """Time between two looks at whether a reader's session goes on."""
 BEHIND_MAX = 16
@@ -63,7 +66,7 @@ class Live:
         self._access = access
         self._routes: list[tuple[re.Pattern[str], Route]] = []
         self._channels: dict[tuple[str, Caller], _Channel] = {}
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
 
     def follow(self, routes: Sequence[Route]) -> None:
         """Learn which routes there are."""
@@ -85,16 +88,18 @@ class Live:
         assert ask.request is not None
         key = (ask.query.of, ask.caller)
         channel = self._channels.get(key)
-        if self._streams >= STREAMS_MAX:
-            raise Refused(503, f"{STREAMS_MAX} live streams are open; close some tabs")
+        who = ask.caller.name
+        if self._streams.total() >= STREAMS_MAX or self._streams[who] >= STREAMS_EACH_MAX:
+            told = f"{self._streams[who]} live streams of {who} are open, and all in all "
+            raise Refused(503, f"{told}{self._streams.total()}; close some tabs")
         if channel is None:
             channel = _Channel(*self._resolve(ask.query.of, ask.caller), clock=self._clock)
             self._channels[key] = channel
-        self._streams += 1
+        self._streams[who] += 1
         try:
             return await self._send(ask.request, ask.caller, channel)
         finally:
-            self._streams -= 1
+            self._streams[who] -= 1
             if not channel.readers and self._channels.get(key) is channel:
                 del self._channels[key]
                 await channel.close()

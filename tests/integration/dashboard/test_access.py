@@ -254,7 +254,23 @@ async def test_a_stream_ends_with_its_session(site: Open, monkeypatch: pytest.Mo
         await clock.advance(live_module.EVERY_S)
         await answer.content.read()
 
-    assert opened.server._live._streams == 0
+    assert opened.server._live._streams.total() == 0
+
+
+async def test_one_caller_does_not_take_the_streams_of_all(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "STREAMS_EACH_MAX", 1)
+    opened = await site(tokens=TOKENS)
+    url = f"http://{opened.address}/api/live?of=/api/overview"
+    mine, others = ({"Authorization": f"Bearer {each}"} for each in (READER, OPERATOR))
+
+    async with opened.session.get(url, headers=mine) as first:
+        await first.content.readline()
+        async with opened.session.get(url, headers=mine) as second:
+            assert second.status == 503
+        async with opened.session.get(url, headers=others) as third:
+            assert third.status == 200
 
 
 async def test_where_no_token_is_set_there_is_nothing_to_log_in_to(site: Open) -> None:
