@@ -227,7 +227,7 @@ export function Chart({ title, note = "", series, fromMs, stepMs, unit, marks = 
     : near ? html`<${Canvas} ...${{ series, fromMs, stepMs, unit, marks, group, scale, zoom: drawn, onZoom, onCursor: setAt, onFail: () => setFailed(true) }} />`
     : html`<div class="plot" />`;
   return html`<figure class="chart card" ref=${box}><figcaption><h3>${title}</h3>${note && html`<small>${note}</small>`}
-    <button type="button" class="link" aria-pressed=${table} onClick=${() => setTable(!table)} aria-label=${`${title} as a table`}>${table ? "Chart" : "Table"}</button></figcaption>
+    <button type="button" class="link" aria-pressed=${table} onClick=${() => setTable(!table)} aria-label=${`${title} as a table`}>Table</button></figcaption>
     <p class="key">${series.map((each) => html`<span key=${each.label} class="of"><i class="${each.style || "line"} ${each.kind}" aria-hidden="true" />${each.label} <b>${shown < 0 ? "—" : tell(each, shown, unit)}</b></span>`)}
       <span class="at muted">${shown < 0 ? "" : moment(fromMs + shown * stepMs, { seconds: false })}</span></p>
     ${body}</figure>`;
