@@ -57,7 +57,7 @@ async def test_values_change_without_loading_again_unless_paused(tab: OpenTab, w
 
     world.enqueue("cleanup", "sweep", "low")
     await expect(low_of(page, "cleanup", 33)).to_be_visible()
-    await page.get_by_role("button", name="Live").click()
+    await page.get_by_role("button", name="Live", exact=True).click()
     await expect(page.get_by_role("button", name="Paused")).to_be_visible()
     world.enqueue("cleanup", "sweep", "low")
     other = (await tab("/")).page
