@@ -34,10 +34,8 @@ VIEWS = [
     View("dead", "/dead", "certificate has expired"),
     View("operations", "/operations", "No operation yet"),
     View("schedules", "/schedules", "every day at 03:00 UTC"),
-    View("dead", "/dead", "certificate has expired"),
-    View("operations", "/operations", "peration"),
     View("engines", "/engines", "10.4.2.3"),
     View("engine", "/engines/eng-here", "running"),
     View("audit", "/audit", "index rebuild"),
-    View("about", "/about", "XADD mq:{"),
+    View("about", "/about", "XADD 'mq:{"),
 ]
