@@ -77,8 +77,7 @@ async def tls_in_front(port: int, certificate: Path, ca: Path) -> AsyncIterator[
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            behind = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_copy(reader, behind[1]), _copy(behind[0], writer))
+            await join(reader, writer, port)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
@@ -88,6 +87,12 @@ async def tls_in_front(port: int, certificate: Path, ca: Path) -> AsyncIterator[
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    """Pass on what both sides say, until one of them ends."""
+    behind = await asyncio.open_connection("127.0.0.1", port)
+    await asyncio.gather(_copy(reader, behind[1]), _copy(behind[0], writer))
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
