@@ -102,13 +102,15 @@ class DeadGroupVerbs(NumberVerbs, OperationVerbs):
         wanted = DeadFilter(fingerprint=group.fingerprint)
         found: dict[str, Found] = {}
         searched = 0
-        # Its latest death is known by its time, so a rare group in a long list is found as well.
-        for until in ("+", str(group.last_ms)):
+        # Its latest death is known by its time, so a rare group in a long list is found as well;
+        # what came back from an undone operation may lie behind it.
+        for until in (str(group.last_ms), "+"):
             looked = 0
             async for part in self._store.dead.search(queue, wanted, until=until, newest=True):
                 looked += part.searched
                 found |= {each.entry: each for each in part.jobs}
-                if len(found) >= SAMPLES_MAX or looked >= SEARCHED_MAX:
+                enough = SEARCHED_MAX // 4 if found else SEARCHED_MAX
+                if len(found) >= SAMPLES_MAX or looked >= enough:
                     break
             searched += looked
             if found:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from engine.core.fingerprint import fingerprint
+
+EXPIRED = fingerprint(
+    "encrypt", "exhausted", "tests.support.page_app.Trouble", "certificate has expired"
+)
+"""The group of dead letters with that error."""
+
 
 class View(NamedTuple):
     """
@@ -32,6 +39,7 @@ VIEWS = [
     View("job", "/jobs/message-delivery/message-7", "receipt"),
     View("job-parent", "/jobs/batch-message/campaign-1", "campaign-1.0"),
     View("dead", "/dead", "certificate has expired"),
+    View("dead-group", f"/dead/encryption/{EXPIRED}", "the latest 1 of 1"),
     View("operations", "/operations", "No operation yet"),
     View("schedules", "/schedules", "every day at 03:00 UTC"),
     View("engines", "/engines", "10.4.2.3"),

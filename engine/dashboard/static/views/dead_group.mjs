@@ -9,10 +9,10 @@ import { errorLine, PlanButtons } from "../lib/plan.mjs";
 
 function Sample({ job, queue }) {
   const { error } = job;
-  return html`<details class="sample"><summary><a class="mono" href=${`${path("jobs", queue, job.id)}?${new URLSearchParams({ at: `dead/${job.entry}` })}`}>${job.id}</a>
+  return html`<details class="sample"><summary><span class="mono">${job.id}</span>
     <span class="grow">${job.rule ? `broke the rule ${job.rule}${job.path ? ` at ${job.path}` : ""}` : error.message || error.kind}</span>
     <span class="muted">${job.attempts} ${job.attempts === 1 ? "attempt" : "attempts"}${job.redrives ? `, brought back ${job.redrives} ×` : ""}</span><${Ago} at=${job.atMs} /></summary>
-    <div class="pad">${job.unable && html`<p class="warn">Cannot be brought back: ${job.unable}.</p>`}
+    <div class="pad"><p><a href=${`${path("jobs", queue, job.id)}?${new URLSearchParams({ at: `dead/${job.entry}` })}`}>The whole job: payload, attempts, what can be done</a></p>${job.unable && html`<p class="warn">Cannot be brought back: ${job.unable}.</p>`}
       ${error.traceback ? html`<${Code} text=${error.traceback} label=${`Traceback of ${job.id}`} />` : html`<p class="muted">No traceback was kept.</p>`}</div></details>`;
 }
 
