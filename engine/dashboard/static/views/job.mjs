@@ -5,11 +5,12 @@ import { may, path, url } from "../lib/api.mjs";
 import { EditRetry } from "../lib/edit_retry.mjs";
 import { bytes, noteServerTime, number } from "../lib/format.mjs";
 import { commands, copied, jobHref, step } from "../lib/job_steps.mjs";
-import { JobState } from "../lib/job_table.mjs";
+import { JobState, JobTable } from "../lib/job_table.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Menu } from "../lib/menu.mjs";
-import { Age, Ago, Code, Copy, Empty, Facts, Failed, Loading, State, Why } from "../lib/parts.mjs";
+import { Age, Ago, Code, Copy, Facts, Failed, Loading, State, Why } from "../lib/parts.mjs";
 import { navigate, setQuery } from "../lib/router.mjs";
+import { useScan } from "../lib/scan.mjs";
 import { Attempts, Timeline } from "../lib/timeline.mjs";
 
 const CHILD_KINDS = { "to be sent": "waiting", sent: "active", done: "well", failed: "bad", ignored: "warn", cancelled: "paused" };
@@ -93,9 +94,12 @@ function Steps({ data, edit }) {
     <${Menu} label="Copy" kind="" items=${copies(story)}>Copy<//><${Menu} label="More steps" kind="" items=${REST.map((verb) => step(verb, story.job, said[verb]))} /></div>`;
 }
 
+/** It is searched for in its whole queue at once, since links outlive places. */
 function Nowhere({ queue, id, trouble }) {
-  return html`<h1 class="mono">${id}</h1><div class="card"><${Empty}><b>It is not where it was, and not among the jobs that were looked at quickly.</b>
-    <p>${trouble}.</p><p><a class="button" href=${url("/jobs", { text: id, queue })}>Search all of ${queue}</a> <a class="button" href=${url("/jobs", { text: id })}>Search all queues</a></p><//></div>`;
+  const list = useScan(url("/api/search", { text: id, queue, limit: 50 }));
+  return html`<div class="title job-title"><h1><span class="mono">${id}</span></h1></div><div class="banner warn" role="status"><span><b>It is not where this link says:</b> ${trouble}. Queue ${queue} is searched for it.</span>
+    <a href=${url("/jobs", { text: id })}>Search all queues</a></div>
+    <${JobTable} name=${`Jobs with ${id}`} list=${list} filtered=${true} empty=${html`<b>No job of ${queue} has this id or holds it.</b> Finished jobs are kept for a limited time.`} />`;
 }
 
 export default function Job({ queue, id, query }) {
