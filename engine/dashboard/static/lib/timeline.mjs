@@ -64,10 +64,10 @@ export function Attempts({ story }) {
   if (!failed.length && !last) return null;
   return html`<section aria-labelledby="errors"><div class="head"><h2 id="errors">Errors</h2><small>${story.job.attempts > story.history.length ? `the last ${story.history.length} of ${story.job.attempts} attempts are kept` : ""}</small></div>
     <div class="attempts">${last && html`<${Fault} key="end" title="Its end" error=${last} open=${true} />`}
-    ${failed.map((each, at) => html`<${Fault} key=${`${each.number} ${each.atMs}`} open=${!last && at === failed.length - 1} error=${each.error}
-      title=${html`Attempt ${each.number} <small>${each.outcome} after ${span(each.runMs)} on <a class="mono" href=${path("engines", each.engine)}>${each.engine}</a>, <${Ago} at=${each.atMs} /></small>`} />`).reverse()}</div></section>`;
+    ${failed.map((each, at) => html`<${Fault} key=${`${each.number} ${each.atMs}`} engine=${each.engine} open=${!last && at === failed.length - 1} error=${each.error}
+      title=${html`Attempt ${each.number} <small>${each.outcome} after ${span(each.runMs)} on ${each.engine}, <${Ago} at=${each.atMs} /></small>`} />`).reverse()}</div></section>`;
 }
 
-const Fault = ({ title, error, open }) => html`<details class="card" open=${open}><summary><span><b>${title}</b></span><span class="bad wrap">${error.kind}${error.message ? `: ${error.message.split("\n")[0]}` : ""}</span></summary>
+const Fault = ({ title, error, open, engine }) => html`<details class="card" open=${open}><summary><span><b>${title}</b></span><span class="bad wrap">${error.kind}${error.message ? `: ${error.message.split("\n")[0]}` : ""}</span></summary>
   <div class="pad">${error.message?.includes("\n") && html`<${Code} text=${error.message} label="Message" />`}${error.traceback ? html`<${Code} text=${error.traceback} label="Traceback" />`
-    : html`<p class="muted">The engine ended this attempt itself, so there is no traceback.</p>`}</div></details>`;
+    : html`<p class="muted">The engine ended this attempt itself, so there is no traceback.</p>`}${engine && html`<p><a href=${path("engines", engine)}>Look at engine ${engine}</a></p>`}</div></details>`;

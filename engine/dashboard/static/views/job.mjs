@@ -15,6 +15,7 @@ import { Attempts, Timeline } from "../lib/timeline.mjs";
 
 const CHILD_KINDS = { "to be sent": "waiting", sent: "active", done: "well", failed: "bad", ignored: "warn", cancelled: "paused" };
 const BUTTONS = ["run-now", "retry", "cancel"];
+const LOST_MS = 5_000;
 const REST = ["reschedule", "priority", "discard"];
 
 const field = (story, name) => story.fields.find((each) => each.name === name)?.value;
@@ -95,15 +96,16 @@ function Steps({ data, edit }) {
 }
 
 /** It is searched for in its whole queue at once, since links outlive places. */
-function Nowhere({ queue, id, trouble }) {
+function Nowhere({ queue, id }) {
   const list = useScan(url("/api/search", { text: id, queue, limit: 50 }));
-  return html`<div class="title job-title"><h1><span class="mono">${id}</span></h1></div><div class="banner warn" role="status"><span><b>It is not where this link says:</b> ${trouble}. Queue ${queue} is searched for it.</span>
+  return html`<div class="title job-title"><h1><span class="mono">${id}</span></h1></div><div class="banner warn" role="status"><span><b>It is not where this link says.</b> Queue ${queue} is searched for it.</span>
     <a href=${url("/jobs", { text: id })}>Search all queues</a></div>
     <${JobTable} name=${`Jobs with ${id}`} list=${list} filtered=${true} empty=${html`<b>No job of ${queue} has this id or holds it.</b> Finished jobs are kept for a limited time.`} />`;
 }
 
 export default function Job({ queue, id, query }) {
-  const { data: fresh, trouble, status, at } = useLive(url(`/api${path("queues", queue, "jobs", id)}`, { at: query.at }));
+  const [lost, setLost] = useState(false);
+  const { data: fresh, trouble, status, at } = useLive(lost ? "" : url(`/api${path("queues", queue, "jobs", id)}`, { at: query.at }));
   const last = useRef(null);
   const [editing, setEditing] = useState(false);
   if (fresh) last.current = fresh;
@@ -119,14 +121,20 @@ export default function Job({ queue, id, query }) {
     document.title = `${story.job.state} · ${story.job.id} – Streamlane`;
     if (query.edit && story.job.state === "dead") setEditing(true);
   }, [story?.job.state]);
+  useEffect(() => {
+    // A job on its way from place to place is missed for a moment; one that is gone is looked for no more.
+    const timer = status === 404 ? setTimeout(() => setLost(true), LOST_MS) : 0;
+    return () => clearTimeout(timer);
+  }, [status]);
+  useEffect(() => setLost(false), [query.at]);
   if (!data) {
-    if (status === 404) return html`<${Nowhere} queue=${queue} id=${id} trouble=${trouble} />`;
+    if (status === 404 || lost) return html`<${Nowhere} queue=${queue} id=${id} />`;
     return trouble ? html`<${Failed} error=${{ title: id, message: trouble }} />` : html`<${Loading} />`;
   }
   const left = () => { setEditing(false); if (query.edit) setQuery({ edit: "" }); };
   const { job } = story;
-  const gone = status === 404 && trouble;
-  return html`${gone ? html`<div class="banner warn" role="status">It has left this place: ${trouble}. <a href=${url("/jobs", { text: id, queue })}>Search for it</a></div>` : html`<${Age} at=${at} trouble=${trouble} />`}
+  const gone = lost || status === 404;
+  return html`${gone ? html`<div class="banner warn" role="status"><span>This job is not there any more; what you see is the last that was known.</span> <a href=${url("/jobs", { text: id, queue })}>Search for it</a></div>` : html`<${Age} at=${at} trouble=${trouble} />`}
     <div class="title job-title"><h1><span class="muted">${job.type}</span> <span class="mono">${job.id}</span></h1><${JobState} state=${job.state} />
     ${story.cancelled && html`<${State} kind="paused" word="cancelled" />`}<${Steps} data=${data} edit=${() => setEditing(true)} /></div>
     <${Why} text=${story.why} /><section class="card"><${Timeline} story=${story} /></section><${Progress} progress=${story.progress} /><${Attempts} story=${story} />
