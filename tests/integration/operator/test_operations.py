@@ -16,6 +16,7 @@ from engine.errors import NotFound, StoreUnavailable, WrongState
 from engine.runtime.operations import OperationDriver
 from engine.runtime.outage import Outage
 from engine.store.operator import OperatorStore
+from engine.store.redis import RedisStore
 from engine.telemetry import Meters
 from engine.wire.codec import META
 from engine.wire.packing import unpack
@@ -196,6 +197,37 @@ async def test_what_died_beyond_the_bound_of_groups_is_counted_together_again(
     await engines.turn(driver)
 
     assert queue.groups() == before
+
+
+async def test_a_job_with_a_key_keeps_it_and_its_place_until_its_time(
+    admin: Admin, queue: QueueWriter, engines: Engines, redis_url: str
+) -> None:
+    """
+    Goal: order by key holds for jobs that come back by an operation as for all others.
+
+    Method: what reaches the lane is what a plain retry puts there, at the head of its key; until
+    then the dead job goes on keeping its key.
+    """
+    ticket = f"{7:015}-{0:010}"
+    for _ in range(2):
+        queue.bury("keyed", job_fields(key="K"), ticket=ticket, lane="high")
+    queue.call("HSET", queue.keys.busy("high"), "K", f"!{ticket}")
+    (first, _) = queue.dead()
+    await admin.retry_dead(QUEUE, DeadFilter(ids=(first[0],)))
+    (_, plain) = queue.lane("high:ready")[0]
+    await started(admin, await admin.plan_operation(QUEUE, "retry", EVERY))
+    await engines.turn(engines.driver("one"))
+    assert queue.call("HGET", queue.keys.busy("high"), "K") == f"!{ticket}".encode()
+
+    store = RedisStore.from_url(redis_url, consumer="e1")
+    await store.promote(QUEUE, count=10)
+    await store.close()
+
+    (_, by_operation) = queue.lane("high:ready")[1]
+    assert by_operation[:-1] == plain[:-1]
+    metas = [msgspec.json.decode(each[-1], type=Meta) for each in (plain, by_operation)]
+    assert [(meta.ticket, meta.redrives, meta.id) for meta in metas] == [(ticket, 1, "keyed")] * 2
+    assert delayed(queue) == []
 
 
 async def test_a_stopped_operation_moves_no_more_and_can_go_on(
