@@ -126,11 +126,12 @@ def totals_of(queues: Iterable[QueueGlance], engines: Sequence[EngineGlance]) ->
 
 
 def _plain(audited: Audited) -> Audited:
-    """Leave out what is long, such as payloads of schedules."""
+    """Leave out what may hold payloads, such as those of schedules: all look at one overview."""
     detail = {
         name: value
         for name, value in audited.detail.items()
-        if isinstance(value, str | int | float)
+        if isinstance(value, int | float)
+        or (isinstance(value, str) and not value.lstrip().startswith(("{", "[")))
     }
     return msgspec.structs.replace(audited, detail=detail)
 

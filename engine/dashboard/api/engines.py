@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.dashboard.glance import engine_badness, engine_glance
 from engine.dashboard.routes import Ask, Route
 from engine.dashboard.site import Site
@@ -22,9 +24,10 @@ def routes(site: Site) -> list[Route]:
     async def engine(ask: Ask) -> EngineLook:
         found = await state.admin.engine(ask.path["name"])
         mine = found.beat.name == state.engine and ask.caller.may("operate")
+        taken = await state.admin.in_flight(found)
         return EngineLook(
             engine=engine_glance(found),
-            in_flight=await state.admin.in_flight(found),
+            in_flight=msgspec.structs.replace(taken, jobs=site.redactor.rows(taken.jobs)),
             settings=list(state.settings) if mine else [],
         )
 

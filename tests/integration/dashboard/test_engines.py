@@ -10,7 +10,9 @@ import pytest
 from engine.admin import Admin
 from engine.errors import StoreUnavailable
 from engine.store.operator.in_flight import is_of
+from engine.wire.codec import META, encode_meta
 from schemas.engines import Setting
+from schemas.job import AttemptRecord, ErrorRecord, Meta
 from tests.support.page import Open, Visited, engine
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
@@ -36,7 +38,10 @@ async def test_an_engine_shows_the_jobs_that_it_has_and_no_others(
         queue.beat(name, types=(TYPE,))
     for number in range(4):
         queue.enqueue(job_fields(id=f"a{number}"), lane="high" if number % 2 else "normal")
-    queue.enqueue(job_fields(id="other"), lane="low")
+    error = ErrorRecord(kind="ValueError", message="secret")
+    failed = AttemptRecord(number=1, at_ms=1, run_ms=1, engine="e", outcome="failed", error=error)
+    meta = encode_meta(Meta(id="other", enqueued_ms=1, attempts=1, history=(failed,)))
+    queue.enqueue([*job_fields(id="other"), META, meta], lane="low")
     queue.call(
         "XREADGROUP", "GROUP", "engine", "eng-1-7fc3", "STREAMS", queue.keys.lane("high"), ">"
     )
@@ -48,15 +53,19 @@ async def test_an_engine_shows_the_jobs_that_it_has_and_no_others(
     )
     async with Admin(redis_url, who="ada", types={QUEUE: [TYPE]}) as admin:
         page = await site(admin=admin)
+        sealing = await site(admin=admin, redact={TYPE: "@error"})
 
         mine = await got(page, "/api/engines/eng-1")
         other = await got(page, "/api/engines/eng-1-b")
         every = await got(page, "/api/engines")
+        sealed = await got(sealing, "/api/engines/eng-1-b")
 
         assert {job["id"] for job in mine["inFlight"]["jobs"]} == {"a0", "a1", "a2", "a3"}
         assert mine["inFlight"]["total"] == 4
         assert [job["id"] for job in other["inFlight"]["jobs"]] == ["other"]
         assert other["inFlight"]["jobs"][0]["note"] == "eng-1-b-7fc3"
+        assert "secret" in other["inFlight"]["jobs"][0]["error"]
+        assert "secret" not in sealed["inFlight"]["jobs"][0]["error"]
         assert set(every["order"]) == {"eng-1", "eng-1-b"}
         assert "no engine 'gone'" in (await got(page, "/api/engines/gone", 404))["detail"]
 

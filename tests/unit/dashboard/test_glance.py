@@ -170,7 +170,7 @@ def test_before_the_first_queue_the_next_step_is_told() -> None:
 
 
 def test_payloads_in_the_audit_stay_out_of_the_overview() -> None:
-    detail = {"schedule": "daily", "after": {"data": {"secret": 1}}}
+    detail = {"schedule": "daily", "after": {"data": {"secret": 1}}, "before": '{"secret": 1}'}
     told = Audited(at=1, who="w", what="schedule-add", queue="a", detail=detail, reason="")
 
     found = overview(queue("a"), happened=[told])
