@@ -17,7 +17,7 @@ export const Load = ({ of }) => html`<span class="load"><span>${percent(of)}</sp
 function Row({ name, engine, short }) {
   const { beat } = engine;
   const href = path("engines", name);
-  return html`<tr data-row=${href} class=${engine.live ? "" : "ended"}><th scope="row"><a href=${href}>${name}</a></th>
+  return html`<tr data-row=${href}><th scope="row"><a href=${href}>${name}</a></th>
     <td><${State} ...${engine.state} /></td><td><${Load} of=${engine.load} /></td>
     <td class="num ${lagKind(beat.loopLagMs)}">${beat.loopLagMs < 1000 ? `${Math.round(beat.loopLagMs)} ms` : span(beat.loopLagMs)}</td>
     <td class="num">${engine.silentMs < 1000 ? "< 1 s" : span(engine.silentMs)} ago</td>
