@@ -27,6 +27,7 @@ from schemas.looks import PayloadShown
 from schemas.operations import Operation
 from schemas.rules import PATH_STEP
 from schemas.schedule import ScheduleView
+from schemas.stats import DeadFilter
 from schemas.story import JobRow, JobStory, RawField
 
 MASK = "•••"
@@ -184,13 +185,15 @@ class Redactor:
 
     def operation(self, operation: Operation, caller: Caller) -> Operation:
         """Leave out what an operation looked for within payloads, for those who may not."""
-        record = operation.record
-        if not record.filter.text or self.may_search_payloads(caller):
-            return operation
-        wanted = msgspec.structs.replace(record.filter, text=MASK)
-        return msgspec.structs.replace(
-            operation, record=msgspec.structs.replace(record, filter=wanted)
-        )
+        wanted = self.wanted(operation.record.filter, caller)
+        record = msgspec.structs.replace(operation.record, filter=wanted)
+        return msgspec.structs.replace(operation, record=record)
+
+    def wanted(self, wanted: DeadFilter, caller: Caller) -> DeadFilter:
+        """Leave out the text that a filter looks for within payloads, likewise."""
+        if not wanted.text or self.may_search_payloads(caller):
+            return wanted
+        return msgspec.structs.replace(wanted, text=MASK)
 
     def schedule(self, schedule: ScheduleView, caller: Caller) -> ScheduleView:
         """Leave out of a schedule what its asker may not see of the jobs that it makes."""

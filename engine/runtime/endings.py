@@ -250,6 +250,8 @@ def _add_fold(settlement: Settlement, engine: str, ending: Ending, decision: to.
     settlement.done.append(encode_done(job.bound.name, job.lane, engine, ids, run, [result]))
     if job.envelope is None:
         return
+    if job.envelope.meta is not None and job.envelope.meta.operation:
+        settlement.brought_back.append(("done", job.envelope.meta.operation))
     if job.envelope.reply:
         fields = [b"outcome", b"done", b"result", result]
         settlement.replies.append(_reply(job, fields))

@@ -89,7 +89,7 @@ class OperationDriver:
         where = f"{self._queue} operations"
         tries = 0
         while True:
-            if not self._live or self._stopping():
+            while not self._live or self._stopping():
                 self._scans.clear()
                 self._wake.clear()
                 await self._wake.wait()
@@ -149,7 +149,7 @@ class OperationDriver:
                     return await self._enter(seen, "finished", why="not all of its jobs ended")
                 return IDLE_S
             case "undoing":
-                if await self._store.operations.take_back(seen, self._token):
+                if await self._store.operations.take_back(seen, self._token, lease_ms=LEASE_MS):
                     failpoint("O4")
                     return await self._enter_anew(seen, "undone")
                 return STEP_S

@@ -130,31 +130,31 @@ def _changes(site: Site) -> list[Route]:
     def verbs(ask: Ask) -> Admin:
         return site.state.admin.acting_as(ask.caller.name)
 
-    def shown(plan: Plan) -> Plan:
-        return msgspec.structs.replace(plan, samples=site.redactor.rows(plan.samples))
+    def shown(ask: Ask, plan: Plan) -> Plan:
+        samples = site.redactor.rows(plan.samples)
+        wanted = site.redactor.wanted(plan.filter, ask.caller)
+        return msgspec.structs.replace(plan, samples=samples, filter=wanted)
 
-    async def plan(ask: Ask) -> Plan:
+    async def planned(ask: Ask) -> Plan:
         body = ask.body
         if body.plan_id:
-            return shown(
-                await verbs(ask).continue_plan(body.plan_id, rate=body.rate, canary=body.canary)
-            )
+            more = verbs(ask).continue_plan(body.plan_id, rate=body.rate, canary=body.canary)
+            return shown(ask, await more)
         if not body.queue:
             raise Refused(400, "body: a plan needs a queue, or the planId of one that goes on")
         # Counts by text would tell what stands in payloads, guess by guess.
         site.redactor.check_text(ask.caller, body.filter.text, body.filter.type)
         wanted = DeadFilter(**msgspec.structs.asdict(body.filter))
-        return shown(
-            await verbs(ask).plan_operation(
-                body.queue, body.action, wanted, rate=body.rate or 20.0, canary=body.canary or 0
-            )
+        plan = await verbs(ask).plan_operation(
+            body.queue, body.action, wanted, rate=body.rate or 20.0, canary=body.canary or 0
         )
+        return shown(ask, plan)
 
     async def start(ask: Ask) -> Operation:
         body = ask.body
-        return await verbs(ask).start_operation(
-            body.plan_id, reason=body.reason, confirm=body.confirm
-        )
+        begin = verbs(ask).start_operation
+        started = await begin(body.plan_id, reason=body.reason, confirm=body.confirm)
+        return site.redactor.operation(started, ask.caller)
 
     return [
         Route(
@@ -162,7 +162,7 @@ def _changes(site: Site) -> list[Route]:
             path="/api/operations/plan",
             scope="operate",
             summary="Count what a bulk operation on dead letters would do; nothing is changed.",
-            answer=plan,
+            answer=planned,
             body=Planned,
             returns=Plan,
         ),
@@ -182,14 +182,17 @@ def _turns(site: Site) -> list[Route]:
     def verbs(ask: Ask) -> Admin:
         return site.state.admin.acting_as(ask.caller.name)
 
+    def shown(ask: Ask, operation: Operation) -> Operation:
+        return site.redactor.operation(operation, ask.caller)
+
     async def stop(ask: Ask) -> Operation:
-        return await verbs(ask).stop_operation(*_named(ask), reason=ask.body.reason)
+        return shown(ask, await verbs(ask).stop_operation(*_named(ask), reason=ask.body.reason))
 
     async def resume(ask: Ask) -> Operation:
-        return await verbs(ask).resume_operation(*_named(ask), reason=ask.body.reason)
+        return shown(ask, await verbs(ask).resume_operation(*_named(ask), reason=ask.body.reason))
 
     async def undo(ask: Ask) -> Operation:
-        return await verbs(ask).undo_operation(*_named(ask), reason=ask.body.reason)
+        return shown(ask, await verbs(ask).undo_operation(*_named(ask), reason=ask.body.reason))
 
     return [
         _turn("stop", "Move no further jobs.", stop),

@@ -48,20 +48,25 @@ def routes(site: Site) -> list[Route]:
     async def listing(ask: Ask) -> Schedules:
         names = (ask.query.queue,) if ask.query.queue else ()
         found = await state.admin.schedules(names)
-        shown = [site.redactor.schedule(each, ask.caller) for each in found]
-        return Schedules(schedules=shown, now_ms=await state.admin.now_ms())
+        told = [site.redactor.schedule(each, ask.caller) for each in found]
+        return Schedules(schedules=told, now_ms=await state.admin.now_ms())
+
+    def shown(ask: Ask, told: ScheduleChanged) -> ScheduleChanged:
+        if told.now is None:
+            return told
+        return msgspec.structs.replace(told, now=site.redactor.schedule(told.now, ask.caller))
 
     async def run(ask: Ask) -> ScheduleChanged:
         queue, name = ask.path["queue"], ask.path["name"]
-        return await verbs(ask).schedule_run(queue, name, reason=ask.body.reason)
+        return shown(ask, await verbs(ask).schedule_run(queue, name, reason=ask.body.reason))
 
     async def pause(ask: Ask) -> ScheduleChanged:
         queue, name = ask.path["queue"], ask.path["name"]
-        return await verbs(ask).schedule_pause(queue, name, reason=ask.body.reason)
+        return shown(ask, await verbs(ask).schedule_pause(queue, name, reason=ask.body.reason))
 
     async def resume(ask: Ask) -> ScheduleChanged:
         queue, name = ask.path["queue"], ask.path["name"]
-        return await verbs(ask).schedule_resume(queue, name, reason=ask.body.reason)
+        return shown(ask, await verbs(ask).schedule_resume(queue, name, reason=ask.body.reason))
 
     return [
         Route(

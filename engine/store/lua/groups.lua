@@ -8,8 +8,12 @@
 local groups_key = KEYS[2]
 local groups = {}
 
--- Deaths beyond the bound of groups are counted together.
+-- Deaths beyond the bound of groups are counted together; what no engine wrote, which has an empty
+-- fingerprint, was never counted.
 function groups.counted_as(print)
+  if print == '' then
+    return nil
+  end
   if redis.call('HEXISTS', groups_key, print .. ':n') == 1 then
     return print
   end
@@ -17,6 +21,9 @@ function groups.counted_as(print)
 end
 
 function groups.lower(print)
+  if not print then
+    return
+  end
   if redis.call('HINCRBY', groups_key, print .. ':n', -1) <= 0 then
     redis.call('HDEL', groups_key, print .. ':n', print .. ':first', print .. ':last',
       print .. ':sample')

@@ -231,9 +231,11 @@ class Operations:
         )
         return bool(ours), dropped
 
-    async def take_back(self, seen: Seen, token: str) -> bool:
+    async def take_back(self, seen: Seen, token: str, *, lease_ms: int) -> bool:
         """
         Make all jobs of an operation that have not started dead letters again.
+
+        That may take long where lanes are, so the lease is kept meanwhile.
 
         Returns:
             Whether the operation was the caller's until all had been looked at.
@@ -245,17 +247,19 @@ class Operations:
             ids = await self._link.one(b"ZRANGE", due, passed, passed + TAKE_BACK_MAX - 1)
             if not ids:
                 break
+            if not await self.lease(keys.queue, token, ms=lease_ms):
+                return False
             ours, taken = await self._take_back(seen, token, keys.delayed, "", ids)
             if not ours:
                 return False
             passed += len(ids) - taken
         # Looked through last, since jobs go on from the delayed set to their lanes meanwhile.
         for lane in LANES:
-            if not await self._take_back_of(seen, token, keys.lane(lane)):
+            if not await self._take_back_of(seen, token, keys.lane(lane), lease_ms):
                 return False
         return True
 
-    async def _take_back_of(self, seen: Seen, token: str, lane: str) -> bool:
+    async def _take_back_of(self, seen: Seen, token: str, lane: str, lease_ms: int) -> bool:
         (groups,) = await self._link.many([(b"XINFO", b"GROUPS", lane)])
         ours = (row for row in map(pairs, groups or ()) if row[b"name"] == GROUP.encode())
         group = next(ours, None)
@@ -266,6 +270,8 @@ class Operations:
         low = f"({delivered}" if _id(delivered) >= _id(began) else began
         mark = f'"operation":"{seen.record.id}/'.encode()
         async for entries in self._link.stream(lane, low=low):
+            if not await self.lease(seen.record.queue, token, ms=lease_ms):
+                return False
             found = [pair for entry, fields in entries if (pair := _ours(entry, fields, mark))]
             for begin in range(0, len(found), TAKE_BACK_MAX):
                 part = [each for pair in found[begin : begin + TAKE_BACK_MAX] for each in pair]

@@ -122,7 +122,9 @@ def done_jobs(
 
 async def dead(link: OperatorLink, wanted: Wanted) -> Chunks:
     """Dead letters."""
-    low, high = _times(wanted, skew_ms=SKEW_MS)
+    low, _ = _times(wanted, skew_ms=SKEW_MS)
+    # What came back from an undone operation lies behind its time of death, so nothing bounds it.
+    high = "+"
     if wanted.position and wanted.newest:
         high = f"({wanted.position}"
     elif wanted.position:
@@ -135,7 +137,7 @@ async def dead(link: OperatorLink, wanted: Wanted) -> Chunks:
 def _times(wanted: Wanted, *, skew_ms: int = 0) -> tuple[str, str]:
     """Return the lowest and highest entry id of the times that are asked for."""
     low = f"{max(0, wanted.after_ms - skew_ms)}-0" if wanted.after_ms else "-"
-    high = str(wanted.before_ms + skew_ms) if wanted.before_ms else "+"
+    high = str(wanted.before_ms) if wanted.before_ms else "+"
     return low, high
 
 

@@ -6,10 +6,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.admin import Admin
 from engine.dashboard.redact import MASK
+from schemas.schedule import Schedule
+from schemas.stats import DeadFilter
 from tests.support.page import Open, Visited
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 from tests.support.servers import RedisTestServer
@@ -34,6 +37,12 @@ class Seen:
         headers = {"Authorization": f"Bearer {token}"}
         answer, text = await self.page.ask(path, headers=headers)
         assert answer.status == status, text
+        return json.loads(text)
+
+    async def post(self, path: str, body: Any) -> Any:
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        answer, text = await self.page.ask(path, "POST", json=body, headers=headers)
+        assert answer.status == 200, text
         return json.loads(text)
 
 
@@ -131,3 +140,32 @@ async def test_whatever_stands_in_the_audit_is_shown(
         "reason": "",
         "detail": {"text": "{"},
     }
+
+
+PAYLOADS_FOR_ADMINS = {"payloads": "admin"}
+
+
+@pytest.mark.parametrize("seen", [HIDDEN, PAYLOADS_FOR_ADMINS], indirect=True)
+@pytest.mark.parametrize("verb", ["run", "pause", "resume"])
+async def test_an_order_about_a_schedule_tells_no_hidden_payload(verb: str, seen: Seen) -> None:
+    spec = Schedule(type=TYPE, data=msgspec.Raw(DATA.encode()), every_ms=60_000)
+    await seen.admin.schedule_add(QUEUE, "s1", spec)
+
+    told = await seen.post(f"{BASE}/schedules/s1/{verb}", {})
+
+    assert told["now"]["name"] == "s1"
+    assert SECRET not in json.dumps(told)
+
+
+@pytest.mark.parametrize("seen", [PAYLOADS_FOR_ADMINS], indirect=True)
+async def test_orders_about_operations_tell_no_hidden_text(seen: Seen) -> None:
+    seen.queue.bury("d1", job_fields(data=DATA.encode()))
+    wanted = DeadFilter(text=SECRET)
+    plan = await seen.admin.plan_operation(QUEUE, "retry", wanted)
+
+    told = [await seen.post("/api/operations/plan", {"planId": plan.id})]
+    told.append(await seen.post("/api/operations", {"planId": plan.id}))
+    path = f"/api/operations/{QUEUE}/{told[1]['record']['id']}"
+    told += [await seen.post(f"{path}/{verb}", {}) for verb in ("stop", "resume")]
+
+    assert SECRET not in json.dumps(told)

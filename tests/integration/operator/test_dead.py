@@ -190,6 +190,18 @@ async def test_deaths_beyond_the_bound_of_groups_lower_the_common_one(
     assert queue.groups() == {"other:n": "4"}
 
 
+async def test_what_no_engine_wrote_lowers_no_group(admin: Admin, queue: QueueWriter) -> None:
+    """Nobody counted it when it came."""
+    queue.bury("j1", fingerprint="other")
+    entry = queue.call("XADD", queue.keys.dead, "*", "whatever", "1").decode()
+    groups = queue.groups()
+
+    await admin.discard_dead(QUEUE, DeadFilter(ids=(entry,)))
+
+    assert len(queue.dead()) == 1
+    assert queue.groups() == groups
+
+
 async def test_two_operators_bring_each_job_back_once(
     admin: Admin, queue: QueueWriter, redis_url: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.admin import Admin
+from engine.admin import Admin, Query
 from engine.clock import SystemClock
 from engine.core.operations import AHEAD_MS
 from engine.errors import NotFound, StoreUnavailable, WrongState
@@ -176,6 +176,55 @@ async def test_an_undone_group_keeps_its_first_and_its_last_death(
 
     (group,) = await admin.dead_groups(QUEUE)
     assert (group.jobs, group.first_ms, group.last_ms, group.sample) == (2, 1_000, 2_000, "old")
+
+
+async def test_an_undone_death_is_listed_by_its_time(
+    admin: Admin, queue: QueueWriter, engines: Engines
+) -> None:
+    """Its entry is as young as the undoing, however long ago the job died."""
+    queue.bury("old", died_ms=1_000, entry="1000-0")
+    operation = await started(admin, await admin.plan_operation(QUEUE, "retry", EVERY, rate=1))
+    driver = engines.driver("one")
+    await engines.turn(driver)
+    await admin.undo_operation(QUEUE, operation.record.id)
+    await engines.turn(driver)
+
+    page = await admin.jobs(QUEUE, "dead", Query(before_ms=2_000, newest=True))
+
+    assert [row.id for row in page.jobs] == ["old"]
+
+
+class Passing:
+    """Lets time pass at each read of a stream, so that the lease of the driver runs out."""
+
+    def __init__(self, store: OperatorStore, queue: QueueWriter) -> None:
+        self._queue = queue
+        self._stream = store._link.stream
+        store._link.stream = self.stream  # type: ignore[method-assign]
+
+    async def stream(self, key: str, **options: Any) -> AsyncIterator[Any]:
+        async for entries in self._stream(key, **options):
+            self._queue.call("DEL", self._queue.keys.operation_lease)
+            yield entries
+
+
+async def test_an_undo_ends_however_long_its_lanes_are(
+    admin: Admin, queue: QueueWriter, engines: Engines
+) -> None:
+    """A look through a long lane takes longer than a lease; none must begin from the start."""
+    for number in range(4):
+        queue.bury(f"j{number}", lane="low" if number % 2 else "normal")
+    operation = await started(admin, await admin.plan_operation(QUEUE, "retry", EVERY, rate=4))
+    driver = engines.driver("one")
+    await engines.turn(driver)
+    release(queue, 4)
+    Passing(engines.stores[-1], queue)
+
+    await admin.undo_operation(QUEUE, operation.record.id)
+    await engines.turn(driver)
+
+    after = await admin.operation(QUEUE, operation.record.id)
+    assert (after.record.state, after.undone) == ("undone", 4)
 
 
 async def test_what_died_beyond_the_bound_of_groups_is_counted_together_again(

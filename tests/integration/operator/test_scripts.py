@@ -66,7 +66,7 @@ async def operate(admin: Admin, queue: QueueWriter) -> None:
         member = queue.call("ZPOPMIN", queue.keys.delayed)[0]
         queue.call("XADD", queue.keys.lane("low"), "*", *unpack(member)[1:])
         queue.call("XGROUP", "CREATE", queue.keys.lane("low"), "engine", "0")
-        await store.operations.take_back(seen, "me")
+        await store.operations.take_back(seen, "me", lease_ms=60_000)
         assert len(queue.dead()) == 4
         queue.call("DEL", queue.keys.dead)
 

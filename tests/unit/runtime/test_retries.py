@@ -186,3 +186,29 @@ async def test_a_held_type_holds_what_comes_back() -> None:
     _, _, outcome = judge.admit(Lease(Batch(lane="normal", since=0.0), b"1-0", fields))
 
     assert outcome == was.Held()
+
+
+@pytest.mark.parametrize(
+    ("fields", "data", "word"),
+    [
+        ({}, b"{}", "done"),
+        ({"unique": "v"}, b"{}", "done"),
+        ({"expires": "1"}, b"{}", "dead"),
+        ({"attempts": "many"}, b"{}", "dead"),
+        ({}, b"[", "dead"),
+        ({}, b"1", "dead"),
+    ],
+    ids=["done", "duplicate", "expired", "broken", "no-json", "no-payload"],
+)
+async def test_an_operation_is_told_of_each_end_of_its_jobs(
+    fields: dict[str, str], data: bytes, word: str
+) -> None:
+    """Its canary, and its end, wait for all of them."""
+    meta = Meta(id="back", enqueued_ms=START_MS, redrives=1, why="redrive", operation="op/1-1")
+    async with EngineHarness(failing(0, Boom()), concurrency=1) as engine:
+        engine.add("work", id="first", unique="v")
+        engine.add("work", data, _engine=encode_meta(meta).decode(), **fields)
+        await engine.drain()
+
+        told = [each for one in settlements(engine) for each in one.brought_back]
+        assert told == [(word, "op/1-1")]
