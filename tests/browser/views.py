@@ -40,7 +40,7 @@ VIEWS = [
     View("job-parent", "/jobs/batch-message/campaign-1", "campaign-1.0"),
     View("dead", "/dead", "certificate has expired"),
     View("dead-group", f"/dead/encryption/{EXPIRED}", "the latest 1 of 1"),
-    View("operations", "/operations", "No operation yet"),
+    View("operations", "/operations", "retries and discards of many dead letters"),
     View("schedules", "/schedules", "every day at 03:00 UTC"),
     View("engines", "/engines", "10.4.2.3"),
     View("engine", "/engines/eng-here", "running"),
