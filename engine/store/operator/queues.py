@@ -15,7 +15,7 @@ from engine.store.operator.link import OperatorLink, pairs, time_ms
 from engine.store.operator.pressure import fullness
 from engine.store.pressure import level_commands, read_level
 from engine.wire.keys import AUDIT, ENGINES, QueueKeys, slot_tag
-from schemas.rules import LANES
+from schemas.rules import LANES, QUEUE_NAME
 from schemas.stats import (
     Audited,
     Beat,
@@ -49,9 +49,8 @@ class QueueReader:
         now_ms = time_ms(clock)
         found = []
         for raw in pairs(flat).values():
-            try:
-                beat = _beat.decode(raw)
-            except msgspec.MsgspecError:
+            beat = _read_beat(raw)
+            if beat is None:
                 continue
             silent_ms = max(0, now_ms - beat.beat_ms)
             found.append(EngineStats(beat=beat, silent_ms=silent_ms, live=silent_ms <= STALE_MS))
@@ -136,6 +135,15 @@ class QueueReader:
             told["detail"] = msgspec.json.decode(told.get("detail") or "{}")
             found.append(msgspec.convert(told, Audited, strict=False))
         return found
+
+
+def _read_beat(raw: bytes) -> Beat | None:
+    """Read a beat; one that no engine wrote is passed over, or nobody would see anything."""
+    try:
+        beat = _beat.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return beat if all(map(QUEUE_NAME.fullmatch, beat.queues)) else None
 
 
 def _counting(keys: QueueKeys) -> list[Command]:

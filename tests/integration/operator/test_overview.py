@@ -9,6 +9,7 @@ from engine.admin import Admin
 from engine.errors import EngineError, StoreUnavailable
 from engine.store.redis import RedisStore
 from schemas.job import Meta
+from schemas.stats import QueueLoad
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
 META = Meta(id="j", enqueued_ms=1)
@@ -44,6 +45,29 @@ async def test_a_queue_is_counted_by_state_and_lane(admin: Admin, queue: QueueWr
     assert [(held.type, held.jobs, held.reason) for held in stats.held] == [(TYPE, 1, "no key")]
     assert stats.totals["done"] == {TYPE: 2}
     assert stats.engines == ["e1"]
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [b"no json", b'{"name":"x"}', b'{"name":"\xff"}', b"[" * 10_000, b""],
+    ids=["text", "lacking", "bytes", "deep", "empty"],
+)
+async def test_a_beat_that_no_engine_wrote_hides_nothing(
+    admin: Admin, queue: QueueWriter, beat: bytes
+) -> None:
+    queue.beat()
+    queue.call("HSET", "mq:engines", "stranger", beat)
+
+    assert [engine.beat.name for engine in await admin.engines()] == ["e1"]
+    assert [stats.queue for stats in await admin.queues()] == [QUEUE]
+
+
+async def test_a_beat_that_names_no_queue_hides_nothing(admin: Admin, queue: QueueWriter) -> None:
+    queue.beat()
+    load = QueueLoad(running=0, buffered=0, concurrency=1, types=[])
+    queue.beat("stranger", queues={"no {queue}": load})
+
+    assert [stats.queue for stats in await admin.queues()] == [QUEUE]
 
 
 async def test_counting_costs_as_much_at_any_length(
