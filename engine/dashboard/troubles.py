@@ -168,7 +168,7 @@ def _of_queue(
             since_ms = now_ms - stats.oldest_ms + backlog_age_ms_max
         case "dead":
             what = f"{many(stats.recent.get('dead', 0), 'job')} died in the last five minutes."
-            evidence = f"{stats.dead:,} dead letters are kept."
+            evidence = f"Dead letters kept: {stats.dead:,}."
             href, button = f"/dead?queue={quote(queue, safe='')}", "Look at dead letters"
         case "blocked":
             href, button = f"/dead?queue={quote(queue, safe='')}", "Look at dead letters"

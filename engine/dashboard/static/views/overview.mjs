@@ -52,7 +52,7 @@ function Totals({ data }) {
   const growth = totals.waitingGrowthS;
   const apart = totals.engines - totals.enginesLive;
   return html`<dl class="card figures">
-    <${Figure} name="Oldest waiting" kind=${late === "bad" || late === "warn" ? "bad" : ""} value=${totals.oldestQueue ? span(totals.oldestMs) : "—"}><span class="muted">${totals.oldestQueue || "nothing waits"}</span><//>
+    <${Figure} name="Oldest waiting" kind=${late === "bad" || late === "warn" ? "bad" : ""} value=${totals.oldestQueue ? span(totals.oldestMs) : "—"}><span class="muted">${totals.oldestQueue || (totals.waiting ? "only in paused queues" : "nothing waits")}</span><//>
     <${Figure} name="Waiting" value=${number(totals.waiting)}>${growth ? `${growth > 0 ? "+" : "−"}${rate(Math.abs(growth))}` : ""}<//>
     <${Figure} name="Done" value=${done} unit=${per ? `/${per}` : ""} />
     ${totals.deadHour == null ? html`<${Figure} name="Dead letters" value=${number(totals.dead)}>kept<//>`
