@@ -171,7 +171,8 @@ function Canvas(told) {
     let gone = false;
     const watch = new ResizeObserver(([{ contentRect: { width } }]) => width && plot.current?.setSize({ width, height: HEIGHT }));
     load().then((uPlot) => {
-      if (gone) return;
+      // The view may be gone before it tells of that.
+      if (gone || !place.current) return;
       const live = { ...newest.current, onCursor: (at) => newest.current.onCursor(at), onZoom: (...range) => newest.current.onZoom(...range) };
       const size = { width: place.current.clientWidth, height: HEIGHT };
       plot.current = new uPlot(options(uPlot, live, size), data(), place.current);

@@ -45,7 +45,7 @@ const SINGLE = {
 export function Keys() {
   const [help, setHelp] = useState(false);
   const box = useRef(null);
-  const goes = useRef(0);
+  const goes = useRef(-WAIT_MS);
   useEffect(() => {
     const typed = (event) => {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
