@@ -10,6 +10,7 @@ import pytest
 
 from engine.admin import Admin
 from engine.errors import NotFound
+from engine.store.operator import OperatorStore
 from engine.wire.codec import META
 from schemas.job import AttemptRecord, ErrorRecord, Meta
 from schemas.stats import BulkResult, DeadFilter
@@ -310,6 +311,16 @@ async def test_a_full_server_still_lets_operators_act(start_redis: StartRedis) -
             "pause",
         }
     queue.close()
+
+
+async def test_a_full_server_still_lets_an_engine_drive_operations(start_redis: StartRedis) -> None:
+    server = start_redis(config={"maxmemory-policy": "noeviction", "maxmemory": "1mb"})
+    store = OperatorStore(server.url)
+
+    assert await store.operations.lease(QUEUE, "one", ms=60_000)
+    assert await store.operations.lease(QUEUE, "one", ms=60_000)
+    assert not await store.operations.lease(QUEUE, "two", ms=60_000)
+    store.close()
 
 
 async def test_every_change_of_dead_letters_is_audited(admin: Admin, queue: QueueWriter) -> None:
