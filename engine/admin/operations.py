@@ -319,8 +319,9 @@ def _place(plan_id: str) -> tuple[str, str]:
 
 
 def _check_pace(rate: float, canary: int) -> None:
-    if not 0 < rate <= rules.RATE_MAX:
-        raise EngineError(f"rate must be over 0 and at most {rules.RATE_MAX:g}, not {rate:g}")
+    if not rules.RATE_MIN <= rate <= rules.RATE_MAX:
+        bounds = f"{rules.RATE_MIN:g} to {rules.RATE_MAX:g} jobs per second"
+        raise EngineError(f"rate must be {bounds}, not {rate:g}")
     if not 0 <= canary <= rules.CANARY_MAX:
         raise EngineError(f"canary must be 0 to {rules.CANARY_MAX}, not {canary}")
 

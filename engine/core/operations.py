@@ -31,6 +31,7 @@ COMMIT_MS = 10_000
 FOLLOW_MS_MAX = 86_400_000
 """Jobs that were moved are followed for so long; then it counts as finished."""
 
+RATE_MIN = 0.001
 RATE_MAX = 10_000.0
 CANARY_MAX = 10_000
 

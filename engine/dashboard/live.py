@@ -35,6 +35,8 @@ STREAMS_EACH_MAX = 40
 """Of one caller, so that one alone does not take the streams of all."""
 CHECK_S = 5.0
 """Time between two looks at whether a reader's session goes on."""
+SILENT_S_MAX = 10.0
+"""Time that a reader may take nothing of an event before its connection is ended."""
 BEHIND_MAX = 16
 """Events that a slow reader may be behind before it is dropped; its browser connects again."""
 
@@ -113,7 +115,8 @@ class Live:
         try:
             await response.prepare(request)
             while (event := await reader.get()) is not None:
-                await response.write(event)
+                async with asyncio.timeout(SILENT_S_MAX):
+                    await response.write(event)
                 if self._clock.monotonic() - checked_s >= CHECK_S:
                     checked_s = self._clock.monotonic()
                     if not await self._may_stay(request, caller):
@@ -121,6 +124,10 @@ class Live:
         except ConnectionError:
             # The reader went away.
             pass
+        except TimeoutError:
+            # It is there and does not read, so it keeps its place from others for nothing.
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             channel.readers.discard(reader)
         return response

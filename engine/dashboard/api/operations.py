@@ -60,7 +60,7 @@ class Planned(
     queue: str = ""
     action: Verb = "retry"
     filter: Meant = Meant()
-    rate: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None
+    rate: Annotated[float, msgspec.Meta(ge=0.001, le=10_000)] | None = None
     canary: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
 
 

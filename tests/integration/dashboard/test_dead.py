@@ -119,7 +119,7 @@ async def test_a_plan_is_started_watched_stopped_and_undone(api: Asked) -> None:
     [
         ({"queue": ""}, "needs a queue"),
         ({"queue": "a b"}, "must match"),
-        ({"rate": 0}, "`float` > 0"),
+        ({"rate": 0}, "`float` >= 0.001"),
         ({"canary": -1}, "`int` >= 0"),
         ({"filter": {"colour": "red"}}, "unknown field"),
         ({"action": "burn"}, "Invalid enum value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -153,3 +154,30 @@ async def test_stopping_the_server_ends_streams(site: Open) -> None:
         await stream.next()
         await opened.server.stop()
         assert await stream.answer.content.read() is not None
+
+
+async def test_a_reader_that_never_reads_loses_its_place(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "SILENT_S_MAX", 0.05)
+    clock = ManualClock()
+    opened = await site(clock=clock)
+    loop = asyncio.get_running_loop()
+    host, _, port = opened.address.rpartition(":")
+    with socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stuck.setblocking(False)
+        await loop.sock_connect(stuck, (host, int(port)))
+        asked = b"GET /api/live?of=%2Fapi%2Foverview HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await loop.sock_sendall(stuck, asked)
+        streams = opened.server._live._streams
+        while not streams.total():  # noqa: ASYNC110 - what is waited for has no signal
+            await asyncio.sleep(0)
+
+        number = 0
+        while streams.total():
+            number += 1
+            opened.reads.queues_found = [
+                queue(f"{'q' * 40}-{number}-{each}") for each in range(2_000)
+            ]
+            await clock.advance(live_module.EVERY_S)
