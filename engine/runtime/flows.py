@@ -105,9 +105,9 @@ class FlowKeeper:
             if not tries:
                 pause_s = SOON_S if self._soon else PAUSE_S
                 await self._sleep(pause_s * (0.5 + self._clock.draw()))
+            self._rung.clear()
             if not self._in_use:
                 continue
-            self._rung.clear()
             self._soon = False
             try:
                 while await self.step():
