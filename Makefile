@@ -18,9 +18,10 @@ DEV_STAMP := .venv/.dev-$(HASH)
 # More arguments for the command, such as `make test ARGS="-k backoff"`.
 ARGS ?=
 
-# Processes that share the tests; 0 runs them one after the other, as a debugger wants.
-WORKERS ?= 2
-SHARED := -n $(WORKERS) --dist loadfile
+# Processes that share the tests; 0 runs them one after the other, as a debugger wants. Tests wait
+# much for servers, so there is one more than cores of a small machine.
+WORKERS ?= 3
+SHARED := -n $(WORKERS) --dist loadgroup
 
 MAKEFLAGS += --no-print-directory
 .PHONY: help run demo test test-full test-browser tools guard check lint format bench bench-scale clean install install-run
@@ -43,7 +44,7 @@ help:
 	@echo
 	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
 	@echo "ARGS=...        more arguments for the command, as in make test ARGS='-k backoff'"
-	@echo "WORKERS=...     processes that share the tests, 2 unless said otherwise"
+	@echo "WORKERS=...     processes that share the tests, 3 unless said otherwise"
 
 # Where data are kept; ARGS="--data DIR" needs DEV=DIR, too.
 DEV ?= .dev
