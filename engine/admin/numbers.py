@@ -285,6 +285,8 @@ def marks_of(
         and (each.what in MARKED or each.what.startswith(MARKED_GROUPS))
         and (not queue or each.queue == queue)
     ][:MARKS_MAX]
+    # Those that fell into one ms stay in the order in which they were made.
+    marks.reverse()
     started: dict[str, int] = {}
     for beat in (engine.beat for engine in engines):
         if not queue or queue in beat.queues:

@@ -29,7 +29,14 @@ why_option = click.option("--why", default="", help="Reason for the audit stream
 
 @click.group()
 def operations() -> None:
-    """Follow retries and discards that engines carry out in the background."""
+    """
+    Follow retries and discards that engines carry out in the background.
+
+    \b
+    Examples:
+      python -m engine operations list
+      python -m engine dead retry message-delivery --background --rate 20
+    """  # noqa: D301 - click reads \b
 
 
 @operations.command("list")
