@@ -41,6 +41,7 @@ if _worker is not None:
     embedded_process._next_port = itertools.count(_first)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     Keep the tests of one file in one worker, which share servers, and those of the browser too.
