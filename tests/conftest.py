@@ -24,7 +24,6 @@ from tests.support.servers import (
     StartRedis,
 )
 
-ROOT = Path(__file__).parents[1]
 SERVER_PROGRAMS = {"valkey-server", "redis-server", "postgres"}
 
 hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
@@ -39,19 +38,6 @@ _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker is not None:
     _first = os.getppid() * 37 + int(_worker.removeprefix("gw")) * 2_500
     embedded_process._next_port = itertools.count(_first)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Keep the tests of one file in one worker, which share servers, and those of the browser too.
-
-    A Chromium and the engine behind its page are dear to start, and one of each is enough.
-    """
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        group = "browser" if place.parts[:2] == ("tests", "browser") else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_asyncio_loop_factories() -> dict[str, type[asyncio.AbstractEventLoop]]:
