@@ -21,7 +21,8 @@ ARGS ?=
 # Processes that share the tests; 0 runs them one after the other, as a debugger wants. Tests wait
 # much for servers, so there is one more than cores of a small machine.
 WORKERS ?= 3
-SHARED := -n $(WORKERS) --dist loadfile
+# A process that a test has crashed is replaced twice: that test would be tried for ever.
+SHARED := -n $(WORKERS) --dist loadfile --max-worker-restart 2
 
 MAKEFLAGS += --no-print-directory
 .PHONY: help run demo test test-full test-browser tools guard check lint format bench bench-scale clean install install-run

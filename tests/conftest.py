@@ -24,6 +24,8 @@ from tests.support.servers import (
     StartRedis,
 )
 
+pytest_plugins = ["tests.support.time_limit"]
+
 SERVER_PROGRAMS = {"valkey-server", "redis-server", "postgres"}
 
 hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
