@@ -82,8 +82,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             name where http listens on all addresses.
         http_token: Token that any other address than loopback demands, at least 16 characters.
             May do everything. [secret]
-        http_tokens: Tokens by the name of their holder, as name=scope:token with the scope read,
-            operate or admin, or as name=scope:sha256:hash; `token NAME` makes one. [secret]
+        http_tokens: Tokens by the name of their holder, as name=scope:token with the scope
+            metrics, read, operate or admin, or as name=scope:sha256:hash; `token NAME` makes one.
+            [secret]
         http_place: What the page calls this place, such as PRODUCTION.
         http_payloads: Scope from which on payloads are shown: read, operate or admin.
         http_redact: What of payloads nobody is shown, as type=path;path: names with dots, ..name

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-TokenScope = Literal["read", "operate", "admin"]
+TokenScope = Literal["metrics", "read", "operate", "admin"]
 TOKEN_SCOPES: tuple[TokenScope, ...] = get_args(TokenScope)
 
 TOKEN_BYTES = 24

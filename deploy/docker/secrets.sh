@@ -18,8 +18,10 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 for user in engine operator probe admin; do
     make "redis_$user" "$(random)"
 done
-for name in postgres http_token grafana_admin; do
+for name in postgres http_token metrics_token grafana_admin; do
     make "$name" "$(random)"
 done
+# Further lines may follow, one a person: what `python -m engine token NAME` prints.
+make http_tokens "prometheus=metrics:$(cat secrets/metrics_token)"
 make redis_url "redis://engine:$(cat secrets/redis_engine)@valkey:6379/0"
 make postgres_url "postgresql://streamlane:$(cat secrets/postgres)@postgres:5432/streamlane"

@@ -36,7 +36,7 @@ class FreshToken(View, frozen=True, kw_only=True):
     type=click.Choice(TOKEN_SCOPES),
     default="read",
     show_default=True,
-    help="What it allows: to look, to act on jobs and queues, or everything.",
+    help="What it allows: to scrape, to look, to act on jobs and queues, or everything.",
 )
 @json_option
 def token(name: str, scope: TokenScope, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def token(name: str, scope: TokenScope, as_json: bool) -> None:
     \b
     Examples:
       python -m engine token alice --scope operate
-      python -m engine token prometheus --json
+      python -m engine token prometheus --scope metrics --json
     """  # noqa: D301 - click reads \b
     made = new_token()
     setting = setting_of(made, scope)
@@ -62,8 +62,7 @@ def token(name: str, scope: TokenScope, as_json: bool) -> None:
         return
     click.echo(made)
     click.echo(
-        f"\nThis is {name}'s token; it is shown once. Engines keep its hash: in the\n"
-        f"variable, or as a line of a file, which may hold many:\n\n"
-        f"{PREFIX}HTTP_TOKENS={name}={setting}\n"
-        f"{PREFIX}HTTP_TOKENS_FILE=tokens    # {name}={setting}"
+        f"\nThis is {name}'s token; it is shown once. Engines keep its hash, as a line of the\n"
+        f"file that {PREFIX}HTTP_TOKENS_FILE names, or behind a comma in {PREFIX}HTTP_TOKENS:\n\n"
+        f"{name}={setting}"
     )

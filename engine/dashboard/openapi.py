@@ -30,9 +30,9 @@ WRITE_ERRORS = (*READ_ERRORS, 408, 409, 413, 415)
 ABOUT = """\
 What the page shows and does, for programs. Where tokens are set, show one as Bearer, or as the
 password of Basic; browsers keep a session. Each operation names the scope that it needs as
-`x-scope`: `read`, `operate` or `admin`, each including those before it. Errors are problems as RFC
-9457 has them. Times are Unix ms, names of attributes camelCase. Operations marked `x-live` can be
-followed at `/api/live?of=<path and query>` as server-sent events.
+`x-scope`: `metrics`, `read`, `operate` or `admin`, each including those before it. Errors are
+problems as RFC 9457 has them. Times are Unix ms, names of attributes camelCase. Operations marked
+`x-live` can be followed at `/api/live?of=<path and query>` as server-sent events.
 """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import orjson
@@ -27,9 +27,9 @@ BODY_BYTES_MAX = 1_048_576
 BODY_S_MAX = 10.0
 """Time that a body may take to come."""
 
-Scope = Literal["open", "read", "operate", "admin"]
-SCOPES: tuple[Scope, ...] = ("open", "read", "operate", "admin")
-"""What a caller may do, each including those before it."""
+Scope = Literal["open", "metrics", "read", "operate", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""What a caller may do, each including those before it; ``metrics`` is for what scrapes."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from tests.support.queue_writer import QUEUE, TYPE
 Q = f"/api/queues/{QUEUE}"
 OPERATION = f"/api/operations/{QUEUE}/$operation"
 
+METRICS = {"GET /metrics", "GET /sd"}
 READ = {
     "GET /api/me",
     "GET /api/live",
@@ -33,8 +34,6 @@ READ = {
     "GET /api/dead/{queue}/{fingerprint}",
     "GET /api/operations",
     "GET /api/operations/{queue}/{id}",
-    "GET /metrics",
-    "GET /sd",
     "GET /schemas",
     "GET /schemas/{name}.json",
     "GET /openapi.json",

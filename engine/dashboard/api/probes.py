@@ -20,7 +20,7 @@ def routes(site: Site) -> list[Route]:
     return [
         Route(
             path="/metrics",
-            scope="read",
+            scope="metrics",
             summary="Give this engine's metrics, as Prometheus reads them.",
             answer=probes.metrics,
             gives=("text/plain", "application/openmetrics-text"),
@@ -43,7 +43,7 @@ def routes(site: Site) -> list[Route]:
         ),
         Route(
             path="/sd",
-            scope="read",
+            scope="metrics",
             summary="Name the metrics addresses of all live engines, for http_sd of Prometheus.",
             answer=probes.targets,
             returns=list[dict[str, Any]],

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from engine.dashboard.access import Visitor, clear_cookies, set_cookie
+from engine.dashboard.guard import caller_of
 from engine.dashboard.live import Live, LiveQuery
 from engine.dashboard.routes import Ask, Refused, Route, Scope, as_json
 from engine.dashboard.sessions import AGE_MS_MAX
@@ -112,6 +113,8 @@ class _Sessions:
         if token is None:
             self._access.note_failure(ask.request)
             raise Refused(401, "this token is not known here")
+        if not caller_of(token).may("read"):
+            raise Refused(403, f"{token.name}'s token may read metrics alone, and not this page")
         name, found = await self._access.sessions.begin(token)
         log.info("http_session_begun", who=token.name, remote=ask.request.remote)
         response = as_json(self._me(Visitor(found.caller, found.csrf)))

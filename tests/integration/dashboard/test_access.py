@@ -82,6 +82,18 @@ async def test_a_session_may_what_its_token_may(site: Open) -> None:
     assert (me["name"], me["scope"], me["payloads"]) == ("rita", "read", False)
 
 
+async def test_a_token_for_scraping_opens_no_page(site: Open) -> None:
+    scraper = "the-token-of-what-scrapes-it"
+    opened = await site(tokens={"prometheus": f"metrics:{scraper}"})
+
+    answer, text = await opened.ask("/api/session", "POST", json={"token": scraper}, headers=TLS)
+
+    assert answer.status == 403
+    assert not answer.cookies
+    assert "may read metrics alone" in text
+    assert opened.reads.sessions == {}
+
+
 async def test_logging_out_ends_the_session(site: Open) -> None:
     opened = await site(tokens=TOKENS)
     browser = await log_in(opened)

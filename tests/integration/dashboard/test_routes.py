@@ -15,7 +15,7 @@ from engine.dashboard.routes import SCOPES, Route
 from schemas.job import Meta
 from tests.support.page import Open, Visited
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
-from tests.support.routes import ADMIN, CHANGES, OPEN, READ, UNRECORDED, Change
+from tests.support.routes import ADMIN, CHANGES, METRICS, OPEN, READ, UNRECORDED, Change
 
 MANY = Rates(reads=Rate(10_000, 1_000), writes=Rate(10_000, 1_000), failures=Rate(10_000, 1_000))
 TOKENS = {scope: f"the-token-that-may-{scope}-here" for scope in SCOPES[1:]}
@@ -34,6 +34,7 @@ def filled(path: str) -> str:
 def wanted(route: Route) -> str:
     """Return the scope that the list says a route needs; none where it is not listed."""
     listed = {
+        **dict.fromkeys(METRICS, "metrics"),
         **dict.fromkeys(READ, "read"),
         **dict.fromkeys(OPEN, "open"),
         **dict.fromkeys(CHANGES, "operate"),
@@ -57,7 +58,7 @@ async def test_every_route_is_listed_with_its_scope(site: Open) -> None:
     found = {named(route): route.scope for route in opened.server.routes}
 
     assert found == {named(route): wanted(route) for route in opened.server.routes}
-    assert READ | OPEN | ADMIN | set(CHANGES) == set(found), "listed, but no route"
+    assert METRICS | READ | OPEN | ADMIN | set(CHANGES) == set(found), "listed, but no route"
 
 
 async def test_every_route_is_answered_to_its_scope_and_those_above_it(

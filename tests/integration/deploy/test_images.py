@@ -15,7 +15,9 @@ import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from jsonschema.validators import validator_for
 
+from engine.dashboard.guard import Guard
 from engine.settings import EngineSettings, load_engine
+from engine.tokens import read_tokens
 from processors.settings import described, from_env
 from tests.support.acl import USERS
 
@@ -133,8 +135,14 @@ def test_compose_hands_secrets_out_as_files_that_the_script_makes(tmp_path: Path
         {
             "ENGINE_REDIS_URL": made["redis_url"].strip(),
             "ENGINE_HTTP_TOKEN": made["http_token"].strip(),
+            "ENGINE_HTTP_TOKENS_FILE": str(tmp_path / "secrets" / "http_tokens"),
         }
     ).settings
+    shown = Guard("0.0.0.0", read_tokens(settings.http_token, settings.http_tokens)).token(
+        made["metrics_token"].strip()
+    )
+    assert shown is not None
+    assert (shown.name, shown.scope) == ("prometheus", "metrics")
     assert f"engine:{made['redis_engine'].strip()}@valkey" in settings.redis_url
 
 

@@ -188,7 +188,16 @@ def test_the_service_monitor_finds_the_service_and_its_token() -> None:
     labels = service["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert endpoint["authorization"]["credentials"] == {"name": "streamlane", "key": "http_token"}
+    shown = endpoint["authorization"]["credentials"]
+    mounted = {
+        volume["secret"]["secretName"]
+        for each in WORKLOADS
+        for volume in pod_of(each)["volumes"]
+        if "secret" in volume
+    }
+    # What opens the page is not handed to Prometheus, nor Prometheus' token to pods.
+    assert shown == {"name": "streamlane-metrics", "key": "token"}
+    assert mounted == {"streamlane"}
 
 
 def test_yaml_is_in_order() -> None:

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.servers
 
-TOKEN = "0123456789abcdef"
+TOKEN = "a-token-that-may-scrape-alone"
 DONE = 'engine_jobs_total{queue="ledger", type="quick", outcome="done"}'
 
 
@@ -25,7 +25,10 @@ async def test_prometheus_finds_an_engine_counts_its_jobs_and_misses_it_when_it_
     tmp_path: Path, start_daemon: Start, shared_redis: RedisTestServer, redis_url: str
 ) -> None:
     program("prometheus")
-    daemon = start_daemon(redis_url, environ={"ENGINE_HTTP_TOKEN": TOKEN, "ENGINE_NAME": "eng-1"})
+    daemon = start_daemon(
+        redis_url,
+        environ={"ENGINE_HTTP_TOKENS": f"prometheus=metrics:{TOKEN}", "ENGINE_NAME": "eng-1"},
+    )
     with prometheus(tmp_path, sd=f"127.0.0.1:{daemon.port}", token=TOKEN) as server:
         for number in range(3):
             send(shared_redis, "quick", f"q{number}")

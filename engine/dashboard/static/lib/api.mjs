@@ -1,6 +1,6 @@
 // Asks the server. Errors come as ApiError, with what the server said.
 let me = { name: "", scope: "open", csrf: "" };
-const SCOPES = ["open", "read", "operate", "admin"];
+const SCOPES = ["open", "metrics", "read", "operate", "admin"];
 
 export class ApiError extends Error {
   constructor(status, title, detail) {
