@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 import msgspec
 
 from engine.configuration import load
-from engine.tokens import read_tokens
+from engine.errors import SettingsError
+from engine.tokens import all_tokens, read_tokens
 from schemas.rules import DATA_BYTES_MAX, LANES, PATH_STEP, TYPE_NAME
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=31_622_400_000)]
@@ -85,6 +86,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         http_tokens: Tokens by the name of their holder, as name=scope:token with the scope
             metrics, read, operate or admin, or as name=scope:sha256:hash; `token NAME` makes one.
             [secret]
+        http_tokens_file: File with such tokens, one a line, read again every few seconds.
         http_place: What the page calls this place, such as PRODUCTION.
         http_payloads: Scope from which on payloads are shown: read, operate or admin.
         http_redact: What of payloads nobody is shown, as type=path;path: names with dots, ..name
@@ -137,6 +139,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     http_host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{0,255}$")] = ""
     http_token: str = ""
     http_tokens: dict[str, str] = {}
+    http_tokens_file: str = ""
     http_place: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[^\x00-\x1f]*$")] = ""
     http_payloads: typing.Literal["read", "operate", "admin"] = "operate"
     http_redact: dict[TypeOrAll, Annotated[str, msgspec.Meta(pattern=JSON_PATHS)]] = {}
@@ -164,7 +167,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def _check_access(self) -> None:
         if self.http:
             host, _ = http_address(self.http)
-            has_tokens = bool(self.http_token or self.http_tokens)
+            has_tokens = bool(self.http_token or self.http_tokens or self.http_tokens_file)
             if host not in {"127.0.0.1", "::1", "localhost"} and not has_tokens:
                 raise ValueError(
                     f"http on {host} is open to others: set ENGINE_HTTP_TOKEN to a secret of at "
@@ -234,4 +237,9 @@ def load_engine(
     """
     named = environ.get(f"{PREFIX}CONFIG", "")
     path = file or (Path(named) if named else None)
-    return Loaded(*load(EngineSettings, environ, prefix=PREFIX, file=path, overrides=overrides))
+    settings, sources = load(EngineSettings, environ, prefix=PREFIX, file=path, overrides=overrides)
+    try:
+        all_tokens(settings.http_token, settings.http_tokens, settings.http_tokens_file)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return Loaded(settings, sources)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
@@ -63,6 +64,57 @@ def read_tokens(main: str, named: Mapping[str, str]) -> list[Token]:
         if other != token.name:
             raise ValueError(f"http_tokens: {other} and {token.name} hold the same token")
     return tokens
+
+
+def all_tokens(main: str, named: Mapping[str, str], file: str) -> list[Token]:
+    """
+    Read all tokens of the settings and of a file, which is read anew.
+
+    Args:
+        main: The one that may do everything; empty for none.
+        named: ``scope:token`` or ``scope:sha256:hash`` by name.
+        file: Path of a file with further ones, ``name=scope:...`` a line; empty for none.
+
+    Raises:
+        ValueError: One of them is none, two are the same, or the file cannot be read or names
+            none. The error quotes no token.
+    """
+    if not file:
+        return read_tokens(main, named)
+    try:
+        listed = _read_lines(Path(file).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"http_tokens_file: cannot read {file}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"http_tokens_file {file}: {error}") from None
+    if not listed:
+        # Without any token everybody would be let in.
+        raise ValueError(f"http_tokens_file {file} names no token")
+    twice = sorted(named.keys() & listed.keys())
+    if twice:
+        raise ValueError(f"http_tokens_file {file} names {', '.join(twice)}, as http_tokens does")
+    return read_tokens(main, {**named, **listed})
+
+
+def _read_lines(text: str) -> dict[str, str]:
+    """
+    Read lines of ``name=scope:...``; those that begin with # are notes.
+
+    Raises:
+        ValueError: A line is none of these, or names somebody again.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip().startswith("#"):
+            continue
+        for part in filter(None, map(str.strip, line.split(","))):
+            name, separator, told = part.partition("=")
+            if not separator:
+                raise ValueError(f"line {number} must be name=scope:token")
+            if name.strip() in found:
+                raise ValueError(f"line {number} names {name.strip()[:80]!r} again")
+            found[name.strip()] = told.strip()
+    return found
 
 
 def _read(name: str, text: str) -> Token:

@@ -49,6 +49,7 @@ class HttpSide:
                 backlog_age_ms_max=settings.backlog_age_ms_max,
                 judge=payload_judge(registry, settings.data_bytes_max),
                 tokens=settings.http_tokens,
+                tokens_file=settings.http_tokens_file,
                 place=settings.http_place,
                 payloads=settings.http_payloads,
                 redact=settings.http_redact,

@@ -18,6 +18,7 @@ from schemas.overview import (
     Slots,
     StateWord,
     Totals,
+    Trouble,
 )
 from schemas.stats import Audited, EngineStats, QueueStats, Server
 
@@ -35,6 +36,7 @@ def overview_of(
     paces: Mapping[str, Glance],
     happened: Sequence[Audited],
     backlog_age_ms_max: int,
+    own: Sequence[Trouble] = (),
 ) -> Overview:
     """
     Make an overview.
@@ -46,13 +48,17 @@ def overview_of(
         paces: How fast they go, by name.
         happened: What people changed lately, the newest first.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
+        own: Troubles of the engine that answers, which no other one knows of.
     """
     seen = {
         each.queue: queue_glance(each, paces[each.queue], engines, backlog_age_ms_max)
         for each in queues
     }
     found = sorted(map(engine_glance, engines), key=engine_badness)
-    troubles = troubles_of(server, engines, seen, backlog_age_ms_max=backlog_age_ms_max)
+    troubles = [
+        *troubles_of(server, engines, seen, backlog_age_ms_max=backlog_age_ms_max),
+        *own,
+    ]
     return Overview(
         at_ms=server.time_ms,
         verdict=verdict_of(seen, troubles, backlog_age_ms_max),

@@ -54,6 +54,16 @@ class Guard:
         self._tokens = list(tokens)
 
     @property
+    def tokens(self) -> Sequence[Token]:
+        """What callers must show one of."""
+        return self._tokens
+
+    def replace(self, tokens: Sequence[Token]) -> None:
+        """Judge by other tokens from now on; sessions of those that are gone end."""
+        assert tokens, "without any token everybody would be let in"
+        self._tokens = list(tokens)
+
+    @property
     def is_open(self) -> bool:
         """Whether no token is asked for."""
         return not self._tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -53,16 +53,25 @@ class Overviews:
         reads: Where they come from.
         clock: Tells how old one is.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
+        own: Troubles of the engine that answers, which no other one knows of.
 
     Attributes:
         trouble: Why there is no newer one, or an empty string.
     """
 
-    def __init__(self, reads: Reads, clock: Clock, *, backlog_age_ms_max: int) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        clock: Clock,
+        *,
+        backlog_age_ms_max: int,
+        own: Callable[[], list[Trouble]] = list,
+    ) -> None:
         self.trouble = ""
         self._reads = reads
         self._clock = clock
         self._backlog_age_ms_max = backlog_age_ms_max
+        self._own = own
         self._reading: asyncio.Task[None] | None = None
         self._last: Overview | None = None
         self._last_s = 0.0
@@ -125,6 +134,7 @@ class Overviews:
             paces=await self._reads.glance(queues),
             happened=await self._reads.audit(HAPPENED),
             backlog_age_ms_max=self._backlog_age_ms_max,
+            own=self._own(),
         )
         troubles = self._since.note(found.troubles, found.at_ms, self._clock.monotonic())
         return msgspec.structs.replace(found, troubles=troubles)

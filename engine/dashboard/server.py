@@ -19,10 +19,11 @@ from engine.dashboard.pulse import Pulse
 from engine.dashboard.redact import Redactor
 from engine.dashboard.routes import BODY_BYTES_MAX, Refused, Route, carry_out, problem
 from engine.dashboard.site import HttpState, Site
+from engine.dashboard.tokens_file import TokensFile
 from engine.errors import EngineError
 from engine.logs import get_logger
 from engine.settings import http_address
-from engine.tokens import read_tokens
+from engine.tokens import all_tokens
 
 log = get_logger("http")
 
@@ -59,10 +60,21 @@ class HttpServer:
     def __init__(self, state: HttpState) -> None:
         self._state = state
         host, _ = http_address(state.address)
-        self._guard = Guard(host, read_tokens(state.token, state.tokens))
+        self._guard = Guard(host, all_tokens(state.token, state.tokens, state.tokens_file))
+        self._tokens = TokensFile(
+            state.token,
+            state.tokens,
+            state.tokens_file,
+            guard=self._guard,
+            engine=state.engine,
+            clock=state.clock,
+        )
         self._access = Access(self._guard, state.admin, state.rates, state.clock, state.metrics)
         self._overviews = Overviews(
-            state.admin, state.clock, backlog_age_ms_max=state.backlog_age_ms_max
+            state.admin,
+            state.clock,
+            backlog_age_ms_max=state.backlog_age_ms_max,
+            own=self._tokens.troubles,
         )
         self._pulse = Pulse(state.clock)
         self._site = Site(
@@ -80,6 +92,7 @@ class HttpServer:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """
@@ -106,6 +119,8 @@ class HttpServer:
             ) from None
         self._pulse.tick()
         self._ticking = loop.create_task(self._tick())
+        if self._state.tokens_file:
+            self._following = loop.create_task(self._tokens.follow())
         bound = self._listener.sockets[0].getsockname()[1]
         return f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
 
@@ -114,9 +129,9 @@ class HttpServer:
         if self._listener is None or self._runner is None:
             return
         self._listener.close()
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.wait({self._ticking})
+        for task in filter(None, (self._ticking, self._following)):
+            task.cancel()
+            await asyncio.wait({task})
         await self._live.close()
         await self._overviews.close()
         await self._runner.cleanup()

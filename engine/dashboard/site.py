@@ -29,6 +29,7 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
         token: What opens everything; empty for none.
         tokens: Further tokens by the names of their holders, as settings have them. Without any
             token nothing is asked for.
+        tokens_file: File with more of them, which is followed; empty for none.
         place: What the page calls this place, such as PRODUCTION.
         payloads: Scope from which on payloads are shown.
         redact: What of payloads nobody is shown: paths by job type.
@@ -58,6 +59,7 @@ class HttpState(msgspec.Struct, frozen=True, kw_only=True):
     backlog_age_ms_max: int = 60_000
     judge: Callable[[str, bytes], str] = lambda job_type, data: ""  # noqa: ARG005
     tokens: Mapping[str, str] = {}
+    tokens_file: str = ""
     place: str = ""
     payloads: Scope = "operate"
     redact: Mapping[str, str] = {}

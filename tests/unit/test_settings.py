@@ -9,6 +9,7 @@ import pytest
 from engine.configuration import describe, mask
 from engine.errors import SettingsError
 from engine.settings import PREFIX, EngineSettings, http_address, load_engine
+from engine.tokens import all_tokens
 from schemas.rules import DATA_BYTES_MAX
 
 
@@ -276,11 +277,47 @@ def test_tokens_may_lie_in_a_file_a_line_each(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# who reads\nalice=read:{LONG}\n\nbob=admin:sha256:{'0' * 64}\n")
 
-    settings = loaded({"ENGINE_HTTP_TOKENS_FILE": str(file), "ENGINE_HTTP": "0.0.0.0:8787"})
+    environ = {"ENGINE_HTTP_TOKENS_FILE": str(file), "ENGINE_HTTP": "0.0.0.0:8787"}
+    settings = loaded({**environ, "ENGINE_HTTP_TOKENS": f"eve=metrics:{LONG}-eve"})
 
-    assert settings.http_tokens == {"alice": f"read:{LONG}", "bob": f"admin:sha256:{'0' * 64}"}
+    found = all_tokens("", settings.http_tokens, settings.http_tokens_file)
+    assert [(token.name, token.scope) for token in found] == [
+        ("eve", "metrics"),
+        ("alice", "read"),
+        ("bob", "admin"),
+    ]
     (row,) = [row for row in describe(settings, {}, PREFIX) if row.name == "http_tokens"]
-    assert row.value == "alice=***,bob=***"
+    assert row.value == "eve=***"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["names no token"]),
+        ("# nobody\n", ["names no token"]),
+        (f"alice={LONG}\n", ["alice", "scope:token"]),
+        (f"\nread:{LONG}\n", ["line 2", "name=scope:token"]),
+        (f"alice=read:{LONG}\nalice=admin:{LONG}2\n", ["line 2", "'alice' again"]),
+        (f"eve=read:{LONG}\n", ["eve", "as http_tokens does"]),
+        (f"alice=read:{LONG}-eve\n", ["eve and alice hold the same"]),
+    ],
+)
+def test_a_file_that_holds_no_tokens_is_refused_and_not_quoted(
+    text: str, words: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text)
+
+    message = refused(
+        {"ENGINE_HTTP_TOKENS_FILE": str(file), "ENGINE_HTTP_TOKENS": f"eve=metrics:{LONG}-eve"}
+    )
+
+    assert all(word in message for word in words), message
+    assert LONG not in message
+
+
+def test_a_file_of_tokens_that_is_not_there_is_named() -> None:
+    assert "/none/tokens" in refused({"ENGINE_HTTP_TOKENS_FILE": "/none/tokens"})
 
 
 @pytest.mark.parametrize(

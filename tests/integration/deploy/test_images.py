@@ -17,7 +17,7 @@ from jsonschema.validators import validator_for
 
 from engine.dashboard.guard import Guard
 from engine.settings import EngineSettings, load_engine
-from engine.tokens import read_tokens
+from engine.tokens import all_tokens
 from processors.settings import described, from_env
 from tests.support.acl import USERS
 
@@ -138,9 +138,8 @@ def test_compose_hands_secrets_out_as_files_that_the_script_makes(tmp_path: Path
             "ENGINE_HTTP_TOKENS_FILE": str(tmp_path / "secrets" / "http_tokens"),
         }
     ).settings
-    shown = Guard("0.0.0.0", read_tokens(settings.http_token, settings.http_tokens)).token(
-        made["metrics_token"].strip()
-    )
+    tokens = all_tokens(settings.http_token, settings.http_tokens, settings.http_tokens_file)
+    shown = Guard("0.0.0.0", tokens).token(made["metrics_token"].strip())
     assert shown is not None
     assert (shown.name, shown.scope) == ("prometheus", "metrics")
     assert f"engine:{made['redis_engine'].strip()}@valkey" in settings.redis_url
