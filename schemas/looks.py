@@ -137,7 +137,8 @@ class PayloadShown(View, frozen=True, kw_only=True):
     Attributes:
         shown: Whether the caller may see it.
         size_bytes: How large it is.
-        sha256: Its hash; empty where it was not kept.
+        sha256: Its hash, by which its parts could be guessed; empty where some of it is not shown,
+            and where it was not kept.
         redacted: Where in it something is left out, as JSONPaths.
     """
 

@@ -37,6 +37,8 @@ ALL = "*"
 ERRORS = "@error"
 PATHS_MAX = 100
 """Places that are named as left out; further ones are left out all the same."""
+HASH = "_sha256"
+"""Ends the names of what the audit holds of payloads' hashes."""
 INNER_FIELDS = frozenset({DATA, "children", "_engine", "_dead"})
 """Fields that hold payloads, of the job or of its children, or what was written of earlier runs."""
 
@@ -123,9 +125,11 @@ class Redactor:
     def story(self, story: JobStory, caller: Caller) -> tuple[JobStory, PayloadShown]:
         """Leave out of a job's story what its asker may not see, and tell what that was."""
         told = self._without_errors(story) if self._of(story.job.type).errors else story
+        rules = self._of(story.job.type)
         size, digest = _measure(story)
         shown = PayloadShown(shown=True, size_bytes=size, sha256=digest)
-        rules = self._of(story.job.type)
+        if not caller.may(self._scope) or rules.hides_payload:
+            told, shown = _without_hash(told), msgspec.structs.replace(shown, sha256="")
         if not caller.may(self._scope) or rules.everything:
             empty = msgspec.structs.replace(
                 told, payload=None, fields=[], progress=None, result=None
@@ -211,8 +215,11 @@ class Redactor:
                 for name, value in entry.detail.items()
                 if isinstance(value, str | int | float | None) and not _is_json(value)
             }
-            return msgspec.structs.replace(entry, detail=plain)
-        return msgspec.structs.replace(entry, detail=self._within(entry.detail))
+            return msgspec.structs.replace(entry, detail=_without_hashes(plain))
+        told = self._within(entry.detail)
+        if self._of(str(entry.detail.get("type", ""))).hides_payload:
+            told = _without_hashes(told)
+        return msgspec.structs.replace(entry, detail=told)
 
     def _within(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -223,6 +230,8 @@ class Redactor:
         if isinstance(value.get("type"), str) and DATA in value:
             rules = self._of(value["type"])
             told[DATA] = MASK if rules.everything else _mask(value[DATA], rules.paths, [])
+            if rules.everything and "fields" in told:
+                told["fields"] = {}
         return told
 
     def error_text(self, job_type: str, text: str) -> str:
@@ -342,6 +351,18 @@ def _measure(story: JobStory) -> tuple[int, str]:
         return (story.dead.cut, story.dead.sha256) if story.dead else (0, "")
     data = base64.b64decode(raw.value) if raw.encoding == "base64" else raw.value.encode()
     return len(data), hashlib.sha256(data).hexdigest()
+
+
+def _without_hash(story: JobStory) -> JobStory:
+    """Leave out the hash of a dead job's fields, by which small payloads could be guessed."""
+    if story.dead is None:
+        return story
+    return msgspec.structs.replace(story, dead=msgspec.structs.replace(story.dead, sha256=""))
+
+
+def _without_hashes(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the same out of a recorded change."""
+    return {name: value for name, value in detail.items() if not name.endswith(HASH)}
 
 
 def _is_json(value: Any) -> bool:

@@ -55,7 +55,7 @@ function Progress({ progress }) {
 function Payload({ story, payload }) {
   const raw = field(story, "data");
   const told = html`<small>${bytes(payload.sizeBytes)}${payload.sha256 ? html`, <span class="mono" title=${payload.sha256}>sha256 ${payload.sha256.slice(0, 12)}…</span>` : ""}</small>`;
-  const body = !payload.shown ? html`<div class="card pad muted">Payloads of this type are not shown to you. ${may("operate") ? "" : "A token of a higher scope may see them."} Size and hash tell whether two are the same.</div>`
+  const body = !payload.shown ? html`<div class="card pad muted">Payloads of this type are not shown to you. ${may("operate") ? "" : "A token of a higher scope may see them."}</div>`
     : story.payload != null || raw === "null" ? html`<${Code} value=${story.payload} label="Payload" />`
       : raw != null ? html`<${Code} text=${raw} label="Payload, which is no JSON" />`
         : html`<div class="card pad muted">${story.job.state === "done" ? "The payload of a finished job is not kept." : story.dead?.cut ? "It was too large to be kept; its hash was." : "This job has no payload."}</div>`;
