@@ -27,7 +27,7 @@ class Meant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         type: The job's type.
         reason: Why it is dead.
         fingerprint: Its group.
-        text: Text within its id, error or fields, whatever the case.
+        text: Text within its id, error or fields, its children's apart, whatever the case.
         after_ms: Died at or after this Unix ms.
         before_ms: Died before this one.
     """

@@ -15,7 +15,7 @@ from engine.store.gates import ticket_of
 from engine.store.operator.link import entry_ms
 from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
-from engine.wire.flows import unfinished
+from engine.wire.flows import CHILDREN, unfinished
 from engine.wire.keys import READY, lane_of
 from engine.wire.packing import unpack
 from schemas.job import DeadRecord, ErrorRecord, JobState, Meta
@@ -176,11 +176,12 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
 
         Args:
             text: The text.
-            payload: Look into its fields and its result, too.
+            payload: Look into its fields and its result, too; not into its children, which are
+                jobs of their own, of types that may be shown to fewer.
             errors: Look into the text of its error, too.
         """
         # One look at all fields: a search goes over a million jobs.
-        if payload and text in b"\0".join(self.fields).lower():
+        if payload and text in b"\0".join(self._own_fields()).lower():
             return True
         if self.record is not None:
             error = self.record.error
@@ -193,6 +194,13 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             # The engine's own field, which has been looked at, holds the id.
             return False
         return text in self.id.lower().encode()
+
+    def _own_fields(self) -> Sequence[bytes]:
+        """Return its fields without the one that holds what its children are made of."""
+        if CHILDREN not in self.fields:
+            return self.fields
+        pairs = zip(self.fields[::2], self.fields[1::2], strict=False)
+        return [part for pair in pairs if pair[0] != CHILDREN for part in pair]
 
     def unable(self) -> str:
         """Say why a dead job cannot be brought back; empty where it can."""

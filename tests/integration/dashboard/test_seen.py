@@ -169,3 +169,20 @@ async def test_orders_about_operations_tell_no_hidden_text(seen: Seen) -> None:
     told += [await seen.post(f"{path}/{verb}", {}) for verb in ("stop", "resume")]
 
     assert SECRET not in json.dumps(told)
+
+
+SECRET_CHILDREN = json.dumps([{"type": "private", "data": {"to": SECRET}}]).encode()
+PRIVATE = {"redact": {"private": "*"}}
+
+
+@pytest.mark.parametrize("seen", [PRIVATE], indirect=True)
+async def test_no_count_of_parents_tells_what_their_children_hide(seen: Seen) -> None:
+    """A plan's count is an answer to each guess; the parent's own type may be searched."""
+    seen.queue.bury("p1", job_fields(id="p1", children=SECRET_CHILDREN, headers='{"a":"own"}'))
+
+    counts = []
+    for text in (SECRET, SECRET[:3], "own"):
+        wanted = {"queue": QUEUE, "filter": {"type": TYPE, "text": text}}
+        counts.append((await seen.post("/api/operations/plan", wanted))["count"])
+
+    assert counts == [0, 0, 1]
