@@ -9,6 +9,7 @@ seconds, and while the server is away, so that the page goes on showing what is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -127,9 +128,6 @@ class Sessions:
             return known.session
         try:
             session = await self._keeps.session(digest)
-            if session is not None and (known is None or now_s - known.kept_s >= KEEP_S):
-                await self._keeps.keep_session(digest, idle_ms=IDLE_MS)
-                known = _Known(session, now_s, now_s)
         except StoreError:
             if known is not None and now_s - known.seen_s < TRUST_AWAY_S:
                 return known.session
@@ -137,13 +135,20 @@ class Sessions:
         if session is None:
             self._known.pop(digest, None)
             return None
-        assert known is not None
+        if known is None or now_s - known.kept_s >= KEEP_S:
+            await self._put_off(digest)
+            known = _Known(session, now_s, now_s)
         known.session, known.seen_s = session, now_s
         self._known[digest] = known
         self._known.move_to_end(digest)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return session
+
+    async def _put_off(self, digest: str) -> None:
+        """Put a session's end off; a server that takes no writes now lets people look on."""
+        with contextlib.suppress(StoreError):
+            await self._keeps.keep_session(digest, idle_ms=IDLE_MS)
 
 
 def _digest(name: str) -> str:

@@ -98,6 +98,7 @@ class FakeAdmin:
         self.engines_found = [engine()]
         self.audited: list[Audited] = []
         self.trouble: Exception | None = None
+        self.write_trouble: Exception | None = None
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -130,6 +131,8 @@ class FakeAdmin:
 
     async def keep_session(self, digest: str, *, idle_ms: int) -> None:
         self._check()
+        if self.write_trouble:
+            raise self.write_trouble
         self.kept.append(digest)
 
     async def end_session(self, digest: str) -> None:

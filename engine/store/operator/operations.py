@@ -116,7 +116,7 @@ class Operations:
 
     async def keep_plan(self, queue: str, name: str, plan: bytes, *, ttl_s: int) -> None:
         """Keep a plan for a while."""
-        await self._link.one(b"SET", QueueKeys(queue).plan(name), plan, b"EX", ttl_s)
+        await self._link.script("keep", [QueueKeys(queue).plan(name)], plan, ttl_s * 1_000)
 
     async def plan(self, queue: str, name: str) -> bytes | None:
         """Return a plan; None once it is too old."""

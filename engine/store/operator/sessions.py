@@ -18,7 +18,7 @@ class PageSessions:
     async def put(self, digest: str, session: PageSession, *, idle_ms: int) -> None:
         """Begin a session."""
         value = msgspec.json.encode(session)
-        await self._link.one(b"SET", PAGE_SESSION + digest, value, b"PX", idle_ms)
+        await self._link.script("keep", [PAGE_SESSION + digest], value, idle_ms)
 
     async def get(self, digest: str) -> PageSession | None:
         """Find a session."""

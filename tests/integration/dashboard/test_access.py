@@ -11,7 +11,7 @@ from engine.dashboard import access as access_module
 from engine.dashboard import live as live_module
 from engine.dashboard import sessions as sessions_module
 from engine.dashboard.limits import Rate, Rates
-from engine.errors import StoreUnavailable
+from engine.errors import StoreRefused, StoreUnavailable
 from engine.testing import ManualClock
 from tests.support.page import Open, Visited
 
@@ -147,6 +147,17 @@ async def test_a_session_lasts_while_the_server_is_away_for_a_while(site: Open) 
     assert (await opened.ask("/api/me", headers=unused))[0].status == 503
     clock.move(sessions_module.TRUST_AWAY_S)
     assert (await opened.ask("/api/me", headers=browser))[0].status == 503
+
+
+async def test_a_session_lasts_on_a_server_that_takes_no_writes(site: Open) -> None:
+    clock = ManualClock()
+    opened = await site(tokens=TOKENS, clock=clock)
+    browser = await log_in(opened)
+    opened.reads.write_trouble = StoreRefused("readonly", "a replica")
+
+    for _ in range(4):
+        assert (await opened.ask("/api/me", headers=browser))[0].status == 200
+        clock.move(sessions_module.KEEP_S)
 
 
 async def test_the_use_of_a_session_is_noted_now_and_then(site: Open) -> None:
