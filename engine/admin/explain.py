@@ -56,8 +56,9 @@ class Explainer:
         match found.state:
             case "done":
                 assert found.done is not None
-                run = found.done.run_us / 1000
-                return f"done {self._ago(found.at_ms)}, after {run:.1f} ms on {found.done.engine}"
+                run_ms = found.done.run_us / 1000
+                took = "less than 1 ms" if run_ms < 1 else span(run_ms)
+                return f"done {self._ago(found.at_ms)}, after {took} on {found.done.engine}"
             case "dead":
                 return self._dead(found, facts)
             case "active":

@@ -33,7 +33,8 @@ def queue_why(stats: QueueStats, engines: Sequence[EngineStats], now_ms: int) ->
     ):
         if why:
             return why
-    return _idle(stats)
+    idle, dead = _idle(stats), stats.recent.get("dead")
+    return f"{idle}; {many(dead, 'job')} died in the last five minutes" if dead else idle
 
 
 def _broken(stats: QueueStats) -> str:
@@ -69,7 +70,7 @@ def _full(stats: QueueStats) -> str:
 
 
 def _held(held: HeldType, now_ms: int) -> str:
-    since = f" since {span(now_ms - held.since_ms)}" if held.since_ms > 1 else ""
+    since = f" for {span(now_ms - held.since_ms)}" if held.since_ms > 1 else ""
     reason = f": {held.reason}" if held.reason else ""
     return f"type {held.type} is held{since}{reason}; {many(held.jobs, 'job')} set aside"
 

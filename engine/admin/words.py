@@ -17,11 +17,12 @@ def span(ms: float) -> str:
     for unit, size, lower, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60)):
         if seconds >= size:
             rest = seconds % size // part
+            told = f"{rest:02d}" if lower == "m" else rest
             return (
-                f"{seconds // size} {unit} {rest} {lower}" if rest else f"{seconds // size} {unit}"
+                f"{seconds // size} {unit} {told} {lower}" if rest else f"{seconds // size} {unit}"
             )
     rest = seconds % 60
-    return f"{seconds // 60} m {rest} s" if rest else f"{seconds // 60} m"
+    return f"{seconds // 60} m {rest:02d} s" if rest else f"{seconds // 60} m"
 
 
 def until(at_ms: int, now_ms: int) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.admin.health import LAG_MS_MAX, queue_findings, state_of
 from engine.dashboard.troubles import troubles_of, verdict_of
-from schemas.numbers import Glance, SparkLine
+from schemas.numbers import Glance
 from schemas.overview import (
     EngineGlance,
     Kind,
@@ -122,7 +122,7 @@ def totals_of(queues: Iterable[QueueGlance], engines: Sequence[EngineGlance]) ->
         waiting=sum(glance.stats.waiting for glance in seen),
         waiting_growth_s=_sum(glance.rate.growth_s for glance in seen),
         done_s=_sum(glance.rate.done_s for glance in seen),
-        dead_hour=_dead_hour(glance.spark for glance in seen),
+        dead_hour=_dead_hour(seen),
         dead=sum(glance.stats.dead for glance in seen),
         engines_live=sum(engine.live for engine in engines),
         engines=len(engines),
@@ -185,9 +185,15 @@ def _sum(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def _dead_hour(sparks: Iterable[SparkLine]) -> int | None:
-    known = [dead for spark in sparks for dead in spark.dead if dead is not None]
-    return sum(known) if known else None
+def _dead_hour(seen: Iterable[QueueGlance]) -> int | None:
+    found = []
+    for glance in seen:
+        counted = [dead for dead in glance.spark.dead if dead is not None]
+        # Deaths of the minute that goes on stand among the recent ones alone.
+        recent = glance.stats.recent.get("dead", 0)
+        if counted or recent:
+            found.append(max(sum(counted), recent))
+    return sum(found) if found else None
 
 
 __all__ = ["engine_badness", "engine_glance", "overview_of", "queue_glance", "totals_of"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import redis
 from playwright.async_api import expect
@@ -66,6 +68,37 @@ async def test_a_chart_is_told_as_a_table(tab: OpenTab, past: Page) -> None:
     )
     await expect(rows).to_have_count(96)
     await expect(rows.nth(5)).to_contain_text("ms")
+
+
+NOTE_LABELS = """
+window.labels = {};
+const draw = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {
+  const title = this.canvas.closest("figure")?.querySelector("h3").textContent;
+  (window.labels[title] ??= []).push(text);
+  return draw.call(this, text, ...where);
+};
+"""
+"""Notes what is written on canvases, by the title of the chart."""
+ROUND = re.compile(r"\d+(\.5)? (ms|s)|\d+ [mhd]|\d+ (m|h) (15|30|45) (s|m)")
+TOPS = "(all) => new Set(all.map((each) => each.getBoundingClientRect().top)).size"
+
+
+async def test_axes_have_round_steps_and_charts_stand_in_line(tab: OpenTab, past: Page) -> None:
+    opened = await tab("")
+    await opened.page.add_init_script(NOTE_LABELS)
+    await opened.open("/")
+    charts = opened.page.get_by_role("figure")
+    await charts.first.scroll_into_view_if_needed()
+    await expect(charts.locator("canvas")).to_have_count(4)
+
+    labels = await opened.page.evaluate("window.labels['Oldest waiting']")
+    steps = {each for each in labels if ":" not in each}
+    assert len(steps) > 2
+    assert [each for each in steps if not ROUND.fullmatch(each)] == []
+    assert await charts.locator("canvas").evaluate_all(TOPS) == 1
+    for each in await charts.all():
+        assert await each.locator(".key .of").evaluate_all(TOPS) == 1
 
 
 async def test_dragging_zooms_all_charts_and_the_address(tab: OpenTab, past: Page) -> None:

@@ -39,7 +39,7 @@ FULL = Fullness(jobs=100, bytes=1, jobs_max=100, bytes_max=0, ratio=1.0, set_liv
         ({}, [], "no engine serves it; 321 jobs wait, the oldest for 400 ms"),
         ({}, [engine(state="draining")], "every engine that serves it is stopping"),
         ({"fullness": FULL}, [engine()], "full (100 of 100 jobs)"),
-        ({"held": [HELD]}, [engine()], "type mail is held since 1 m: bad key; 3 jobs set aside"),
+        ({"held": [HELD]}, [engine()], "type mail is held for 1 m: bad key; 3 jobs set aside"),
         ({}, [engine(running=8), engine(running=8)], "all 16 slots of 2 engines are busy; 321"),
         ({"gates": GATES}, [engine()], "all that waits is parked behind limit provider (5/s, 321"),
         ({"gates": GateStats(blocked_keys=2)}, [engine()], "2 keys blocked by dead jobs"),

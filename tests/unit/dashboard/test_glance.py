@@ -100,6 +100,12 @@ def test_without_any_engine_one_row_says_so_for_all_queues() -> None:
     assert "642 jobs wait in 2 queues" in found.troubles[0].evidence
 
 
+def test_deaths_of_the_minute_that_goes_on_are_counted() -> None:
+    found = overview(queue("a", recent={"dead": 3}), queue("b"))
+
+    assert found.totals.dead_hour == 3
+
+
 def test_a_pause_is_stated_and_alarms_nobody() -> None:
     paused = queue(
         "cleanup",

@@ -11,6 +11,7 @@ function unitOf(...columns) {
 
 const exact = (value) => (value >= 100 || Number.isInteger(value) ? number(Math.round(value)) : value.toFixed(value < 10 ? 2 : 1).replace(/\.?0+$/, ""));
 const jobs = (value) => (value < 10 ? exact(value) : number(value));
+const round = (ms) => span(ms).replace(".0 ", " ");
 const scaled = (column, by) => column.map((value) => (value == null ? null : value * by));
 const added = (one, other) => one.map((value, at) => (value == null ? null : value + (other[at] || 0)));
 
@@ -32,6 +33,7 @@ export function throughput({ columns, stepMs }) {
 export const backlog = ({ columns }) => ({
   title: "Backlog",
   unit: jobs,
+  steps: "counts",
   series: [
     { label: "waiting", kind: "waiting", style: "area", values: columns.waiting },
     { label: "active", kind: "active", values: columns.active },
@@ -42,7 +44,8 @@ export const backlog = ({ columns }) => ({
 /** How long the oldest job had waited. */
 export const oldest = ({ columns }) => ({
   title: "Oldest waiting",
-  unit: span,
+  unit: round,
+  steps: "durations",
   series: [{ label: "age", kind: "active", style: "area", values: columns.oldestMs }],
 });
 
@@ -51,6 +54,7 @@ export const failing = ({ columns, stepMs }) => ({
   title: "Failing",
   note: `attempts in ${span(stepMs)}`,
   unit: jobs,
+  steps: "counts",
   series: [
     { label: "retried", kind: "retried", style: "bars", values: added(columns.retried, columns.dead), told: columns.retried },
     { label: "dead", kind: "dead", style: "bars", values: columns.dead },
@@ -60,7 +64,7 @@ export const failing = ({ columns, stepMs }) => ({
 /** Time from entry to start; a scale of powers of ten, since it spans many. */
 export const waits = ({ columns }) => ({
   title: "Wait until start",
-  unit: (ms) => span(ms).replace(".0 ", " "),
+  unit: round,
   scale: "log",
   series: [
     { label: "p50", kind: "low", values: columns.waitP50Ms },

@@ -82,6 +82,12 @@ function ticks(plot, splits) {
   });
 }
 
+/** A moment as short as a caption wants it: the day only where it is not today. */
+const shortMoment = (atMs) => {
+  const time = moment(atMs, { seconds: false });
+  return time.length > 5 ? `${day(atMs / 1000, { weekday: "short", day: "numeric" })}, ${time.slice(-5)}` : time;
+};
+
 const axis = { stroke: () => colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
 
 function seriesOf(uPlot, { kind, style = "line", values }) {
@@ -123,6 +129,15 @@ function drawMarks(plot, marks) {
   ctx.restore();
 }
 
+const SECOND = 1_000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+const ROUND = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+/** What lies between two lines of an axis: round durations (ms), or round numbers of whole things. */
+const STEPS = {
+  durations: [...ROUND, ...[1, 2, 5, 10, 15, 30].map((count) => count * SECOND), ...[1, 2, 5, 10, 15, 30].map((count) => count * MINUTE),
+    ...[1, 2, 6, 12].map((count) => count * HOUR), ...ROUND.map((count) => count * DAY)],
+  counts: Array.from({ length: 13 }, (_, at) => [1, 2, 5].map((count) => count * 10 ** at)).flat(),
+};
+
 const tops = (up) => (plot, min, max) => [0, up(max == null || max <= 0 ? 1 : max)];
 const log = (plot, min, max) => [10 ** Math.floor(Math.log10(Math.max(min ?? 1, 0.1))), 10 ** Math.ceil(Math.log10(Math.max(max ?? 10, (min ?? 1) * 1.01, 1)))];
 
@@ -130,7 +145,7 @@ const log = (plot, min, max) => [10 ** Math.floor(Math.log10(Math.max(min ?? 1, 
 const powers = (plot, splits) => splits.map((value) => (Number.isInteger(Math.round(Math.log10(value) * 1e6) / 1e6) ? value : null));
 
 function options(uPlot, told, size) {
-  const { series, unit, group, marks, scale, onCursor, onZoom, zoom } = told;
+  const { series, unit, steps, group, marks, scale, onCursor, onZoom, zoom } = told;
   const whole = scale === "log" ? powers : (plot, splits) => splits;
   return {
     ...size,
@@ -140,7 +155,7 @@ function options(uPlot, told, size) {
     scales: { x: { min: zoom[0] / 1e3, max: zoom[1] / 1e3 }, y: scale === "log" ? { distr: 3, range: log } : { range: tops((max) => max * 1.1) } },
     axes: [
       { ...axis, values: ticks, space: 64, size: 28, grid: { show: false } },
-      { ...axis, filter: whole, values: (_, splits) => splits.map((value) => (value == null ? null : unit(value))), space: 34, size: 62, grid: { stroke: () => colour("line"), width: 1, filter: whole } },
+      { ...axis, filter: whole, ...(steps && { incrs: STEPS[steps] }), values: (_, splits) => splits.map((value) => (value == null ? null : unit(value))), space: 28, size: 62, grid: { stroke: () => colour("line"), width: 1, filter: whole } },
     ],
     series: [{}, ...series.map((each) => seriesOf(uPlot, each))],
     cursor: { y: false, points: { size: 7, width: 0 }, drag: { x: true, y: false, setScale: false }, sync: { key: group, setSeries: false } },
@@ -204,9 +219,9 @@ const tell = ({ values, told }, at, unit) => { const value = (told || values)[at
 /**
  * One chart with its legend in words. `series` are {label, kind, style, values, told?}: `kind` is a
  * token's name, `style` line, dashed, area or bars, `told` what the legend says where bars stand on
- * each other. `unit` writes a value. Charts of one `group` share the cursor.
+ * each other. `unit` writes a value, `steps` says which lines an axis may have. Charts of one `group` share the cursor.
  */
-export function Chart({ title, note = "", series, fromMs, stepMs, unit, marks = [], group = "charts", scale, zoom, onZoom }) {
+export function Chart({ title, note = "", series, fromMs, stepMs, unit, steps, marks = [], group = "charts", scale, zoom, onZoom }) {
   useSettings();
   const [table, setTable] = useState(false);
   const [failed, setFailed] = useState(false);
@@ -225,12 +240,11 @@ export function Chart({ title, note = "", series, fromMs, stepMs, unit, marks = 
   const drawn = zoom || [fromMs, fromMs + count * stepMs];
   const body = table || failed ? html`<${Numbers} ...${{ title, series, fromMs, stepMs, unit }} />`
     : none ? html`<p class="plot none muted">Nothing was counted in this time.</p>`
-    : near ? html`<${Canvas} ...${{ series, fromMs, stepMs, unit, marks, group, scale, zoom: drawn, onZoom, onCursor: setAt, onFail: () => setFailed(true) }} />`
+    : near ? html`<${Canvas} ...${{ series, fromMs, stepMs, unit, steps, marks, group, scale, zoom: drawn, onZoom, onCursor: setAt, onFail: () => setFailed(true) }} />`
     : html`<div class="plot" />`;
-  return html`<figure class="chart card" ref=${box}><figcaption><h3>${title}</h3>${note && html`<small>${note}</small>`}
+  return html`<figure class="chart card" ref=${box}><figcaption><h3>${title}</h3>${note && html`<small>${note}</small>`}<small class="at">${shown < 0 ? "" : shortMoment(fromMs + shown * stepMs)}</small>
     <button type="button" class="link" aria-pressed=${table} onClick=${() => setTable(!table)} aria-label=${`${title} as a table`}>Table</button></figcaption>
-    <p class="key">${series.map((each) => html`<span key=${each.label} class="of"><i class="${each.style || "line"} ${each.kind}" aria-hidden="true" />${each.label} <b>${shown < 0 ? "—" : tell(each, shown, unit)}</b></span>`)}
-      <span class="at muted">${shown < 0 ? "" : moment(fromMs + shown * stepMs, { seconds: false })}</span></p>
+    <p class="key">${series.map((each) => html`<span key=${each.label} class="of"><i class="${each.style || "line"} ${each.kind}" aria-hidden="true" />${each.label} <b>${shown < 0 ? "—" : tell(each, shown, unit)}</b></span>`)}</p>
     ${body}</figure>`;
 }
 

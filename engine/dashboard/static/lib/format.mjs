@@ -27,7 +27,8 @@ export function rate(perS) {
 /** A duration in ms: its two largest units. */
 export function span(ms) {
   if (ms == null) return "—";
-  if (ms < 10) return `${Math.max(0, ms).toFixed(ms && ms < 10 ? 1 : 0)} ms`;
+  if (ms > 0 && ms < 0.05) return "<0.1 ms";
+  if (ms < 10) return ms > 0 ? `${ms.toFixed(1)} ms` : "0 ms";
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
   if (seconds < 10) return `${(ms / 1000).toFixed(1)} s`;

@@ -15,7 +15,7 @@ const KINDS = { waiting: "waiting", active: "active", delayed: "delayed", parked
 const WHEN = { waiting: "Waits for", active: "Last sign", delayed: "Due", parked: "Waits for", held: "Held for", "waiting-children": "Waits for", done: "Ended", dead: "Died" };
 const AGES = new Set(["waiting", "parked", "held", "waiting-children"]);
 
-export const JobState = ({ state }) => html`<${State} kind=${KINDS[state]} word=${state} />`;
+export const JobState = ({ state }) => html`<${State} kind=${KINDS[state]} word=${state === "waiting-children" ? "waits for children" : state} />`;
 
 function Moment({ job }) {
   if (!job.atMs) return "—";
@@ -31,9 +31,9 @@ function Row({ job, mixed, ended, selected, onSelect }) {
     ${mixed && html`<td><${JobState} state=${job.state} /></td><td>${job.queue}</td>`}
     <td>${job.type}</td><td><span class="lane-name lane-${job.lane}">${job.lane}</span></td>
     <td class="num"><${Moment} job=${job} /></td>
-    <td class="num" data-unit=${job.state === "done" ? "run" : `attempt${job.attempts === 1 ? "" : "s"}`}>${job.state === "done" ? span(job.runMs) : number(job.attempts)}</td>
+    <td class="num" data-unit=${job.state === "done" ? (mixed ? undefined : "run") : `attempt${job.attempts === 1 ? "" : "s"}`}>${job.state !== "done" ? number(job.attempts) : mixed ? "" : span(job.runMs)}</td>
     <td class="num">${job.state === "done" ? "" : bytes(job.sizeBytes)}</td>
-    <td class="note" title=${[job.note, job.error].filter(Boolean).join("\n")}>${job.note && html`<span class="muted">${job.note}</span>`} ${job.error && html`<span class="bad">${job.error}</span>`}</td>
+    <td class="note" title=${[job.note, job.error].filter(Boolean).join("\n")}>${job.note && html`<span class="muted">${mixed && job.state === "done" ? `ran ${span(job.runMs)} on ${job.note}` : job.note}</span>`} ${job.error && html`<span class="bad">${job.error}</span>`}</td>
     <td class="num"><${Menu} label=${`Steps for ${job.id}`} items=${rowItems(job)} /></td></tr>`;
 }
 

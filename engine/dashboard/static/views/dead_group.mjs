@@ -40,7 +40,7 @@ export default function DeadGroup({ queue, fingerprint }) {
       ["Jobs", html`<b>${group.jobs.toLocaleString("en-GB")}</b>`], ["Error", html`<span class="mono">${group.kind}</span>`], ["Type", group.type], ["Reason", group.reason],
       ["First", group.firstMs && html`<${Ago} at=${group.firstMs} />`], ["Last", group.lastMs && html`<${Ago} at=${group.lastMs} />`],
       ["Over", group.lastMs > group.firstMs ? span(group.lastMs - group.firstMs) : ""],
-      ["Last hour", row.hour == null ? "" : `${number(row.hour)} deaths`],
+      ["Last hour", row.hour == null ? "" : `${number(row.hour)} ${row.hour === 1 ? "death" : "deaths"}`],
       ["Last day", row.deaths && html`<${Spark} bars=${[{ kind: "dead", values: row.deaths }]} width=${200} title="Deaths by the quarter of an hour over the last day" />`],
       ["Group", html`<span class="mono">${fingerprint}</span> <${Copy} text=${`python -m engine dead retry ${queue} --fingerprint ${fingerprint} --dry-run`} label="Copy command" />`]]} /></div>
     ${operations.length > 0 && html`<${Past} list=${operations} queue=${queue} />`}

@@ -47,7 +47,7 @@ export default function Engine({ name }) {
       ["Load", html`<${Load} of=${engine.load} /> <span class="muted">${engine.running} of ${engine.concurrency}</span>`],
       ["Loop lag", html`<span class=${lagKind(beat.loopLagMs)}>${lag(beat.loopLagMs)}</span>`],
       ["Memory", bytes(beat.rssBytes)], ["Last beat", engine.silentMs < 1000 ? "< 1 s ago" : `${span(engine.silentMs)} ago`],
-      ["Runs since", html`<${Ago} at=${beat.startedMs} />`], ["Host", beat.host], ["Process", beat.pid], ["Version", beat.version],
+      ["Started", html`<${Ago} at=${beat.startedMs} />`], ["Host", beat.host], ["Process", beat.pid], ["Version", beat.version],
       ["Page and metrics", beat.http && html`<span class="mono">${beat.http}</span>`], ["State", beat.state],
       ["Weights of lanes", Object.entries(beat.weights).map(([lane, weight]) => `${lane} ${weight}`).join(", ")],
     ]} /></div>

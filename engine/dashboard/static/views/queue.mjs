@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "../lib/dom.mjs";
 import { Action } from "../lib/actions.mjs";
 import { path } from "../lib/api.mjs";
 import { ChartPlace } from "../lib/chart_place.mjs";
-import { moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
+import { bytes, moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Menu } from "../lib/menu.mjs";
 import { Age, Count, Empty, Failed, LaneBar, Loading, Span, State, Why } from "../lib/parts.mjs";
@@ -18,12 +18,12 @@ function Figures({ look }) {
   const { stats } = look;
   const sum = (of) => Object.values(stats.totals[of] || {}).reduce((all, each) => all + each, 0);
   const held = look.states.held;
-  return html`<dl class="card figures six"><div class=${look.state.word === "behind" ? "bad" : ""}><dt>Oldest waits for</dt><dd><b>${stats.oldestMs ? span(stats.oldestMs) : "—"}</b>${!stats.waiting || look.emptyInMs == null ? "" : `empty in ≈ ${look.empty}`}${stats.waiting && look.empty === "never" ? "never empties at this pace" : ""}</dd></div>
-    <div><dt>Waiting</dt><dd><b><${Count} value=${stats.waiting} /></b>${look.states.parked ? html`${number(look.states.parked)} parked` : ""}</dd></div>
+  return html`<dl class="card figures six"><div class=${look.state.word === "behind" ? "bad" : ""}><dt>Oldest waits for</dt><dd><b>${stats.oldestMs ? span(stats.oldestMs) : "—"}</b>${!stats.waiting || look.emptyInMs == null ? "" : `empty in ≈ ${look.empty}`}${stats.waiting && look.empty === "never" ? "never empties at this pace" : stats.waiting ? "" : "nothing waits"}</dd></div>
+    <div><dt>Waiting</dt><dd><b><${Count} value=${stats.waiting} /></b>${look.states.parked ? `${number(look.states.parked)} parked of these` : ""}</dd></div>
     <div><dt>Active</dt><dd><b><${Count} value=${stats.active} /></b>${look.slots ? `${number(look.running)} of ${number(look.slots)} slots busy, ${look.engines.length} engine${look.engines.length === 1 ? "" : "s"}` : "no engine"}</dd></div>
-    <div><dt>Done</dt><dd><b>${rate(look.rate.doneS)}</b>${look.rate.inS == null ? "" : html`<span title="Jobs that come in">${rate(look.rate.inS)} in</span>`}${look.rate.failing ? html`, <span class="warn">${percent(look.rate.failing)} failing</span>` : ""}</dd></div>
+    <div><dt>Done</dt><dd><b>${rate(look.rate.doneS)}</b>${look.rate.inS == null ? "" : html`<span title="Jobs that come in">${rate(look.rate.inS)} in</span>`}${look.rate.failing ? html`${look.rate.inS == null ? "" : ", "}<span class="warn">${percent(look.rate.failing)} failing</span>` : look.rate.inS == null ? `${number(sum("done"))} ever` : ""}</dd></div>
     <div><dt>Later</dt><dd><b><${Count} value=${stats.delayed} /></b>delayed${held ? `, ${number(held)} held` : ""}${stats.flows ? `, ${number(stats.flows)} for children` : ""}</dd></div>
-    <div class=${stats.dead ? "bad" : ""}><dt>Dead</dt><dd><b><${Count} value=${stats.dead} /></b>${stats.dead ? html`<a href=${`/dead?queue=${encodeURIComponent(stats.queue)}`}>in groups</a>` : `${number(sum("done"))} ever done`}</dd></div></dl>`;
+    <div class=${stats.dead ? "bad" : ""}><dt>Dead</dt><dd><b><${Count} value=${stats.dead} /></b>${stats.dead ? html`<a href=${`/dead?queue=${encodeURIComponent(stats.queue)}`}>in groups</a>` : "none is kept"}</dd></div></dl>`;
 }
 
 function Lanes({ look }) {
@@ -68,13 +68,17 @@ function Limits({ queue, gates, nowMs }) {
       <td class="num"><${Menu} label=${`Steps for limit ${limit.name}`} items=${[limit.shutUntilMs > nowMs ? openLimit(queue, limit.name) : shutLimit(queue, limit.name), !limit.name.includes("=") && newLimit(queue, limit.name), limit.rule && clearLimit(queue, limit.name)]} /></td></tr>`)}</tbody></table></div>`;
 }
 
+/** How much the queue may hold, and how much of that it does. */
+const fullnessOf = ({ jobsMax, bytesMax, ratio }) => (jobsMax || bytesMax
+  ? `may hold ${[jobsMax && `${number(jobsMax)} jobs`, bytesMax && bytes(bytesMax)].filter(Boolean).join(" and ")}, ${percent(ratio)} full` : "may hold any number of jobs");
+
 function Gates({ look }) {
   const { gates, queue, fullness } = look.stats;
   if (!gates && !fullness) return null;
   return html`<section aria-labelledby="bounds"><div class="head"><h2 id="bounds">What bounds it</h2>
-    <small>${[gates && (gates.parked ? `${number(gates.byKey)} parked behind their key, ${number(gates.byLimit)} behind a limit` : "nothing is parked"),
+    <small>${[gates && (gates.parked ? [gates.byKey && `${number(gates.byKey)} parked behind their key`, gates.byLimit && `${number(gates.byLimit)} parked behind a limit`].filter(Boolean).join(", ") : "nothing is parked"),
       gates && (gates.onDead === "block" ? `a dead job blocks its key (${number(gates.blockedKeys)}${gates.blockedKeysMore ? " or more" : ""} blocked)` : "keys go on past dead jobs"),
-      fullness && `may hold ${fullness.jobsMax ? `${number(fullness.jobsMax)} jobs` : "any number of jobs"}, ${percent(fullness.ratio)} full`].filter(Boolean).join("; ")}</small>
+      fullness && fullnessOf(fullness)].filter(Boolean).join("; ")}</small>
     <${Action} ...${newLimit(queue)} /></div>
     ${gates?.limits.length ? html`<${Limits} queue=${queue} gates=${gates} nowMs=${look.nowMs} />` : ""}</section>`;
 }
