@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import msgspec
 
 from engine.store.operator.entry import Found, dead_entry
 from engine.store.operator.gates import turns
 from engine.store.operator.jobs import ENTRY
-from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms, pairs
+from engine.store.operator.link import (
+    CHUNK_ENTRIES_MAX,
+    Entry,
+    OperatorLink,
+    entry_ms,
+    pairs,
+)
+from engine.store.operator.needle import Needle
+from engine.store.operator.sieve import Chunk, entry_hay, sieve_of
 from engine.wire.codec import encode_meta
 from engine.wire.keys import READY, QueueKeys
 from schemas.job import Meta
@@ -98,7 +107,7 @@ class DeadLetters:
             until: The last entry to look at, so that jobs which die meanwhile are left out.
             newest: The newest first.
         """
-        text = wanted.text.lower().encode()
+        text = Needle(wanted.text) if wanted.text else None
         left = set(wanted.ids)
         named = sorted(filter(ENTRY.fullmatch, left))
         if named:
@@ -132,16 +141,18 @@ class DeadLetters:
             until: The last entry to look at.
             newest: The newest first.
         """
-        text = wanted.text.lower().encode()
+        text = Needle(wanted.text) if wanted.text else None
         # What came back from an undone operation lies behind its time of death, never before it.
         low = f"{max(0, wanted.after_ms - SKEW_MS)}-0" if wanted.after_ms else "-"
         if after and (low == "-" or entry_ms(low.encode()) <= entry_ms(after.encode())):
             low = f"({after}"
+        sieve = sieve_of(type_=wanted.type, text=wanted.text, fingerprint=wanted.fingerprint)
         key = QueueKeys(queue).dead
         async for entries in self._link.stream(key, low=low, high=until, newest=newest):
-            chunk = [dead_entry(queue, entry, fields) for entry, fields in entries]
-            jobs = [found for found in chunk if _fits(found, wanted, text)]
-            yield Matched(len(chunk), jobs, chunk[-1].entry)
+            chunk = Chunk(entries, partial(_read, queue), entry_hay)
+            sifted = (found for found in chunk.sifted(sieve) if found is not None)
+            jobs = [found for found in sifted if _fits(found, wanted, text)]
+            yield Matched(len(chunk), jobs, entries[-1][0].decode())
 
     async def _entries(self, queue: str, ids: Sequence[str]) -> list[Found]:
         key = QueueKeys(queue).dead
@@ -244,7 +255,11 @@ def has_expired(found: Found, now_ms: int) -> bool:
     return raw.isdigit() and len(raw) <= 15 and int(raw) <= now_ms
 
 
-def _fits(found: Found, wanted: DeadFilter, text: bytes) -> bool:
+def _read(queue: str, entry: Entry) -> Found:
+    return dead_entry(queue, *entry)
+
+
+def _fits(found: Found, wanted: DeadFilter, text: Needle | None) -> bool:
     record = found.record
     return (
         (not wanted.ids or found.id in wanted.ids or found.entry in wanted.ids)
@@ -253,7 +268,7 @@ def _fits(found: Found, wanted: DeadFilter, text: bytes) -> bool:
         and (not wanted.fingerprint or _printed(found) == wanted.fingerprint)
         and (not wanted.after_ms or found.at_ms >= wanted.after_ms)
         and (not wanted.before_ms or found.at_ms < wanted.before_ms)
-        and (not text or found.holds(text))
+        and (text is None or found.holds(text))
     )
 
 

@@ -13,6 +13,7 @@ from engine.core.limits import SHARE
 from engine.errors import Malformed
 from engine.store.gates import ticket_of
 from engine.store.operator.link import entry_ms
+from engine.store.operator.needle import Needle
 from engine.wire.codec import DEAD, META
 from engine.wire.done import DoneJob
 from engine.wire.flows import CHILDREN, unfinished
@@ -170,9 +171,9 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
         """Count the bytes of its fields."""
         return sum(map(len, self.fields)) or (len(self.done.result) if self.done else 0)
 
-    def holds(self, text: bytes, *, payload: bool = True, errors: bool = True) -> bool:
+    def holds(self, text: Needle, *, payload: bool = True, errors: bool = True) -> bool:
         """
-        Tell whether the lower-case text stands anywhere within it.
+        Tell whether a text stands anywhere within it.
 
         Args:
             text: The text.
@@ -181,19 +182,16 @@ class Found(msgspec.Struct, kw_only=True, gc=False):
             errors: Look into the text of its error, too.
         """
         # One look at all fields: a search goes over a million jobs.
-        if payload and text in b"\0".join(self._own_fields()).lower():
+        if payload and text.within(b"\0".join(self._own_fields())):
             return True
         if self.record is not None:
             error = self.record.error
             message = error.message if errors else ""
             told = f"{self.record.id}\n{error.kind}\n{message}\n{self.record.rule}"
-            return text in told.lower().encode()
-        if self.done is not None and payload and text in self.done.result.lower():
+            return text.within(told.encode())
+        if self.done is not None and payload and text.within(self.done.result):
             return True
-        if payload and META in self.fields and text.isalnum():
-            # The engine's own field, which has been looked at, holds the id.
-            return False
-        return text in self.id.lower().encode()
+        return text.within(self.id.encode())
 
     def _own_fields(self) -> Sequence[bytes]:
         """Return its fields without the one that holds what its children are made of."""

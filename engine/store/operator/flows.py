@@ -9,6 +9,7 @@ import msgspec
 from engine.errors import Malformed
 from engine.store.operator.entry import Found, packed_entry
 from engine.store.operator.link import OperatorLink, entry_ms
+from engine.store.operator.sieve import Chunk, decoded
 from engine.wire.flows import CHILDREN, FAMILY, child_id, job_of, read_children, read_family
 from engine.wire.keys import QueueKeys, lane_of
 from schemas.flow import SENT
@@ -30,7 +31,7 @@ WORDS: dict[str, ChildState] = {
 
 async def parents(
     link: OperatorLink, keys: QueueKeys, *, after: str, newest: bool
-) -> AsyncIterator[list[Found]]:
+) -> AsyncIterator[Chunk[Found]]:
     """Read the jobs that wait for others, by their ids."""
     verb, start, end = (b"ZREVRANGEBYLEX", "+", "-") if newest else (b"ZRANGEBYLEX", "-", "+")
     while True:
@@ -39,7 +40,7 @@ async def parents(
         if not names:
             return
         after = names[-1].decode()
-        yield await _flows(link, keys, [name.decode() for name in names])
+        yield decoded(await _flows(link, keys, [name.decode() for name in names]))
 
 
 async def parent(link: OperatorLink, keys: QueueKeys, job_id: str) -> Found | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,8 @@ from engine.store.operator.entry import INITIALS, Found, as_json, dead_entry
 from engine.store.operator.flows import parent, tree
 from engine.store.operator.hints import ENTRY, by_hint, lane_entry
 from engine.store.operator.link import OperatorLink
+from engine.store.operator.needle import Needle
+from engine.store.operator.sieve import Chunk, sieve_of
 from engine.store.operator.sources import Wanted, read
 from engine.store.operator.wanted import check_position
 from engine.wire.flows import CHILDREN
@@ -24,6 +27,9 @@ from schemas.story import ChildRow
 NAMELESS = re.compile(r"([a-z])-(\d{1,19}-\d{1,19})")
 SEARCH_MAX = 100_000
 """Entries of one state that a search looks at, if not told otherwise."""
+
+DECODED_MAX = 32
+"""Decoded jobs after which a search looks at the time."""
 
 AGAIN_MAX = 10_000
 """Entries above which a search that found nothing is not repeated."""
@@ -47,8 +53,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     payloads: frozenset[str] = frozenset()
     errors: frozenset[str] = frozenset()
 
-    def holds(self, found: Found, text: bytes) -> bool:
-        """Tell whether the lower-case text stands within what may be searched of a job."""
+    def holds(self, found: Found, text: Needle) -> bool:
+        """Tell whether the text stands within what may be searched of a job."""
         if not (self.payloads or self.errors):
             return found.holds(text)
         own = {found.type, "*"}
@@ -147,20 +153,15 @@ class JobReader:
         self, state: JobState, wanted: Wanted, query: Query, budget: Budget | None
     ) -> Page:
         page = Page([], 0, "")
-        text = query.text.lower().encode()
+        look = _Look(page, query, budget)
         async for chunk in read(self._link, state, wanted):
             if budget is not None and page.searched:
                 if budget.over():
                     return page
                 await budget.breathe()
-            for found in chunk:
-                if len(page.jobs) == query.limit or page.searched == query.search_max:
-                    # There is more; `cursor` names the last one looked at.
-                    return page
-                page.searched += 1
-                page.cursor = found.position
-                if _fits(found, query, text):
-                    page.jobs.append(found)
+            if not look.through(chunk):
+                # There is more; `cursor` names the last one looked at.
+                return page
         page.cursor = ""
         return page
 
@@ -234,15 +235,50 @@ class JobReader:
         return as_json(await self._link.one(b"HGET", QueueKeys(queue).progress, job_id))
 
 
-def _fits(found: Found, query: Query, text: bytes) -> bool:
-    return (
-        (len(query.lanes) == len(LANES) or found.lane in query.lanes)
-        and (not query.type or found.type == query.type)
-        and (not query.id or found.id == query.id)
-        and (not query.after_ms or found.at_ms >= query.after_ms)
-        and (not query.before_ms or found.at_ms < query.before_ms)
-        and (not text or query.sealed.holds(found, text))
-    )
+class _Look:
+    """Fills a page with the jobs that fit a query."""
+
+    def __init__(self, page: Page, query: Query, budget: Budget | None) -> None:
+        self._page = page
+        self._query = query
+        self._budget = budget
+        self._text = Needle(query.text) if query.text else None
+        self._sieve = sieve_of(type_=query.type, job_id=query.id, text=query.text)
+
+    def through(self, chunk: Chunk[Any]) -> bool:
+        """Look through a chunk; False says that page or time ended before it."""
+        page, decoded, before = self._page, 0, self._page.searched
+        for found in chunk.sifted(self._sieve):
+            if self._is_full() or (decoded >= DECODED_MAX and self._is_over()):
+                break
+            page.searched += 1
+            if found is None:
+                continue
+            decoded = decoded % DECODED_MAX + 1
+            if self._fits(found):
+                page.jobs.append(found)
+        number = page.searched - before
+        if number:
+            page.cursor = chunk.position(number - 1)
+        return number == len(chunk)
+
+    def _is_full(self) -> bool:
+        page, query = self._page, self._query
+        return len(page.jobs) == query.limit or page.searched == query.search_max
+
+    def _is_over(self) -> bool:
+        return self._budget is not None and self._budget.over()
+
+    def _fits(self, found: Found) -> bool:
+        query = self._query
+        return (
+            (len(query.lanes) == len(LANES) or found.lane in query.lanes)
+            and (not query.type or found.type == query.type)
+            and (not query.id or found.id == query.id)
+            and (not query.after_ms or found.at_ms >= query.after_ms)
+            and (not query.before_ms or found.at_ms < query.before_ms)
+            and (self._text is None or query.sealed.holds(found, self._text))
+        )
 
 
 __all__ = ["ENTRY", "FLOW", "JobReader", "Page", "Query", "Sealed"]

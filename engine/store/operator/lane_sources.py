@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 
 from engine.store.link import Command
 from engine.store.operator.counting import delivered_of
@@ -16,9 +17,12 @@ from engine.store.operator.link import (
     entry_bytes,
     entry_ms,
 )
+from engine.store.operator.sieve import Chunk, entry_hay
 from engine.store.operator.wanted import Chunks, Wanted, entry_order, names_from
 from engine.wire.keys import GROUP, RELEASED, lane_of
 
+PendingRow = tuple[bytes, bytes, int, int]
+RELEASED_BY = RELEASED.encode()
 PENDING_MAX = 20_000
 """Most pending entries of a lane that are put into another order than the server's."""
 
@@ -50,24 +54,21 @@ async def _fresh(link: OperatorLink, wanted: Wanted, stream: str, after: str) ->
     if after and wanted.newest:
         high = f"({after}"
     async for entries in link.stream(key, low=low, high=high, newest=wanted.newest):
-        yield [
-            _waiting(wanted, stream, entry, fields, f"{stream}/fresh/{entry.decode()}")
-            for entry, fields in entries
-        ]
+        yield Chunk(entries, partial(_waiting, wanted, stream, "fresh"), entry_hay)
 
 
 async def _handed_back(link: OperatorLink, wanted: Wanted, stream: str, after: str) -> Chunks:
-    async for rows, entries in _pending(link, wanted, stream, after, RELEASED.encode()):
-        yield [
-            _waiting(wanted, stream, row[0], entry[1], f"{stream}/back/{row[0].decode()}")
+    async for rows, entries in _pending(link, wanted, stream, after, RELEASED_BY):
+        there = [
+            (row[0], entry[1])
             for row, entry in zip(rows, entries, strict=True)
-            if entry
+            if entry is not None
         ]
+        yield Chunk(there, partial(_waiting, wanted, stream, "back"), entry_hay)
 
 
-def _waiting(
-    wanted: Wanted, stream: str, entry: bytes, fields: list[bytes], position: str
-) -> Found:
+def _waiting(wanted: Wanted, stream: str, part: str, raw: Entry) -> Found:
+    entry, fields = raw
     return Found(
         queue=wanted.keys.queue,
         state="waiting",
@@ -76,7 +77,7 @@ def _waiting(
         entry=entry.decode(),
         fields=fields,
         at_ms=entry_ms(entry),
-        position=position,
+        position=f"{stream}/{part}/{entry.decode()}",
     )
 
 
@@ -87,25 +88,31 @@ async def active(link: OperatorLink, wanted: Wanted) -> Chunks:
     for stream in names_from(wanted.all_streams(), at_stream):
         after = at_entry if stream == at_stream else ""
         async for rows, entries in _pending(link, wanted, stream, after, None):
-            yield [
-                Found(
-                    queue=wanted.keys.queue,
-                    state="active",
-                    lane=lane_of(stream),
-                    stream=stream,
-                    entry=row[0].decode(),
-                    fields=entry[1] if entry else [],
-                    at_ms=now_ms - row[2],
-                    position=f"{stream}/{row[0].decode()}",
-                    consumer=row[1].decode(),
-                    deliveries=row[3],
-                )
-                for row, entry in zip(rows, entries, strict=True)
-                if row[1] != RELEASED.encode()
-            ]
+            held = [pair for pair in zip(rows, entries, strict=True) if pair[0][1] != RELEASED_BY]
+            yield Chunk(held, partial(_active, wanted, stream, now_ms), _pending_hay)
 
 
-PendingRow = tuple[bytes, bytes, int, int]
+def _active(
+    wanted: Wanted, stream: str, now_ms: int, raw: tuple[PendingRow, Entry | None]
+) -> Found:
+    row, entry = raw
+    return Found(
+        queue=wanted.keys.queue,
+        state="active",
+        lane=lane_of(stream),
+        stream=stream,
+        entry=row[0].decode(),
+        fields=entry[1] if entry else [],
+        at_ms=now_ms - row[2],
+        position=f"{stream}/{row[0].decode()}",
+        consumer=row[1].decode(),
+        deliveries=row[3],
+    )
+
+
+def _pending_hay(raw: tuple[PendingRow, Entry | None]) -> bytes:
+    row, entry = raw
+    return entry_hay(entry or (row[0], []))
 
 
 async def _pending(
@@ -189,7 +196,7 @@ async def in_lines(
         if not members:
             return
         pace.note(len(members), sum(map(len, members)))
-        yield [parked_entry(wanted.keys.queue, lane, member) for member in members]
+        yield Chunk(members, partial(parked_entry, wanted.keys.queue, lane), bytes)
         if len(members) < count:
             return
         after = b"\0".join(members[-1].split(b"\0", 2)[:2])

@@ -8,14 +8,17 @@ over, none that stays is missed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
 
 from engine.errors import Malformed
 from engine.store.operator.entry import Found, dead_entry, delayed_entry, held_entry
 from engine.store.operator.flows import parents
 from engine.store.operator.lane_sources import active, in_lines, parked, waiting
-from engine.store.operator.link import OperatorLink, Pace
+from engine.store.operator.link import Entry, OperatorLink, Pace
+from engine.store.operator.sieve import Chunk, entry_hay
 from engine.store.operator.wanted import Chunks, Wanted, names_from
-from engine.wire.done import decode_done
+from engine.wire.done import DoneJob, decode_done
 from schemas.job import JobState
 
 SKEW_MS = 3_600_000
@@ -52,6 +55,11 @@ async def delayed(link: OperatorLink, wanted: Wanted) -> Chunks:
         verb, begin, end = "ZREVRANGEBYSCORE", end, begin
     at, skip = (score, int(passed)) if score else (str(begin), 0)
     pace = Pace()
+
+    def entry(raw: tuple[bytes, str, int]) -> Found:
+        member, score, passed = raw
+        return delayed_entry(wanted.keys.queue, member, score, f"{score}/{passed}")
+
     while True:
         count = pace.count
         flat = await link.one(
@@ -62,9 +70,9 @@ async def delayed(link: OperatorLink, wanted: Wanted) -> Chunks:
             # Members of one score are told apart by how many of them have been passed.
             skip = skip + 1 if due.decode() == at else 1
             at = due.decode()
-            chunk.append(delayed_entry(wanted.keys.queue, member, at, f"{at}/{skip}"))
-        pace.note(len(chunk), sum(found.size_bytes() for found in chunk))
-        yield chunk
+            chunk.append((member, at, skip))
+        pace.note(len(chunk), sum(map(len, flat)))
+        yield Chunk(chunk, entry, itemgetter(0))
         if len(chunk) < count:
             return
 
@@ -76,7 +84,12 @@ async def held(link: OperatorLink, wanted: Wanted) -> Chunks:
         low, high = _bounds(at_entry if job_type == at_type else "", newest=wanted.newest)
         key = wanted.keys.held(job_type)
         async for entries in link.stream(key, low=low, high=high, newest=wanted.newest):
-            yield [held_entry(wanted.keys.queue, job_type, *entry) for entry in entries]
+            read_one = partial(_held_entry, wanted.keys.queue, job_type)
+            yield Chunk(entries, read_one, entry_hay)
+
+
+def _held_entry(queue: str, job_type: str, entry: Entry) -> Found:
+    return held_entry(queue, job_type, *entry)
 
 
 async def done(link: OperatorLink, wanted: Wanted) -> Chunks:
@@ -91,33 +104,36 @@ async def done(link: OperatorLink, wanted: Wanted) -> Chunks:
         for entry, fields in entries:
             # Entry by entry: each may tell of hundreds.
             skip = int(passed) if entry.decode() == at_entry else 0
-            jobs = done_jobs(wanted.keys.queue, entry, fields, newest=wanted.newest)
-            yield jobs[skip:]
+            ended = _ended(entry, fields, newest=wanted.newest)[skip:]
+            hay = b"\0".join(fields)
+            yield Chunk(ended, partial(_done_entry, wanted.keys.queue, entry), hay)
 
 
-def done_jobs(
-    queue: str, entry: bytes, fields: list[bytes], *, newest: bool = False
-) -> list[Found]:
+def done_jobs(queue: str, entry: bytes, fields: list[bytes]) -> list[Found]:
     """Read one entry of the done stream; one that no engine wrote tells of no job."""
+    return [_done_entry(queue, entry, ended) for ended in _ended(entry, fields)]
+
+
+def _ended(entry: bytes, fields: list[bytes], *, newest: bool = False) -> list[tuple[int, DoneJob]]:
     try:
         jobs = decode_done(entry, fields)
     except Malformed:
         return []
-    if newest:
-        jobs.reverse()
-    return [
-        Found(
-            queue=queue,
-            state="done",
-            lane=job.lane,
-            entry=entry.decode(),
-            fields=[],
-            at_ms=job.done_ms,
-            position=f"{entry.decode()}/{number}",
-            done=job,
-        )
-        for number, job in enumerate(jobs, 1)
-    ]
+    return list(enumerate(reversed(jobs) if newest else jobs, 1))
+
+
+def _done_entry(queue: str, entry: bytes, ended: tuple[int, DoneJob]) -> Found:
+    number, job = ended
+    return Found(
+        queue=queue,
+        state="done",
+        lane=job.lane,
+        entry=entry.decode(),
+        fields=[],
+        at_ms=job.done_ms,
+        position=f"{entry.decode()}/{number}",
+        done=job,
+    )
 
 
 async def dead(link: OperatorLink, wanted: Wanted) -> Chunks:
@@ -130,8 +146,11 @@ async def dead(link: OperatorLink, wanted: Wanted) -> Chunks:
     elif wanted.position:
         low = f"({wanted.position}"
     async for entries in link.stream(wanted.keys.dead, low=low, high=high, newest=wanted.newest):
-        chunk = [dead_entry(wanted.keys.queue, entry, fields) for entry, fields in entries]
-        yield chunk
+        yield Chunk(entries, partial(_dead_entry, wanted.keys.queue), entry_hay)
+
+
+def _dead_entry(queue: str, entry: Entry) -> Found:
+    return dead_entry(queue, *entry)
 
 
 def _times(wanted: Wanted, *, skew_ms: int = 0) -> tuple[str, str]:

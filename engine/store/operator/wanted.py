@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from engine.store.operator.entry import Found
+from engine.store.operator.sieve import Chunk
 from engine.wire.keys import READY, QueueKeys
 from schemas.job import JobState
 from schemas.rules import LANES
 
-Chunks = AsyncIterator[list[Found]]
+Chunks = AsyncIterator[Chunk[Any]]
 
 _ENTRY = r"\d{1,19}-\d{1,19}"
 _POSITIONS: Mapping[JobState, re.Pattern[str]] = {

@@ -6,7 +6,8 @@ import pytest
 
 from engine.admin import Admin
 from engine.errors import EngineError, NotFound
-from engine.store.operator import OperatorStore, Query
+from engine.store.operator import Budget, OperatorStore, Query
+from engine.testing.clock import ManualClock
 from schemas.job import AttemptRecord, ErrorRecord, JobState, Meta
 from schemas.story import JobStory
 from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
@@ -225,6 +226,40 @@ async def test_filters_say_how_far_they_looked(admin: Admin, queue: QueueWriter)
     assert (len(rest.jobs), rest.searched) == (1, 50)
     assert not (await admin.jobs(QUEUE, "waiting", Query(type="nope"))).jobs
     assert not (await admin.jobs(QUEUE, "waiting", Query(lanes=["low"]))).jobs
+
+
+async def test_a_search_that_is_cut_short_goes_on_at_the_next_job(
+    admin: Admin, queue: QueueWriter
+) -> None:
+    """
+    Goal: a part ends at the time that it has, even within a chunk, and no job is passed over.
+
+    Method: a clock that goes on by 1 ms whenever it is read, and 5 ms for each part.
+    """
+    for number in range(300):
+        queue.delay(1_000 + number // 3, Meta(id=f"job-{number}", enqueued_ms=1))
+
+    class Ticking(ManualClock):
+        reads = 0
+
+        def monotonic(self) -> float:
+            self.reads += 1
+            return self.reads / 1_000
+
+    clock, cursor = Ticking(), ""
+    seen: list[str] = []
+    searched: list[int] = []
+    while not searched or cursor:
+        # Every job is decoded, since this text may be part of any id.
+        query = Query(text="-", newest=False, limit=500, cursor=cursor)
+        page = await admin.jobs(QUEUE, "delayed", query, budget=Budget(clock, 5))
+        seen += [row.id for row in page.jobs]
+        searched.append(page.searched)
+        cursor = page.cursor
+
+    assert sorted(seen) == sorted(f"job-{number}" for number in range(300))
+    assert sum(searched) == 300
+    assert max(searched) < 256
 
 
 async def test_a_foreign_cursor_is_refused(admin: Admin, queue: QueueWriter) -> None:
