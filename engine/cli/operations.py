@@ -23,8 +23,10 @@ WORDS = {
     "following": "waiting for ends",
 }
 
+Verb = Callable[[Admin, str, str, str], Awaitable[Operation]]
+
+
 name_argument = click.argument("name", metavar="ID")
-why_option = click.option("--why", default="", help="Reason for the audit stream.")
 
 
 @click.group()
@@ -84,41 +86,37 @@ def show(frame: Frame, queue: str, name: str, as_json: bool) -> None:
     _print(found, as_json)
 
 
-@operations.command()
-@queue_argument
-@name_argument
-@why_option
-@json_option
-@click.pass_obj
-def stop(frame: Frame, queue: str, name: str, why: str, as_json: bool) -> None:
-    """Move no further jobs; those that were moved go on."""
-    _turn(frame, lambda admin: admin.stop_operation(queue, name, reason=why), as_json)
+def _turning(name: str, text: str, verb: Verb) -> None:
+    """Make the command that turns an operation to another state."""
+
+    @operations.command(name, help=text)
+    @queue_argument
+    @name_argument
+    @click.option("--why", default="", help="Reason for the audit stream.")
+    @json_option
+    @click.pass_obj
+    def turn(frame: Frame, queue: str, name: str, why: str, as_json: bool) -> None:
+        found = frame.operate(lambda admin: verb(admin, queue, name, why), known=False)
+        _print(found, as_json)
 
 
-@operations.command()
-@queue_argument
-@name_argument
-@why_option
-@json_option
-@click.pass_obj
-def resume(frame: Frame, queue: str, name: str, why: str, as_json: bool) -> None:
-    """Let a stopped one go on, also where its canary had failed."""
-    _turn(frame, lambda admin: admin.resume_operation(queue, name, reason=why), as_json)
+_turning(
+    "stop",
+    "Move no further jobs; those that were moved go on.",
+    lambda admin, queue, name, why: admin.stop_operation(queue, name, reason=why),
+)
+_turning(
+    "resume",
+    "Let a stopped one go on, also where its canary had failed.",
+    lambda admin, queue, name, why: admin.resume_operation(queue, name, reason=why),
+)
+_turning(
+    "undo",
+    """Make the jobs of a retry that have not started dead letters again, as they were.
 
-
-@operations.command()
-@queue_argument
-@name_argument
-@why_option
-@json_option
-@click.pass_obj
-def undo(frame: Frame, queue: str, name: str, why: str, as_json: bool) -> None:
-    """
-    Make the jobs of a retry that have not started dead letters again, as they were.
-
-    A discard can be undone for ten seconds, before it begins.
-    """
-    _turn(frame, lambda admin: admin.undo_operation(queue, name, reason=why), as_json)
+    A discard can be undone for ten seconds, before it begins.""",
+    lambda admin, queue, name, why: admin.undo_operation(queue, name, reason=why),
+)
 
 
 def start(
@@ -157,10 +155,6 @@ def start(
         raise click.ClickException("nothing was started")
     _print(started, as_json)
     return 0
-
-
-def _turn(frame: Frame, verb: Callable[[Admin], Awaitable[Operation]], as_json: bool) -> None:
-    _print(frame.operate(verb, known=False), as_json)
 
 
 def _state(found: Operation) -> Cell:
