@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from schemas.numbers import BOUNDS_S
 
-OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "lost")
+OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "cancelled", "lost")
 FLOWS_CLOSED = ("complete", "failed", "continued", "cancelled")
 OTHER = "other"
 """The label of job types that nobody registered."""
@@ -110,6 +110,7 @@ class TypeMeter:
 
     __slots__ = (
         "batches",
+        "cancelled",
         "dead",
         "done",
         "duplicate",
@@ -126,6 +127,7 @@ class TypeMeter:
         self.snoozed = 0
         self.duplicate = 0
         self.dead = 0
+        self.cancelled = 0
         self.lost = 0
         self.run = Histogram()
         self.batches: Sizes | None = None

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.admin.words import span
 from engine.core.numbers import failing_share
-from engine.core.steps import Step, came, came_of
+from engine.core.steps import ENDED, Step, came, came_of
 from schemas.numbers import MINUTE_MS, Glance, Levels, Rates, SparkLine
 from schemas.stats import QueueStats
 
@@ -78,7 +78,7 @@ class Pace:
     def sample(self, stats: QueueStats, at_s: float) -> None:
         """Note what a queue holds now."""
         totals = {outcome: sum(types.values()) for outcome, types in stats.totals.items()}
-        ended = sum(totals.get(outcome, 0) for outcome in ("done", "dead", "duplicate"))
+        ended = sum(totals.get(outcome, 0) for outcome in ENDED)
         held = sum(each.jobs for each in stats.held)
         unended = stats.waiting + stats.active + stats.delayed + held + stats.flows
         new = Sample(at_s, totals.get("done", 0), ended, unended, stats.waiting)
@@ -111,7 +111,7 @@ class Pace:
         if span_s < SPAN_S_MIN:
             return steady
         ended = last.ended - first.ended
-        expected = sum(recent.get(each, 0) for each in ("done", "dead")) / RECENT_S * span_s
+        expected = sum(recent.get(each, 0) for each in ENDED) / RECENT_S * span_s
         grown = last.unended - first.unended
         if max(ended, expected, abs(grown), first.waiting) < JOBS_MIN:
             return steady

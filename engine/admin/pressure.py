@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.admin.base import AdminBase, checked_queue
 from engine.admin.explain import span
 from engine.core.pressure import ALARM_AT, Bounds, Level, seconds_until_full
+from engine.core.steps import ENDED
 from engine.errors import EngineError
 from schemas.pressure import Fullness
 from schemas.rules import BYTES_MAX_LEAST
@@ -103,7 +104,7 @@ def _course(stats: QueueStats, found: Fullness) -> str:
     largest = _largest(stats)
     if found.growth_jobs_s is None:
         return f"most of it are {largest}, and no engine says how fast it grows"
-    ended = (stats.recent.get("done", 0) + stats.recent.get("dead", 0)) / RECENT_S
+    ended = sum(stats.recent.get(each, 0) for each in ENDED) / RECENT_S
     came = max(0.0, found.growth_jobs_s + ended)
     course = f"about {came:.3g} jobs/s come and {ended:.3g} end; most of it are {largest}"
     left_s = seconds_until_full(

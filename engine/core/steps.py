@@ -14,9 +14,11 @@ import msgspec
 from engine.core.numbers import LEVELS, WAIT, read_counts, read_levels, summed
 from schemas.numbers import Levels
 
-_ENDED = frozenset({"done", "dead", "duplicate"})
+ENDED = ("done", "dead", "cancelled", "duplicate")
+"""Outcomes that are ends for good; what somebody cancelled has failed nobody."""
+
 _WAIT, _LEVELS = WAIT.encode(), LEVELS.encode()
-_OUTCOMES = {name.encode(): name for name in ("done", "retried", "dead", "duplicate")}
+_OUTCOMES = {name.encode(): name for name in ("retried", *ENDED)}
 
 
 class Step(msgspec.Struct):
@@ -24,7 +26,7 @@ class Step(msgspec.Struct):
     What a queue did within a minute, a quarter of an hour or an hour.
 
     Attributes:
-        done, retried, dead, duplicate: Attempts that ended so.
+        done, retried, dead, cancelled, duplicate: Attempts that ended so.
         wait: Jobs by the bucket of their time from entry to start, over all lanes.
         last: What the queue held at the end; None where nobody looked.
         most: The most of each that was seen.
@@ -33,6 +35,7 @@ class Step(msgspec.Struct):
     done: int = 0
     retried: int = 0
     dead: int = 0
+    cancelled: int = 0
     duplicate: int = 0
     wait: list[int] = []
     last: Levels | None = None
@@ -46,7 +49,7 @@ class Step(msgspec.Struct):
     @property
     def ended(self) -> int:
         """Jobs that have ended for good."""
-        return self.done + self.dead + self.duplicate
+        return sum(getattr(self, outcome) for outcome in ENDED)
 
 
 _COUNTED = frozenset(_OUTCOMES.values())

@@ -183,7 +183,8 @@ def _add_ending(settlement: Settlement, engine: str, ending: Ending, kept_bytes_
         settlement.stats[name] = settlement.stats.get(name, 0) + 1
         if job.bound.events:
             error = _error(ending.outcome)
-            settlement.events.append(_event(counted, job, at_ms=ending.at_ms, error=error.message))
+            word = "dead" if counted == "cancelled" else counted
+            settlement.events.append(_event(word, job, at_ms=ending.at_ms, error=error.message))
 
 
 def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: int) -> str:
@@ -208,7 +209,7 @@ def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: 
             return ""
         case to.DeadLetter():
             _add_death(settlement, _death(ending, engine, decision), ending, kept_bytes_max)
-            return "dead"
+            return "cancelled" if is_ordered(ending) else "dead"
         case to.WaitFor(limit=limit, attempts=attempts):
             meta = _meta(ending, engine, attempts=attempts, why="limit")
             head = head_of(job, limit)
@@ -220,6 +221,11 @@ def _apply(settlement: Settlement, engine: str, ending: Ending, kept_bytes_max: 
             return "duplicate"
         case _:
             raise AssertionError(f"{decision} does not end a lease")
+
+
+def is_ordered(ending: Ending) -> bool:
+    """Tell whether a job ends because somebody cancelled it: that is a wish, and no failure."""
+    return isinstance(ending.outcome, was.Cancelled) and ending.outcome.ordered
 
 
 def _is_lanes_own(job: LiveJob) -> bool:

@@ -21,7 +21,7 @@ from engine.core.decide import decide
 from engine.errors import GroupMissing, StoreError, StoreRefused
 from engine.failpoint import failpoint
 from engine.runtime.cancels import Cancels
-from engine.runtime.endings import Ending, put_off, settlement_of
+from engine.runtime.endings import Ending, is_ordered, put_off, settlement_of
 from engine.runtime.jobs import LiveJob
 from engine.runtime.outage import Outage
 from engine.runtime.results import Column, columns_of, run_us
@@ -330,7 +330,8 @@ class Settler:
             word = _word(ending)
             if word:
                 setattr(meter, word, getattr(meter, word) + 1)
-            self._meter.cancelled += getattr(ending.outcome, "ordered", False)
+            if word == "cancelled":
+                self._meter.cancelled += 1
             if ending.run_us:
                 meter.run.observe(ending.run_us / 1e6)
 
@@ -367,7 +368,7 @@ def _word(ending: Ending) -> str:
         case to.RetryAt(why="snooze") | to.SetAside():
             return "snoozed"
         case to.DeadLetter():
-            return "dead"
+            return "cancelled" if is_ordered(ending) else "dead"
         case to.Fold():
             return "duplicate"
     return ""

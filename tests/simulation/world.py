@@ -289,5 +289,7 @@ class World:
         folded = {"done": "done", "duplicate": "duplicate"}
         ends = Counter(folded.get(end, "dead") for end in chain(*self.ledger.ends.values()))
         counted = {word: self.queue.stats[f"{word}:work"] for word in ("done", "dead", "duplicate")}
+        # What somebody cancelled is dead too, and counted by itself.
+        counted["dead"] += self.queue.stats["cancelled:work"]
         if counted != {word: ends[word] for word in counted}:
             raise Violation(f"counters say {counted}, the ledger {ends}")

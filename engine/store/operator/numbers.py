@@ -12,7 +12,7 @@ from engine.store.operator.link import OperatorLink, pairs
 from engine.wire.keys import QueueKeys
 from schemas.numbers import HOUR_MS, MINUTE_MS, Numbers
 
-ENDS = ("done", "retried", "dead", "duplicate")
+ENDS = ("done", "retried", "dead", "cancelled", "duplicate")
 """Outcomes of which a line of a table tells."""
 
 

@@ -30,7 +30,7 @@ STALE_MS = 10_000
 """Silence after which an engine is not counted as live."""
 
 RECENT_MINUTES = 5
-OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "lost")
+OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "cancelled", "lost")
 
 _beat = msgspec.json.Decoder(Beat)
 _paused = msgspec.json.Decoder(PausedBy)

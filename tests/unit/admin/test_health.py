@@ -62,6 +62,7 @@ def test_a_server_is_judged(changed: dict[str, Any], expected: list[tuple[str, s
         ({"held": [HeldType(type="a", jobs=1, held=True)]}, True, [("held", "error")]),
         ({"held": [HeldType(type="a", jobs=1, held=False)]}, True, []),
         ({"recent": {"dead": 2}}, True, [("dead", "warning")]),
+        ({"recent": {"dead": 0, "cancelled": 9}}, True, []),
         ({"gates": GateStats(blocked_keys=1)}, True, [("blocked", "warning")]),
         ({"gates": GateStats(parked=9, on_dead="block")}, True, []),
         ({"broken": ["mq:{q}:low"]}, True, [("keys", "error")]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import Exponential, Job, Registry, Snooze
+from engine import Cancel, Exponential, Job, Registry, Snooze
 from engine.testing import EngineHarness
 from engine.testing.clock import START_MS
 from engine.wire.codec import META, encode_meta
@@ -88,6 +88,30 @@ async def test_a_running_job_is_cancelled_within_a_second_and_recorded() -> None
         desk.gate.set()
         await engine.until_ended(other)
         assert other in engine.done()
+
+
+async def test_what_somebody_cancelled_counts_as_no_failure_and_what_cancels_itself_does() -> None:
+    registry = Registry()
+
+    @registry.job("refuse", queue=QUEUE)
+    async def refuse(job: Job, payload: dict[str, Any]) -> None:
+        raise Cancel("no such order")
+
+    async with EngineHarness(registry) as engine:
+        unwanted = engine.add("refuse", delay=1_000)
+        order(engine, unwanted)
+        refused = engine.add("refuse")
+        await engine.advance(0.3)
+        await engine.until_ended(unwanted, refused)
+
+        assert {each.reason for each in engine.dead().values()} == {"cancelled"}
+        counted = engine.model.queue(QUEUE).stats
+        assert {name: counted[name] for name in counted if name.endswith(":refuse")} == {
+            "cancelled:refuse": 1,
+            "dead:refuse": 1,
+        }
+        meter = engine.engine.meters.queues[QUEUE].of("refuse")
+        assert (meter.cancelled, meter.dead) == (1, 1)
 
 
 async def test_a_waiting_job_ends_when_its_turn_comes_and_never_starts() -> None:
