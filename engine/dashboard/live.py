@@ -2,8 +2,10 @@
 Live values: one stream of server-sent events per address that somebody looks at.
 
 An address is asked for once a second however many streams follow it, by the route that plain
-requests take. A stream begins with a ``snapshot``; what changes comes as ``patch`` (JSON Merge
-Patch, RFC 7396), ``same`` says that nothing did, and ``trouble`` why nothing newer is known.
+requests take; less often where the answer is so large that the engine would notice. A stream begins
+with a ``snapshot``; what changes comes as ``patch`` (JSON Merge Patch, RFC 7396), or as another
+snapshot where a patch cannot say it; ``same`` says that nothing did, ``trouble`` why nothing newer is
+known.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from engine.logs import get_logger
 log = get_logger("http")
 
 EVERY_S = 1.0
+REST = 20
+"""An address whose answer took the loop for some time is left alone for so many times that."""
 STREAMS_MAX = 64
 STREAMS_EACH_MAX = 40
 """Of one caller, so that one alone does not take the streams of all."""
@@ -163,6 +167,7 @@ class _Channel:
         self._clock = clock
         self._last: Any = SAME
         self._trouble = b""
+        self._took_s = 0.0
         self.readers: set[asyncio.Queue[bytes | None]] = set()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -186,11 +191,11 @@ class _Channel:
     async def _run(self) -> None:
         while True:
             self._tell(await self._next())
-            await self._clock.sleep(EVERY_S)
+            await self._clock.sleep(max(EVERY_S, REST * self._took_s))
 
     async def _next(self) -> bytes:
         try:
-            value = msgspec.to_builtins(await self._route.answer(self._ask))
+            return self._told(await self._route.answer(self._ask))
         except EngineError as error:
             self._trouble = b"event: trouble\ndata: " + _text(problem(error)) + b"\n\n"
             return self._trouble
@@ -199,12 +204,15 @@ class _Channel:
             log.error("live_failed", path=self._route.path, exc_info=error)
             self._trouble = _event("trouble", {"status": 500, "detail": "the log says what failed"})
             return self._trouble
-        self._trouble = b""
-        before, self._last = self._last, value
-        if before is SAME:
-            return _event("snapshot", value)
-        change = merge_patch(before, value)
-        return _event("same", None) if change is SAME else _event("patch", change)
+
+    def _told(self, told: Any) -> bytes:
+        """Say what is new, and note how long the loop was kept from all else by that."""
+        began_s = self._clock.monotonic()
+        value = msgspec.to_builtins(told)
+        event = change_of(self._last, value)
+        self._trouble, self._last = b"", value
+        self._took_s = self._clock.monotonic() - began_s
+        return event
 
     def _tell(self, event: bytes) -> None:
         for reader in list(self.readers):
@@ -213,6 +221,32 @@ class _Channel:
             except asyncio.QueueFull:
                 self.readers.discard(reader)
                 _end(reader)
+
+
+def change_of(before: Any, after: Any) -> bytes:
+    """Say by an event what turns one value into another."""
+    if before is SAME:
+        return _event("snapshot", after)
+    change = merge_patch(before, after)
+    if change is SAME:
+        return _event("same", None)
+    return _event("patch", change) if is_sayable(before, change) else _event("snapshot", after)
+
+
+def is_sayable(before: Any, patch: Any) -> bool:
+    """
+    Tell whether a patch can be told apart from one that takes things away.
+
+    In a patch null takes a member away, so it cannot bring an object that holds null, such as the
+    result of a job.
+    """
+    if not isinstance(patch, Mapping):
+        return True
+    known = before if isinstance(before, Mapping) else {}
+    return all(
+        name in known if value is None else is_sayable(known.get(name), value)
+        for name, value in patch.items()
+    )
 
 
 def merge_patch(before: Any, after: Any) -> Any:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from engine.dashboard import live as live_module
-from engine.dashboard.live import SAME, merge_patch
+from engine.dashboard.live import SAME, change_of, is_sayable, merge_patch
 from engine.errors import StoreUnavailable
 from engine.testing import ManualClock
 from tests.support.page import Open, Visited, queue
@@ -34,6 +34,22 @@ from tests.support.page import Open, Visited, queue
 )
 def test_a_patch_holds_what_changed(before: Any, after: Any, patch: Any) -> None:
     assert merge_patch(before, after) == patch
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sayable"),
+    [
+        ({"a": 1}, {"a": None}, True),
+        ({"a": 1}, {}, True),
+        ({"a": None}, {"a": {"b": 1}}, True),
+        ({"a": None}, {"a": [{"b": None}]}, True),
+        ({"a": None}, {"a": {"b": None}}, False),
+        ({}, {"a": {"b": {"c": None}}}, False),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": None}}, False),
+    ],
+)
+def test_a_patch_does_not_bring_null(before: Any, after: Any, sayable: bool) -> None:
+    assert is_sayable(before, merge_patch(before, after)) is sayable
 
 
 class Stream:
@@ -103,6 +119,42 @@ async def test_nothing_is_sent_again_while_nothing_happens(site: Open) -> None:
         assert (await stream.next())[0] == "same"
 
 
+async def test_what_a_patch_cannot_say_comes_whole(site: Open) -> None:
+    clock = ManualClock()
+    opened = await site(clock=clock)
+
+    async with following(opened) as stream:
+        await stream.next()
+        opened.reads.queues_found = [queue(), queue("another", paused_by=None)]
+        await clock.advance(live_module.EVERY_S)
+
+        data = await stream.until("snapshot")
+        assert data["queues"]["another"]["stats"]["pausedBy"] is None
+
+
+async def test_what_takes_the_loop_long_is_asked_for_less_often(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: somebody who looks at a job of a megabyte does not hold up the jobs that run."""
+    clock = ManualClock()
+    opened = await site(clock=clock)
+
+    def slow(before: Any, after: Any) -> bytes:
+        clock.move(0.1)
+        return change_of(before, after)
+
+    monkeypatch.setattr(live_module, "change_of", slow)
+    async with following(opened) as stream:
+        await stream.next()
+        asked = opened.reads.asked
+
+        await clock.advance(live_module.REST * 0.1 - 0.01)
+        assert opened.reads.asked == asked
+        await clock.advance(0.02)
+        await stream.next()
+        assert opened.reads.asked == asked + 1
+
+
 async def test_trouble_is_told_and_passes(site: Open) -> None:
     clock = ManualClock()
     opened = await site(clock=clock)
@@ -113,6 +165,19 @@ async def test_trouble_is_told_and_passes(site: Open) -> None:
         assert (name, data["status"]) == ("trouble", 503)
 
         opened.reads.trouble = None
+        await clock.advance(live_module.EVERY_S)
+        assert await stream.until("snapshot")
+
+
+async def test_what_cannot_be_told_does_not_end_the_stream(site: Open) -> None:
+    """Numbers of any length may stand in what strangers wrote."""
+    clock = ManualClock()
+    opened = await site(clock=clock)
+    opened.reads.queues_found = [queue(delayed=2**70)]
+
+    async with following(opened) as stream:
+        assert (await stream.next())[0] == "trouble"
+        opened.reads.queues_found = [queue()]
         await clock.advance(live_module.EVERY_S)
         assert await stream.until("snapshot")
 
