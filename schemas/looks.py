@@ -140,12 +140,14 @@ class PayloadShown(View, frozen=True, kw_only=True):
         sha256: Its hash, by which its parts could be guessed; empty where some of it is not shown,
             and where it was not kept.
         redacted: Where in it something is left out, as JSONPaths.
+        cut: It is too large to be shown to anybody here.
     """
 
     shown: bool
     size_bytes: int
     sha256: str
     redacted: list[str] = msgspec.field(default_factory=list)
+    cut: bool = False
 
 
 class JobLook(View, frozen=True, kw_only=True):

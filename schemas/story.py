@@ -81,11 +81,13 @@ class RawField(View, frozen=True, kw_only=True):
         name: Its name.
         value: Its value.
         encoding: ``utf-8``, or ``base64`` for bytes that are not text.
+        cut: How many bytes the value has, where that is too much to be shown; 0 where it stands here.
     """
 
     name: str
     value: str
     encoding: Literal["utf-8", "base64"] = "utf-8"
+    cut: int = 0
 
 
 class Attempt(View, frozen=True, kw_only=True):

@@ -21,8 +21,12 @@ from schemas.job import JobState
 from schemas.looks import STATES, Hits, LaneLook, QueueLook, TypeLook
 from schemas.numbers import Percentiles
 from schemas.overview import StateWord
+from schemas.rules import DATA_BYTES_MAX
 from schemas.stats import EngineStats, HeldType, QueueStats
 from schemas.story import JobPage, JobStory
+
+SHOWN_BYTES_MAX = DATA_BYTES_MAX
+"""A field that is larger is not taken apart for a page, which would hold up the engine's jobs."""
 
 ENDED: frozenset[JobState] = frozenset({"done", "dead"})
 """States whose newest jobs come first; in the others, the next one to start does."""
@@ -140,7 +144,8 @@ class BrowseVerbs(NumberVerbs):
             )
         now_ms = await self._store.now_ms()
         explainer = Explainer(await self.engines(), now_ms)
-        return await tell(self._store, page.jobs[0], stats, explainer), now_ms
+        told = await tell(self._store, page.jobs[0], stats, explainer, bytes_max=SHOWN_BYTES_MAX)
+        return told, now_ms
 
     async def search(
         self,

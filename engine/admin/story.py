@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -17,9 +18,14 @@ from schemas.story import Attempt, Burial, CancelOrder, JobStory
 
 
 async def tell(
-    store: OperatorStore, found: Found, stats: QueueStats, explainer: Explainer
+    store: OperatorStore,
+    found: Found,
+    stats: QueueStats,
+    explainer: Explainer,
+    *,
+    bytes_max: int = sys.maxsize,
 ) -> JobStory:
-    """Gather a job's story."""
+    """Gather a job's story; of fields with more bytes than that, their size alone."""
     meta = found.meta()
     record = found.record
     done = found.done
@@ -37,15 +43,15 @@ async def tell(
     return JobStory(
         job=found.row(),
         why=explainer.why(found, stats, tombstone, facts),
-        payload=as_json(found.field(b"data")),
-        fields=raw_fields(found.fields),
+        payload=as_json(found.field(b"data"), bytes_max),
+        fields=raw_fields(found.fields, bytes_max),
         deliveries=found.deliveries,
         lost=record.lost if record else meta.lost if meta else 0,
         snoozes=meta.snoozes if meta else 0,
         redrives=record.redrives if record else meta.redrives if meta else 0,
         history=_attempts(record.history if record else meta.history if meta else ()),
         progress=progress,
-        result=as_json(done.result) if done else None,
+        result=as_json(done.result, bytes_max) if done else None,
         dead=_burial(found, record) if record else None,
         children=await store.jobs.children(found) if found.field(CHILDREN) else [],
         parent=_parent(found),

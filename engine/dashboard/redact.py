@@ -127,7 +127,8 @@ class Redactor:
         told = self._without_errors(story) if self._of(story.job.type).errors else story
         rules = self._of(story.job.type)
         size, digest = _measure(story)
-        shown = PayloadShown(shown=True, size_bytes=size, sha256=digest)
+        cut = any(field.cut and field.name == DATA for field in story.fields)
+        shown = PayloadShown(shown=not cut, size_bytes=size, sha256=digest, cut=cut)
         if not caller.may(self._scope) or rules.hides_payload:
             told, shown = _without_hash(told), msgspec.structs.replace(shown, sha256="")
         if not caller.may(self._scope) or rules.everything:
@@ -349,6 +350,8 @@ def _measure(story: JobStory) -> tuple[int, str]:
     raw = next((field for field in story.fields if field.name == DATA), None)
     if raw is None:
         return (story.dead.cut, story.dead.sha256) if story.dead else (0, "")
+    if raw.cut:
+        return raw.cut, ""
     data = base64.b64decode(raw.value) if raw.encoding == "base64" else raw.value.encode()
     return len(data), hashlib.sha256(data).hexdigest()
 

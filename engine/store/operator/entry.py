@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -360,24 +361,26 @@ def parked_entry(queue: str, lane: str, member: bytes) -> Found:
     )
 
 
-def raw_fields(fields: Sequence[bytes]) -> list[RawField]:
-    """Show fields as text where they are text."""
+def raw_fields(fields: Sequence[bytes], bytes_max: int) -> list[RawField]:
+    """Show fields as text where they are text; of larger ones their size alone."""
     return [
-        _raw_field(fields[at].decode("utf-8", "backslashreplace"), fields[at + 1])
+        _raw_field(fields[at].decode("utf-8", "backslashreplace"), fields[at + 1], bytes_max)
         for at in range(0, len(fields) - 1, 2)
     ]
 
 
-def _raw_field(name: str, value: bytes) -> RawField:
+def _raw_field(name: str, value: bytes, bytes_max: int) -> RawField:
+    if len(value) > bytes_max:
+        return RawField(name=name, value="", cut=len(value))
     try:
         return RawField(name=name, value=value.decode())
     except UnicodeDecodeError:
         return RawField(name=name, value=base64.b64encode(value).decode(), encoding="base64")
 
 
-def as_json(raw: bytes | None) -> Any:
-    """Decode JSON of strangers to what can be encoded again, or None."""
-    if not raw:
+def as_json(raw: bytes | None, bytes_max: int = sys.maxsize) -> Any:
+    """Decode JSON of strangers to what can be encoded again, or None; also where it is larger."""
+    if not raw or len(raw) > bytes_max:
         return None
     try:
         value = orjson.loads(raw)

@@ -11,6 +11,7 @@ import pytest
 
 from engine.admin import Admin
 from engine.dashboard.redact import MASK
+from schemas.rules import DATA_BYTES_MAX
 from schemas.schedule import Schedule
 from schemas.stats import DeadFilter
 from tests.support.page import Open, Visited
@@ -186,3 +187,21 @@ async def test_no_count_of_parents_tells_what_their_children_hide(seen: Seen) ->
         counts.append((await seen.post("/api/operations/plan", wanted))["count"])
 
     assert counts == [0, 0, 1]
+
+
+async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> None:
+    """A payload of ten megabytes kept the engine from its jobs for a second, once a second."""
+    data = b'"' + b"x" * DATA_BYTES_MAX + b'"'
+    seen.queue.enqueue(job_fields(id="large", data=data))
+    seen.queue.enqueue(job_fields(id="small", data=data[2:-1] + b" "))
+
+    large = await seen.get(f"{BASE}/jobs/large", OPERATOR)
+    small = await seen.get(f"{BASE}/jobs/small", OPERATOR)
+
+    assert (large["payload"]["shown"], large["payload"]["cut"]) == (False, True)
+    assert large["payload"]["sizeBytes"] == len(data)
+    field = next(each for each in large["story"]["fields"] if each["name"] == "data")
+    assert (field["value"], field["cut"], large["story"]["payload"]) == ("", len(data), None)
+    assert (small["payload"]["shown"], small["payload"]["cut"]) == (True, False)
+    found = await seen.admin.job("large", queue=QUEUE)
+    assert found.found[0].payload == "x" * DATA_BYTES_MAX

@@ -55,7 +55,8 @@ function Progress({ progress }) {
 function Payload({ story, payload }) {
   const raw = field(story, "data");
   const told = html`<small>${bytes(payload.sizeBytes)}${payload.sha256 ? html`, <span class="mono" title=${payload.sha256}>sha256 ${payload.sha256.slice(0, 12)}…</span>` : ""}</small>`;
-  const body = !payload.shown ? html`<div class="card pad muted">Payloads of this type are not shown to you. ${may("operate") ? "" : "A token of a higher scope may see them."}</div>`
+  const body = payload.cut ? html`<div class="card pad muted">It is too large to be shown here. What “Copy as redis-cli” and “Copy as command” copy reads it.</div>`
+    : !payload.shown ? html`<div class="card pad muted">Payloads of this type are not shown to you. ${may("operate") ? "" : "A token of a higher scope may see them."}</div>`
     : story.payload != null || raw === "null" ? html`<${Code} value=${story.payload} label="Payload" />`
       : raw != null ? html`<${Code} text=${raw} label="Payload, which is no JSON" />`
         : html`<div class="card pad muted">${story.job.state === "done" ? "The payload of a finished job is not kept." : story.dead?.cut ? "It was too large to be kept; its hash was." : "This job has no payload."}</div>`;
@@ -76,13 +77,13 @@ function Family({ story }) {
 
 const Raw = ({ fields }) => fields.length > 0 && html`<details class="card raw"><summary><b>All fields as they were written</b> <small>${fields.length}</small></summary>
   <div class="scroll" tabindex="0" role="region" aria-label="Fields"><table class="dense"><tbody>${fields.map((each, at) => html`<tr key=${`${at} ${each.name}`}><th scope="row" class="mono">${each.name}</th>
-  <td class="mono wrap">${each.encoding === "base64" ? html`<small>base64</small> ` : ""}${each.value}</td></tr>`)}</tbody></table></div></details>`;
+  <td class="mono wrap">${each.cut ? html`<small>${bytes(each.cut)}, too large to be shown here</small>` : html`${each.encoding === "base64" ? html`<small>base64</small> ` : ""}${each.value}`}</td></tr>`)}</tbody></table></div></details>`;
 
 function copies(story) {
   const { curl, redis, cli, link } = commands(story.job);
   const raw = field(story, "data");
   return [copied("Copy id", () => story.job.id), copied("Copy link", () => link), copied("Copy as curl", () => curl), copied("Copy as redis-cli", () => redis),
-    copied("Copy as command", () => cli), raw != null && copied("Copy payload", () => raw)];
+    copied("Copy as command", () => cli), raw && copied("Copy payload", () => raw)];
 }
 
 function Steps({ data, edit }) {
