@@ -81,7 +81,7 @@ class RawField(View, frozen=True, kw_only=True):
         name: Its name.
         value: Its value.
         encoding: ``utf-8``, or ``base64`` for bytes that are not text.
-        cut: How many bytes the value has, where that is too much to be shown; 0 where it stands here.
+        cut: How many bytes the value has, where that is too much to be shown; 0 where it is here.
     """
 
     name: str

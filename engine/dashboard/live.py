@@ -4,8 +4,8 @@ Live values: one stream of server-sent events per address that somebody looks at
 An address is asked for once a second however many streams follow it, by the route that plain
 requests take; less often where the answer is so large that the engine would notice. A stream begins
 with a ``snapshot``; what changes comes as ``patch`` (JSON Merge Patch, RFC 7396), or as another
-snapshot where a patch cannot say it; ``same`` says that nothing did, ``trouble`` why nothing newer is
-known.
+snapshot where a patch cannot say it; ``same`` says that nothing did, and ``trouble`` why nothing
+newer is known.
 """
 
 from __future__ import annotations

@@ -17,7 +17,14 @@ from engine.dashboard.live import Live
 from engine.dashboard.overview import Overviews
 from engine.dashboard.pulse import Pulse
 from engine.dashboard.redact import Redactor
-from engine.dashboard.routes import BODY_BYTES_MAX, Refused, Route, carry_out, problem
+from engine.dashboard.routes import (
+    BODY_BYTES_MAX,
+    NOBODY,
+    Refused,
+    Route,
+    carry_out,
+    problem,
+)
 from engine.dashboard.site import HttpState, Site
 from engine.dashboard.tokens_file import TokensFile
 from engine.errors import EngineError
@@ -30,6 +37,8 @@ log = get_logger("http")
 HEADER_BYTES_MAX = 8_190
 CONNECTIONS_MAX = 256
 REQUESTS_MAX = 32
+STRANGERS_MAX = 8
+"""Requests at a time of those who showed nothing that is known, whose bodies may come slowly."""
 SILENT_S_MAX = 15.0
 """Time for which a connection may be open without a complete request."""
 
@@ -88,6 +97,7 @@ class HttpServer:
         self._live = Live(state.clock, self._access)
         self.routes = all_routes(self._site, self._live)
         self._requests = 0
+        self._strangers = 0
         self._connections: set[_Connection] = set()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -192,7 +202,15 @@ class HttpServer:
     def _bind(self, route: Route) -> web.AbstractRouteDef:
         async def answer(request: web.Request) -> web.StreamResponse:
             visitor = await self._access.admit(route, request)
-            return await carry_out(route, request, visitor.caller, visitor.csrf)
+            if visitor.caller is not NOBODY or route.probe:
+                return await carry_out(route, request, visitor.caller, visitor.csrf)
+            if self._strangers >= STRANGERS_MAX:
+                raise Refused(503, "too many requests at a time")
+            self._strangers += 1
+            try:
+                return await carry_out(route, request, visitor.caller, visitor.csrf)
+            finally:
+                self._strangers -= 1
 
         return web.route(route.method, route.path, answer)
 
@@ -203,7 +221,7 @@ class HttpServer:
         return self._assets.file(request)
 
     def _accept(self) -> asyncio.Protocol:
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= CONNECTIONS_MAX and not self._make_room():
             return _Refused()
         assert self._runner is not None
         assert self._runner.server is not None
@@ -212,6 +230,21 @@ class HttpServer:
         )
         self._connections.add(connection)
         return connection
+
+    def _make_room(self) -> bool:
+        """
+        Close the connection that has been silent for longest; False where none is silent.
+
+        Without that, whoever opens many and says nothing would keep probes out, and an engine that
+        does not answer those is ended.
+        """
+        silent = [each for each in self._connections if not each.busy]
+        if not silent:
+            return False
+        longest = min(silent, key=lambda each: each.since_s)
+        self._connections.discard(longest)
+        longest.force_close()
+        return True
 
     async def _tick(self) -> None:
         """Show that the loop turns, and close connections that never finish a request."""

@@ -90,6 +90,12 @@ def pace(**changes: Any) -> Glance:
     return Glance(rate=rate, spark=spark, empty_in_ms=None, empty="never")
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so; the test's time limit ends it."""
+    while not is_so():  # noqa: ASYNC110 - what is waited for has no signal
+        await asyncio.sleep(0)
+
+
 class FakeAdmin:
     """What the page asks for, with a switch for the server's absence."""
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from engine.dashboard import routes as routes_module
+from engine.dashboard import server as server_module
 from engine.dashboard.guard import HEADERS
-from tests.support.page import Open, Visited
+from tests.support.page import Open, Visited, until
 
 LOGIN = "/api/session"
 TOKEN = "the-token-of-a-reader-of-the-page"
@@ -104,6 +105,31 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
     assert got.startswith(b"HTTP/1.1 408")
     assert opened.server._requests == 0
+
+
+async def test_slow_bodies_of_strangers_do_not_keep_others_out(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "STRANGERS_MAX", 2)
+    opened = await opened_with_token(site)
+    host, _, port = opened.address.rpartition(":")
+    held = []
+    for _ in range(2):
+        held.append(await asyncio.open_connection(host, int(port)))
+        held[-1][1].write(
+            f"POST {LOGIN} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            "Content-Length: 50\r\n\r\n{".encode()
+        )
+    await until(lambda: opened.server._strangers == 2)
+
+    stranger, _ = await opened.ask(LOGIN, "POST", json={"token": "x"})
+    known, _ = await opened.ask("/api/overview", headers={"Authorization": f"Bearer {TOKEN}"})
+    probe, _ = await opened.ask("/ready")
+
+    assert (stranger.status, known.status, probe.status) == (503, 200, 200)
+    for _, writer in held:
+        writer.close()
+    await until(lambda: opened.server._strangers == 0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
 
 import aiohttp
 import msgspec
@@ -18,18 +17,12 @@ from engine.dashboard.assets import Assets
 from engine.dashboard.guard import HEADERS
 from engine.errors import EngineError, StoreUnavailable
 from engine.testing import ManualClock
-from tests.support.page import Open, engine
+from tests.support.page import Open, engine, until
 
 TOKEN = "a-token-of-some-length"
 STYLE = f"/static/{Assets().digest}/page.css"
 PATHS = ("/", "/api/overview", "/metrics", "/sd", "/schemas", "/schemas/greet.json")
 PROBES = ("/live", "/ready")
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so; the test's time limit ends it."""
-    while not is_so():  # noqa: ASYNC110 - what is waited for has no signal
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("path", [*PATHS, *PROBES, STYLE])
@@ -359,19 +352,44 @@ async def test_a_connection_that_never_finishes_its_request_is_closed(site: Open
     assert not opened.server._connections
 
 
-async def test_connections_beyond_the_bound_are_closed_at_once(
+async def test_who_opens_many_connections_and_says_nothing_keeps_no_probe_out(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 3)
+    clock = ManualClock()
+    opened = await site(clock=clock)
+    host, _, port = opened.address.rpartition(":")
+    held = []
+    for count in range(1, 4):
+        held.append(await asyncio.open_connection(host, int(port)))
+        await until(lambda: len(opened.server._connections) == count)  # noqa: B023
+        clock.move(1)
+
+    probe, _ = await opened.ask("/live")
+
+    assert probe.status == 200
+    assert await held[0][0].read() == b""
+    assert len(opened.server._connections) == 3
+    for _, writer in held:
+        writer.close()
+
+
+async def test_connections_beyond_the_bound_are_closed_while_all_are_at_work(
     site: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 2)
     opened = await site()
+    opened.reads.gate.clear()
     host, _, port = opened.address.rpartition(":")
-    held = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
-    await until(lambda: len(opened.server._connections) == 2)
+    asked = [asyncio.create_task(opened.ask("/api/overview")) for _ in range(2)]
+    await until(lambda: opened.server._requests == 2)
 
     reader, writer = await asyncio.open_connection(host, int(port))
     assert await reader.read() == b""
-    for _, each in [*held, (reader, writer)]:
-        each.close()
+    writer.close()
+    opened.reads.gate.set()
+
+    assert [answer.status for answer, _ in await asyncio.gather(*asked)] == [200, 200]
 
 
 async def test_an_address_in_use_is_said_in_one_line(site: Open) -> None:
