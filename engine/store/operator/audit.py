@@ -13,7 +13,7 @@ from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms
 from engine.wire.keys import AUDIT
 from schemas.access import AuditEntry, AuditPage
 
-ENTRY = re.compile(r"\d{1,19}-\d{1,19}")
+ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 SEARCH_MAX = 2_000
 """Entries that one page looks at; the next one goes on from there."""
 

@@ -14,7 +14,7 @@ from engine.store.operator.wanted import entry_order
 from engine.wire.keys import GROUP, RELEASED, QueueKeys, lane_of
 from schemas.rules import TYPE_NAME
 
-ENTRY = re.compile(r"\d{1,19}-\d{1,19}")
+ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 SAME_MOMENT_MAX = 1_000
 """Delayed jobs of one due time that are looked at."""
 
@@ -96,7 +96,7 @@ async def _in_done(link: OperatorLink, keys: QueueKeys, _: str, at: str) -> list
 
 
 async def _in_delayed(link: OperatorLink, keys: QueueKeys, _: str, at: str) -> list[Found]:
-    if not at.isdigit() or len(at) > 16:
+    if not (at.isascii() and at.isdigit()) or len(at) > 16:
         return []
     bounds = (at, f"({int(at) + 1}", b"WITHSCORES", b"LIMIT", 0, SAME_MOMENT_MAX)
     flat = await link.one(b"ZRANGEBYSCORE", keys.delayed, *bounds)

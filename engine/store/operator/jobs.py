@@ -24,7 +24,7 @@ from schemas.job import JobState
 from schemas.rules import LANES
 from schemas.story import ChildRow
 
-NAMELESS = re.compile(r"([a-z])-(\d{1,19}-\d{1,19})")
+NAMELESS = re.compile(r"([a-z])-([0-9]{1,19}-[0-9]{1,19})")
 SEARCH_MAX = 100_000
 """Entries of one state that a search looks at, if not told otherwise."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from engine.admin import Admin
 from engine.dashboard.redact import MASK
+from schemas.job import Meta
 from schemas.rules import DATA_BYTES_MAX
 from schemas.schedule import Schedule
 from schemas.stats import DeadFilter
@@ -205,3 +206,23 @@ async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> N
     assert (small["payload"]["shown"], small["payload"]["cut"]) == (True, False)
     found = await seen.admin.job("large", queue=QUEUE)
     assert found.found[0].payload == "x" * DATA_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"{BASE}/jobs/x?at=delayed/²", 404),
+        (f"{BASE}/jobs/x?at=delayed/١", 404),
+        (f"{BASE}/jobs/x?at=lane/normal/١-١", 404),
+        (f"{BASE}/jobs/x?at=parked/normal/ä", 404),
+        (f"{BASE}/jobs/١-١", 404),
+        (f"{BASE}/jobs/n-١-١", 404),
+        (f"{BASE}/jobs?state=dead&cursor=١-١", 400),
+        (f"{BASE}/jobs?state=delayed&cursor=1e١/1", 400),
+        ("/api/audit?cursor=١-١", 400),
+    ],
+)
+async def test_digits_of_other_scripts_are_no_numbers(path: str, status: int, seen: Seen) -> None:
+    seen.queue.delay(1, Meta(id="d", enqueued_ms=1))
+
+    await seen.get(path, OPERATOR, status)
