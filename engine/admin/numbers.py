@@ -79,7 +79,7 @@ class NumberVerbs(AdminBase):
             columns = await self._columns(names, range_, end)
             self._shelf.put(range_, queue, end, columns)
         from_ms = (end - count) * step_ms
-        audited = await self._store.queues.audit(AUDIT_MAX)
+        audited = await self._store.audit.latest(AUDIT_MAX)
         return Series(
             queue=queue,
             range=range_,

@@ -251,7 +251,7 @@ class Admin(
 
     async def audit(self, count: int = 50) -> list[Audited]:
         """List the latest changes that people made."""
-        return await self._store.queues.audit(count)
+        return await self._store.audit.latest(count)
 
     async def _bulk(
         self, queue: str, wanted: DeadFilter, action: bulk.Action, reason: str

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from engine.errors import EngineError
+from engine.store.operator.entry import as_json
 from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, entry_ms, pairs
 from engine.wire.keys import AUDIT
 from schemas.access import AuditEntry, AuditPage
+from schemas.stats import Audited
 
 ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 SEARCH_MAX = 2_000
@@ -23,6 +25,11 @@ class AuditReader:
 
     def __init__(self, link: OperatorLink) -> None:
         self._link = link
+
+    async def latest(self, count: int) -> list[Audited]:
+        """Return the latest changes, the newest first."""
+        page = await self.page(queue="", who="", limit=count, cursor="")
+        return [Audited(**_without_id(each)) for each in page.entries]
 
     async def page(self, *, queue: str, who: str, limit: int, cursor: str) -> AuditPage:
         """
@@ -73,8 +80,12 @@ def _read(entry: bytes, fields: Sequence[bytes]) -> AuditEntry:
     )
 
 
+def _without_id(entry: AuditEntry) -> dict[str, Any]:
+    told = msgspec.structs.asdict(entry)
+    del told["id"]
+    return told
+
+
 def _detail(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):
-        return {"text": text}
+    found = as_json(text.encode() or b"{}")
+    return found if isinstance(found, dict) else {"text": text}

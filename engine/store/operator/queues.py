@@ -17,7 +17,6 @@ from engine.store.pressure import level_commands, read_level
 from engine.wire.keys import AUDIT, ENGINES, QueueKeys, slot_tag
 from schemas.rules import LANES, QUEUE_NAME
 from schemas.stats import (
-    Audited,
     Beat,
     EngineStats,
     HeldType,
@@ -126,15 +125,6 @@ class QueueReader:
         """
         # Trimming a stream that is short enough changes nothing, yet is refused like any write.
         await self._link.one(b"XTRIM", AUDIT, b"MAXLEN", b"~", AUDIT_MAX)
-
-    async def audit(self, count: int) -> list[Audited]:
-        """Return the latest changes that people made, the newest first."""
-        found = []
-        for _, fields in await self._link.one(b"XREVRANGE", AUDIT, "+", "-", b"COUNT", count):
-            told = {name.decode(): value.decode() for name, value in pairs(fields).items()}
-            told["detail"] = msgspec.json.decode(told.get("detail") or "{}")
-            found.append(msgspec.convert(told, Audited, strict=False))
-        return found
 
 
 def _read_beat(raw: bytes) -> Beat | None:

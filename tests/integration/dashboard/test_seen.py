@@ -142,6 +142,18 @@ async def test_whatever_stands_in_the_audit_is_shown(
         "reason": "",
         "detail": {"text": "{"},
     }
+    assert len((await seen.get("/api/overview", OPERATOR))["happened"]) == 1
+
+
+@pytest.mark.parametrize("detail", ['{"a":' * 300 + "1" + "}" * 300, '{"n":' + "9" * 40 + "}", "7"])
+async def test_no_detail_of_a_change_hides_the_others(
+    detail: str, seen: Seen, shared_redis: RedisTestServer
+) -> None:
+    await seen.admin.pause("q0")
+    shared_redis.call("XADD", "mq:audit", "*", "who", "x", "detail", detail)
+
+    assert len((await seen.get("/api/audit", OPERATOR))["entries"]) == 2
+    assert len((await seen.get("/api/overview", OPERATOR))["happened"]) == 2
 
 
 PAYLOADS_FOR_ADMINS = {"payloads": "admin"}
