@@ -50,6 +50,7 @@ class Job(Protocol):
         version: The payload's version as written by the producer.
         headers: Fields of the entry that the engine does not know.
         traceparent: W3C trace context, or an empty string.
+        tracestate: What tracing systems add to it, or an empty string.
         children: What became of the jobs that it waited for.
     """
 
@@ -76,6 +77,8 @@ class Job(Protocol):
     @property
     def traceparent(self) -> str: ...
     @property
+    def tracestate(self) -> str: ...
+    @property
     def children(self) -> Children: ...
 
     async def progress(self, percent: float, message: str = "") -> None:
@@ -93,6 +96,8 @@ class Job(Protocol):
 
 CallNext = Callable[[], Awaitable[Any]]
 Middleware = Callable[[Job, Any, CallNext], Awaitable[Any]]
+BatchMiddleware = Callable[[list[Job], CallNext], Awaitable[Any]]
+"""Runs around each call of a batch handler, within the middleware of each of its jobs."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +166,7 @@ class Registry(Schedules, Limits):
         super().__init__()
         self.types: dict[str, JobType] = {}
         self.middleware: list[Middleware] = []
+        self.batch_middleware: list[BatchMiddleware] = []
         self.done_hooks: list[Hook] = []
         self.dead_hooks: list[Hook] = []
 

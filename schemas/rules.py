@@ -15,6 +15,8 @@ LANES = ("critical", "high", "normal", "low")
 """All lanes, highest first. Their initials are unique and begin the ids of nameless jobs."""
 
 DATA_BYTES_MAX = 1_048_576
+TRACESTATE_BYTES_MAX = 512
+"""W3C Trace Context, section 3.3.1.5."""
 HEADERS_MAX = 32
 HEADER_BYTES_MAX = 1_024
 ID_CHARS_MAX = 128

@@ -60,6 +60,7 @@ class Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
     v: int | None = None
     reply: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
     key: str | None = None
     unique: str | None = None
     window: int | str | None = None
@@ -115,6 +116,7 @@ def new_job(line: Line, defaults: Line) -> NewJob:
         version=given["v"],
         reply=given["reply"],
         traceparent=given["traceparent"],
+        tracestate=given["tracestate"],
         key=given["key"],
         unique=given["unique"],
         window_ms=span_ms("window", given["window"]),

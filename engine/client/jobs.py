@@ -37,6 +37,7 @@ class NewJob(_Work, frozen=True, kw_only=True):
         version: Payload version; left out, the one that the registry names, or 1.
         reply: A stream that gets the outcome.
         traceparent: W3C trace context.
+        tracestate: What tracing systems add to it; it means nothing by itself.
         key: Ordering key: jobs of one key run one at a time, in the order of their enqueuing.
         unique: Ends as a duplicate while another job with this value is under way.
         window_ms: With ``unique``: also for so many ms from the first job.
@@ -62,6 +63,7 @@ class NewJob(_Work, frozen=True, kw_only=True):
     version: int | None = None
     reply: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
     key: str | None = None
     unique: str | None = None
     window_ms: int | None = None

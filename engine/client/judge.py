@@ -39,6 +39,7 @@ _OPTIONS = (
     ("version", b"v"),
     ("reply", b"reply"),
     ("traceparent", b"traceparent"),
+    ("tracestate", b"tracestate"),
     ("key", b"key"),
     ("unique", b"unique"),
     ("window_ms", b"window"),

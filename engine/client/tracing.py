@@ -1,10 +1,10 @@
 """
 Spans of enqueuing, for programs that use OpenTelemetry.
 
-A job that is enqueued by itself gets a span, and carries it to its engine in the field
-``traceparent``. Of many at once each carries the span that is current, for one span each would cost
-more than the jobs. A job that has a ``traceparent`` keeps it. Nothing of OpenTelemetry is imported
-unless the program has.
+A job that is enqueued by itself gets a span, and carries it to its engine in the fields
+``traceparent`` and ``tracestate``. Of many at once each carries the span that is current, for one
+span each would cost more than the jobs. A job that has a ``traceparent`` keeps it. Nothing of
+OpenTelemetry is imported unless the program has.
 """
 
 from __future__ import annotations
@@ -51,9 +51,12 @@ def sending_of(tracing: bool | None) -> Sending | None:
 def _is_set_up() -> bool:
     """Tell whether the program uses the SDK, without importing what it has not."""
     sdk, api = sys.modules.get("opentelemetry.sdk.trace"), sys.modules.get("opentelemetry.trace")
-    if sdk is None or api is None:
+    if api is None:
         return False
-    return isinstance(api.get_tracer_provider(), sdk.TracerProvider)
+    if api.get_current_span().get_span_context().is_valid:
+        # As in a process of the pool, which has the span of its job and no SDK.
+        return True
+    return sdk is not None and isinstance(api.get_tracer_provider(), sdk.TracerProvider)
 
 
 class Sending:
@@ -89,7 +92,11 @@ class Sending:
         if not context.is_valid:
             return job
         ids = f"{context.trace_id:032x}-{context.span_id:016x}"
-        return msgspec.structs.replace(job, traceparent=f"00-{ids}-{context.trace_flags:02x}")
+        return msgspec.structs.replace(
+            job,
+            traceparent=f"00-{ids}-{context.trace_flags:02x}",
+            tracestate=context.trace_state.to_header() or None,
+        )
 
     def note(self, span: Span, result: Enqueued | Shed) -> None:
         """Say on a job's span what became of its enqueuing."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from engine.clock import Clock
 from engine.core.batch import BatchRule, Part, parts_of
 from engine.core.leases import LeaseTimes
-from engine.registry import JobType
+from engine.registry import BatchMiddleware, JobType
 from engine.runtime.calls import LeaseTooOld, OverLimit, Runs
 from engine.runtime.jobs import LiveJob
 from engine.telemetry import Sizes
@@ -339,8 +339,24 @@ def _raised(error: BaseException) -> Part:
     return Part(None, error, trace)
 
 
-def handle_of(job_type: JobType, services: Any, pools: Runs) -> Handle:
-    """Build the function that runs a batch handler."""
+def handle_of(
+    job_type: JobType, services: Any, pools: Runs, middleware: Sequence[BatchMiddleware] = ()
+) -> Handle:
+    """Build the function that runs a batch handler, with what goes around it, outermost first."""
+    handle = _plain_handle(job_type, services, pools)
+    for around in reversed(middleware):
+        handle = _wrapped(handle, around)
+    return handle
+
+
+def _wrapped(inner: Handle, around: BatchMiddleware) -> Handle:
+    async def handle(jobs: list[Any], payloads: list[Any]) -> Any:
+        return await around(jobs, lambda: inner(jobs, payloads))
+
+    return handle
+
+
+def _plain_handle(job_type: JobType, services: Any, pools: Runs) -> Handle:
     function = job_type.function
     if job_type.pool == "thread":
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from engine.failpoint import failpoint, is_armed
 from engine.registry import JobType, Middleware
 from engine.runtime import child
+from engine.runtime.carrying import carried
 from engine.runtime.jobs import Call, LiveJob
 
 
@@ -75,7 +76,9 @@ class Pools:
             self._pool = ProcessPool(
                 max_workers=self._size, context=multiprocessing.get_context("spawn")
             )
-        future = self._pool.schedule(child.run, args=[function, payload], timeout=limit_s)
+        future = self._pool.schedule(
+            child.run, args=[function, payload, carried()], timeout=limit_s
+        )
         try:
             pickled = await asyncio.wrap_future(future)
         except TimeoutError:

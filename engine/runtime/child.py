@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from engine.runtime.carrying import within
 
 
 class RemoteTraceback(Exception):
@@ -21,10 +23,12 @@ class RemoteError(Exception):
     """Stands for an exception of another process that cannot cross over as it is."""
 
 
-def run(function: Callable[[Any], Any], payload: Any) -> bytes:
-    """Call a function and return what :func:`outcome` takes."""
+def run(function: Callable[[Any], Any], payload: Any, carrier: Mapping[str, str]) -> bytes:
+    """Call a function in the trace that is carried, and return what :func:`outcome` takes."""
     try:
-        return pickle.dumps((function(payload), None, ""))
+        with within(carrier):
+            result = function(payload)
+        return pickle.dumps((result, None, ""))
     except BaseException as error:  # noqa: BLE001 - told to whoever waits
         story = "".join(traceback.format_exception(error, limit=-8))
         return _pickled(error, story)

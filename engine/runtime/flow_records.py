@@ -162,6 +162,8 @@ def children_of(queue: str, task: FlowTask, letters: str, *, now_ms: int) -> Ite
         fields = [*spec.fields, *(() if spec.id else (b"id", job_id.encode()))]
         if b"traceparent" in found and b"traceparent" not in spec.fields:
             fields += (b"traceparent", found[b"traceparent"])
+            if b"tracestate" in found and b"tracestate" not in spec.fields:
+                fields += (b"tracestate", found[b"tracestate"])
         if spec.children:
             fields += (flows.CHILDREN, spec.children)
             fields += (flows.RESULTS, b"1") if spec.results else ()

@@ -220,6 +220,11 @@ class LiveJob(msgspec.Struct, gc=False):
         return self.envelope.traceparent if self.envelope is not None else ""
 
     @property
+    def tracestate(self) -> str:
+        """What tracing systems add to the trace context, or an empty string."""
+        return self.envelope.tracestate if self.envelope is not None else ""
+
+    @property
     def children(self) -> Children:
         """What became of the jobs that it waited for."""
         return children_of(self.envelope.family if self.envelope is not None else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from engine.core import outcome as was
 from engine.core.leases import LeaseTimes, ReclaimGate
 from engine.failpoint import failpoint
 from engine.logs import get_logger
-from engine.registry import JobType, Registry
+from engine.registry import BatchMiddleware, JobType, Registry
 from engine.runtime.attempt import Admission
 from engine.runtime.batching import Batcher, Batches, handle_of
 from engine.runtime.calls import Pools, call_of
@@ -151,7 +151,7 @@ class QueueRunner:
         shared, settings = self._shared, self._shared.settings
         types = {}
         for name, found in registry.in_queue(self.queue).items():
-            batcher = self._batcher(found, services)
+            batcher = self._batcher(found, services, registry.batch_middleware)
             join = batcher.join if batcher is not None else None
             call = call_of(found, services, registry.middleware, shared.pools, join=join)
             types[name] = bound = BoundType(found, call, self._meter.of(name))
@@ -169,7 +169,9 @@ class QueueRunner:
             id_window_ms=settings.id_window_ms,
         )
 
-    def _batcher(self, job_type: JobType, services: Any) -> Batcher | None:
+    def _batcher(
+        self, job_type: JobType, services: Any, middleware: Sequence[BatchMiddleware]
+    ) -> Batcher | None:
         rule = job_type.batch
         if rule is None:
             return None
@@ -181,7 +183,7 @@ class QueueRunner:
                 size=rule.size,
                 concurrency=self._concurrency,
             )
-        handle = handle_of(job_type, services, self._shared.pools)
+        handle = handle_of(job_type, services, self._shared.pools, middleware)
         return self.batches.batcher(rule, handle, limit_s=job_type.timeout_s)
 
     def _build_gatekeeper(self) -> Gatekeeper:

@@ -179,7 +179,7 @@ def _tracing(settings: EngineSettings, app: App, name: str) -> Tracing | None:
     if settings.tracing == "off":
         return None
     tracing = Tracing(name)
-    app.registry.middleware.insert(0, tracing.middleware())
+    tracing.put_around(app.registry)
     return tracing
 
 

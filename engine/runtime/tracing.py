@@ -11,20 +11,20 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.clock import SystemClock
 from engine.core import outcome as was
 from engine.errors import SettingsError
-from engine.registry import CallNext, Job, Middleware
+from engine.registry import CallNext, Job, Registry
 from engine.runtime.attempt import outcome_of, timed_out
 from engine.runtime.raised import MESSAGE_CHARS_MAX
 from engine.version import __version__
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Link, Span
 
     from engine.runtime.jobs import LiveJob
 
@@ -56,9 +56,9 @@ class Tracing:
                 "ENGINE_TRACING=otel needs OpenTelemetry: pip install 'streamlane[otel]'"
             ) from None
 
-    def middleware(self) -> Middleware:
-        """Build what goes around each handler."""
-        return attempts_traced()
+    def put_around(self, registry: Registry) -> None:
+        """Put spans around all handlers, outside of what is there."""
+        Spans().put_around(registry)
 
     async def stop(self) -> None:
         """Send what is left, for a short time; a receiver that is away keeps nobody from ending."""
@@ -91,37 +91,102 @@ def _provider(engine: str) -> TracerProvider | None:
     return provider
 
 
-def attempts_traced() -> Middleware:
-    """Build the middleware, for the tracer provider that is set."""
-    from opentelemetry import trace
-    from opentelemetry.context import Context
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+class Spans:
+    """
+    Spans of attempts and of batches, by the tracer provider that is set.
 
-    tracer = trace.get_tracer(SCOPE, __version__)
-    extract: Callable[..., Context] = TraceContextTextMapPropagator().extract
+    Each job of a batch has a span of its own, in its own trace. The one call for all of them has
+    another: a trace of its own, as OpenTelemetry's conventions for messaging want it, with a link
+    to what enqueued each job, and linked to from each attempt.
+    """
 
-    now = SystemClock().monotonic
+    def __init__(self) -> None:
+        from opentelemetry import trace
+        from opentelemetry.context import Context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    async def around(job: Job, _payload: Any, call_next: CallNext) -> Any:
-        with tracer.start_as_current_span(
+        self._trace = trace
+        self._nothing = Context()
+        self._tracer = trace.get_tracer(SCOPE, __version__)
+        self._extract = TraceContextTextMapPropagator().extract
+        self._now = SystemClock().monotonic
+        self._open: dict[int, Span] = {}
+        """By the identity of jobs, each as long as its attempt."""
+
+    def put_around(self, registry: Registry) -> None:
+        """Put spans around all handlers of a registry, outside of what is there."""
+        registry.middleware.insert(0, self.attempt)
+        registry.batch_middleware.insert(0, self.batch)
+
+    async def attempt(self, job: Job, _payload: Any, call_next: CallNext) -> Any:
+        """Run an attempt within a span."""
+        with self._tracer.start_as_current_span(
             f"process {job.type}",
             # Not what is current in the worker: each job has a trace of its own.
-            context=extract({"traceparent": job.traceparent}, Context()),
-            kind=trace.SpanKind.CONSUMER,
+            context=self._from(job),
+            kind=self._trace.SpanKind.CONSUMER,
             attributes=_attributes(job),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            started = now()
+            started = self._now()
+            self._open[id(job)] = span
             try:
                 result = await call_next()
             except BaseException as error:
-                _note(span, cast("LiveJob", job), error, now() - started)
+                _note(span, _outcome(cast("LiveJob", job), error, self._now() - started), error)
                 raise
+            finally:
+                del self._open[id(job)]
             span.set_attribute(OUTCOME, "done")
             return result
 
-    return around
+    async def batch(self, jobs: list[Job], call_next: CallNext) -> Any:
+        """Run a call of a batch handler within a span; that of its job where there is but one."""
+        first = jobs[0]
+        own = [self._open[id(job)] for job in jobs if id(job) in self._open]
+        if len(jobs) == 1 and own:
+            with self._trace.use_span(
+                own[0], record_exception=False, set_status_on_exception=False
+            ):
+                return await call_next()
+        with self._tracer.start_as_current_span(
+            f"process {first.type}",
+            context=self._nothing,
+            kind=self._trace.SpanKind.CONSUMER,
+            attributes={
+                "messaging.system": "streamlane",
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": first.queue,
+                "messaging.batch.message_count": len(jobs),
+                "streamlane.job.type": first.type,
+            },
+            links=[self._link(job) for job in jobs],
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            for each in own:
+                each.add_link(span.get_span_context())
+            try:
+                return await call_next()
+            except asyncio.CancelledError:
+                # At its time limit, or since all jobs left; the attempts say which.
+                raise
+            except BaseException as error:
+                _note(span, outcome_of(error, cast("LiveJob", first)), error)
+                raise
+
+    def _from(self, job: Job) -> Context:
+        carrier = {"traceparent": job.traceparent, "tracestate": job.tracestate}
+        return self._extract(carrier, self._nothing)
+
+    def _link(self, job: Job) -> Link:
+        """Link to what enqueued a job, or where nothing tells that, to its attempt."""
+        context = self._trace.get_current_span(self._from(job)).get_span_context()
+        if not context.is_valid and id(job) in self._open:
+            context = self._open[id(job)].get_span_context()
+        return self._trace.Link(context, {"messaging.message.id": job.id})
 
 
 def _attributes(job: Job) -> dict[str, str | int]:
@@ -139,11 +204,10 @@ def _attributes(job: Job) -> dict[str, str | int]:
     }
 
 
-def _note(span: Span, job: LiveJob, error: BaseException, seconds: float) -> None:
-    """Say how an attempt ended that raised; as an error only where it failed."""
+def _note(span: Span, outcome: was.Outcome, error: BaseException) -> None:
+    """Say how a handler ended that raised; as an error only where it failed."""
     from opentelemetry.trace import StatusCode
 
-    outcome = _outcome(job, error, seconds)
     span.set_attribute(OUTCOME, _word(type(outcome).__name__))
     if not isinstance(outcome, WELL):
         span.set_attribute("error.type", type(error).__qualname__)

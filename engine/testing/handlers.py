@@ -41,6 +41,7 @@ class FakeJob(msgspec.Struct, kw_only=True):
     version: int = 1
     headers: dict[str, str] = {}
     traceparent: str = ""
+    tracestate: str = ""
     children: Children = Children()
     reports: list[tuple[float, str]] = []
 

@@ -38,12 +38,13 @@ FIELDS_SALVAGED = 4 * rules.FIELDS_MAX
 """Names and values of a malformed entry in which its id is looked for."""
 
 _KNOWN = frozenset(
-    b"type data id delay at ttl expires attempts v reply traceparent key unique window debounce "
-    b"debounce-max throttle children results _engine _parent _children".split()
+    b"type data id delay at ttl expires attempts v reply traceparent tracestate key unique "
+    b"window debounce debounce-max throttle children results _engine _parent _children".split()
 )
 _FAMILY_FIELDS = frozenset({flows.CHILDREN, flows.RESULTS, flows.FAMILY})
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_STATE = re.compile(r"[\x20-\x7e\t]+")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _meta_encoder = msgspec.json.Encoder()
 
@@ -79,6 +80,7 @@ class Envelope(msgspec.Struct, kw_only=True):
         version: The payload's version.
         reply: A stream that wants the outcome, or an empty string.
         traceparent: W3C trace context, or an empty string.
+        tracestate: What tracing systems add to it, or an empty string.
         key: Ordering key, or an empty string.
         unique: Uniqueness value, or an empty string.
         claim: How the value is taken; None without one.
@@ -99,6 +101,7 @@ class Envelope(msgspec.Struct, kw_only=True):
     version: int = 1
     reply: str = ""
     traceparent: str = ""
+    tracestate: str = ""
     key: str = ""
     unique: str = ""
     claim: Claim | None = None
@@ -156,6 +159,8 @@ def _add_options(
     if b"reply" in found:
         envelope.reply = _reply(found[b"reply"], limits)
     envelope.traceparent = _traceparent(found.get(b"traceparent"))
+    if envelope.traceparent:
+        envelope.tracestate = _tracestate(found.get(b"tracestate"))
     if flows.PARENT in found:
         envelope.parent = flows.read_parent(found[flows.PARENT])
     if not found.keys().isdisjoint(_FAMILY_FIELDS):
@@ -309,6 +314,14 @@ def _traceparent(raw: bytes | None) -> str:
     """W3C Trace Context, section 4.2: a value that cannot be read is left out, not an error."""
     value = raw.decode("ascii", "replace") if raw else ""
     return value if _TRACE.fullmatch(value) else ""
+
+
+def _tracestate(raw: bytes | None) -> str:
+    """W3C Trace Context, section 3.3: what cannot be read is left out, like the other."""
+    if not raw or len(raw) > rules.TRACESTATE_BYTES_MAX:
+        return ""
+    value = raw.decode("ascii", "replace")
+    return value if _STATE.fullmatch(value) else ""
 
 
 def _headers(found: dict[bytes, bytes]) -> dict[str, str]:

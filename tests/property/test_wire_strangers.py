@@ -22,7 +22,9 @@ from schemas.rules import ATTEMPTS_MAX, DELAY_MS_MAX, ID_CHARS_MAX
 Answer = TypeVar("Answer")
 NOW_MS = 1_763_769_600_000
 LIMITS = Limits(data_bytes_max=1_000, reply_patterns=("a*b*c",))
-NAMES = b"type data id delay at ttl expires attempts v reply traceparent key unique _engine".split()
+NAMES = (
+    b"type data id delay at ttl expires attempts v reply traceparent tracestate key unique _engine"
+).split()
 numbers = st.sampled_from(
     [b"0", b"1", b"-1", b"100", b"101", b"1e9", b"9" * 400, b" 1", b"", b"1.0"]
 )

@@ -21,6 +21,8 @@ OPTIONS = set(NewJob.__struct_fields__) - {
     *("type", "payload", "lane"),
     # These say something of jobs with children, and of children.
     *("results", "on_failure"),
+    # It means nothing without `traceparent`, and is left out then.
+    "tracestate",
 }
 
 
@@ -93,6 +95,7 @@ def test_every_option_is_read_by_engines_as_it_was_meant() -> None:
         version=2,
         reply="mq:{plain-queue}:reply:me",
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        tracestate="vendor=1",
         key="conversation-1",
         unique="u",
         headers={"tenant": "t-1"},
@@ -105,7 +108,7 @@ def test_every_option_is_read_by_engines_as_it_was_meant() -> None:
     assert read.due_ms == int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
     assert read.expires_ms == NOW_MS + 5
     assert (read.attempts, read.version) == (7, 2)
-    assert read.traceparent == job.traceparent
+    assert (read.traceparent, read.tracestate) == (job.traceparent, job.tracestate)
     assert read.headers == {"tenant": "t-1"}
     assert outgoing.ordered
 

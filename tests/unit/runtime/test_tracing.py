@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -19,8 +20,11 @@ from engine import Cancel, Hold, Job, Registry, Retry, Snooze
 from engine.client import NewJob
 from engine.client.tracing import Sending, sending_of
 from engine.errors import SettingsError
-from engine.runtime.tracing import Tracing, attempts_traced
-from engine.testing import EngineHarness
+from engine.runtime.calls import Pools
+from engine.runtime.carrying import carried
+from engine.runtime.child import outcome, run
+from engine.runtime.tracing import Spans, Tracing
+from engine.testing import EngineHarness, FakeJob
 from tests.support.engines import NO_WAIT, QUEUE
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -38,7 +42,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 def traced(handler: Any, **options: Any) -> Registry:
     registry = Registry()
-    registry.around(attempts_traced())
+    Spans().put_around(registry)
     registry.job("work", queue=QUEUE, **{"retry": NO_WAIT, **options})(handler)
     return registry
 
@@ -144,14 +148,148 @@ async def test_an_attempt_that_is_stopped_is_no_failure(spans: InMemorySpanExpor
     assert span.status.status_code == StatusCode.UNSET
 
 
+def batched(
+    handler: Any, *, size: int = 2, wait_ms: int = 60_000, **options: Any
+) -> tuple[Registry, list[int]]:
+    """Build a registry of one batch handler that tells which spans it saw."""
+    registry = Registry()
+    seen: list[int] = []
+
+    @registry.batch("work", queue=QUEUE, size=size, wait_ms=wait_ms, retry=NO_WAIT, **options)
+    async def work(jobs: list[Job], payloads: list[dict[str, Any]]) -> Any:
+        seen.append(trace.get_current_span().get_span_context().span_id)
+        return await handler(jobs)
+
+    Spans().put_around(registry)
+    return registry, seen
+
+
+def by_kind(spans: InMemorySpanExporter) -> tuple[list[ReadableSpan], list[ReadableSpan]]:
+    """Return the spans of batches, and those of attempts."""
+    found = spans.get_finished_spans()
+    batches = [each for each in found if "messaging.batch.message_count" in attributes(each)]
+    return batches, [each for each in found if each not in batches]
+
+
+async def test_a_batch_is_linked_with_each_of_its_jobs(spans: InMemorySpanExporter) -> None:
+    async def work(jobs: list[Job]) -> list[Any]:
+        return [None, Cancel("no")]
+
+    registry, seen = batched(work)
+    async with EngineHarness(registry) as engine:
+        first = engine.add("work", id="w-1", traceparent=PARENT, tracestate="a=1")
+        await engine.until_ended(first, engine.add("work", id="w-2"))
+    (batch,), attempts = by_kind(spans)
+    by_id = {attributes(each)["messaging.message.id"]: each for each in attempts}
+
+    assert batch.context is not None
+    assert seen == [batch.context.span_id]
+    assert batch.parent is None
+    assert attributes(batch)["messaging.batch.message_count"] == 2
+    told, untold = batch.links
+    assert f"{told.context.trace_id:032x}-{told.context.span_id:016x}" == PARENT[3:52]
+    assert told.context.trace_state.to_header() == "a=1"
+    # Nobody told where the second one came from, so its attempt stands for that.
+    assert untold.context == by_id["w-2"].context
+    assert [dict(link.attributes or {}) for link in batch.links] == [
+        {"messaging.message.id": "w-1"},
+        {"messaging.message.id": "w-2"},
+    ]
+    for each in attempts:
+        assert [link.context for link in each.links] == [batch.context]
+    assert [attributes(by_id[each])["streamlane.job.outcome"] for each in ("w-1", "w-2")] == [
+        "done",
+        "cancelled",
+    ]
+    assert batch.status.status_code == StatusCode.UNSET
+
+
+async def test_a_batch_of_one_runs_in_the_span_of_its_job(spans: InMemorySpanExporter) -> None:
+    async def work(jobs: list[Job]) -> None: ...
+
+    registry, seen = batched(work, size=1)
+    async with EngineHarness(registry) as engine:
+        await engine.until_ended(engine.add("work", traceparent=PARENT))
+    (span,) = spans.get_finished_spans()
+
+    assert span.context is not None
+    assert seen == [span.context.span_id]
+    assert span.links == ()
+
+
+@pytest.mark.parametrize(("raised", "failed"), [(RuntimeError("no"), True), (Snooze(1), False)])
+async def test_a_batch_that_raises_is_an_error_where_its_jobs_are(
+    spans: InMemorySpanExporter, raised: Exception, failed: bool
+) -> None:
+    async def work(jobs: list[Job]) -> None:
+        raise raised
+
+    registry, _ = batched(work)
+    async with EngineHarness(registry) as engine:
+        engine.add("work")
+        engine.add("work")
+        await engine.until(lambda: len(by_kind(spans)[1]) >= 2, what="the first attempts")
+    (batch, *_), attempts = by_kind(spans)
+
+    assert (batch.status.status_code == StatusCode.ERROR) is failed
+    assert {each.status.status_code for each in attempts[:2]} == {batch.status.status_code}
+
+
+def current() -> tuple[str, str, str | None]:
+    """Tell, in a process of the pool, in which trace a function runs, and what jobs then carry."""
+    context = trace.get_current_span().get_span_context()
+    sending = sending_of(None)
+    assert sending is not None
+    carried = sending.carrying(NewJob("work", {}))
+    return f"{context.span_id:016x}", context.trace_state.to_header(), carried.traceparent
+
+
+def test_what_runs_in_a_process_of_the_pool_is_within_the_span_of_its_job() -> None:
+    parent = trace.NonRecordingSpan(
+        trace.SpanContext(
+            int(PARENT[3:35], 16),
+            int(PARENT[36:52], 16),
+            is_remote=False,
+            trace_flags=trace.TraceFlags(1),
+            trace_state=trace.TraceState([("a", "1")]),
+        )
+    )
+    with trace.use_span(parent):
+        carrier = carried()
+
+    ran = outcome(run(lambda _: current(), None, carrier))
+
+    assert ran == (PARENT[36:52], "a=1", PARENT)
+    assert not trace.get_current_span().get_span_context().is_valid
+    assert carried() == {}
+
+
+async def test_the_pool_is_told_of_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        active = True
+
+        def schedule(self, function: Any, args: list[Any], timeout: float) -> Future[bytes]:
+            done: Future[bytes] = Future()
+            done.set_result(function(*args))
+            return done
+
+    pools = Pools(1, on_stuck=lambda _: None)
+    monkeypatch.setattr(pools, "_pool", Pool())
+    parent = Spans()._from(FakeJob(traceparent=PARENT))
+    with trace.use_span(trace.get_current_span(parent)):
+        ran = await pools.in_process(lambda _: current(), None, 1.0)
+
+    assert ran[2] == PARENT
+
+
 def test_a_job_carries_the_span_in_which_it_is_enqueued(spans: InMemorySpanExporter) -> None:
     sending = Sending()
     with sending.span(NewJob("work", {})) as span:
-        carried = sending.carrying(NewJob("work", {})).traceparent
+        told = sending.carrying(NewJob("work", {})).traceparent
     context = span.get_span_context()
     ids = f"{context.trace_id:032x}-{context.span_id:016x}"
 
-    assert carried == f"00-{ids}-{context.trace_flags:02x}"
+    assert told == f"00-{ids}-{context.trace_flags:02x}"
     (found,) = spans.get_finished_spans()
     assert (found.name, found.kind) == ("enqueue work", SpanKind.PRODUCER)
 

@@ -58,6 +58,7 @@ def test_every_field_is_read() -> None:
             v="3",
             reply="mq:{message-delivery}:reply:desk",
             traceparent=TRACE,
+            tracestate="vendor=a:1,other=2",
             key="conversation-9",
             unique="welcome:9",
             tenant="acme",
@@ -75,6 +76,7 @@ def test_every_field_is_read() -> None:
     assert (envelope.attempts, envelope.version) == (7, 3)
     assert envelope.reply == "mq:{message-delivery}:reply:desk"
     assert envelope.traceparent == TRACE
+    assert envelope.tracestate == "vendor=a:1,other=2"
     assert envelope.headers == {"tenant": "acme"}
 
 
@@ -276,6 +278,19 @@ def test_a_trace_that_cannot_be_read_is_left_out(value: bytes) -> None:
     envelope = parse(entry(traceparent=value), entry_ms=NOW_MS, limits=LIMITS)
 
     assert (envelope.traceparent, envelope.headers) == ("", {})
+
+
+@pytest.mark.parametrize("value", [b"", b"a=\x00", b"a=\xc3\xa4", b"a=1\n", b"a=" + b"1" * 511])
+def test_a_trace_state_that_cannot_be_read_is_left_out(value: bytes) -> None:
+    envelope = parse(entry(traceparent=TRACE, tracestate=value), entry_ms=NOW_MS, limits=LIMITS)
+
+    assert (envelope.traceparent, envelope.tracestate, envelope.headers) == (TRACE, "", {})
+
+
+def test_a_trace_state_means_nothing_without_a_trace() -> None:
+    envelope = parse(entry(tracestate="a=1"), entry_ms=NOW_MS, limits=LIMITS)
+
+    assert (envelope.tracestate, envelope.headers) == ("", {})
 
 
 class Inner(msgspec.Struct, rename="camel"):
