@@ -16,6 +16,9 @@ from schemas.stats import QueueStats
 WINDOW_S = 30.0
 """Over how long the present pace is measured, while somebody looks."""
 
+TOGETHER_S = 5.0
+"""How far two who look may be apart and have read in the other order."""
+
 SPAN_S_MIN = 2.5
 JOBS_MIN = 10
 """Fewer jobs within the window say less than the last minutes do."""
@@ -83,6 +86,9 @@ class Pace:
         unended = stats.waiting + stats.active + stats.delayed + held + stats.flows
         new = Sample(at_s, totals.get("done", 0), ended, unended, stats.waiting)
         if self._samples and new.ended < self._samples[-1].ended:
+            if at_s - self._samples[-1].at_s < TOGETHER_S:
+                # Of two who look at the same time, this one had read first.
+                return
             # The counters began anew.
             self._samples.clear()
         self._samples.append(new)

@@ -54,6 +54,15 @@ def test_counters_that_begin_anew_give_no_wild_rate() -> None:
     assert rate.done_s == pytest.approx(100)
 
 
+def test_who_had_read_before_another_does_not_upset_the_rate() -> None:
+    rate = looked(
+        *((at, stats(done=500 * at, waiting=9_000)) for at in range(20)),
+        (19.02, stats(done=500 * 19 - 1, waiting=9_000)),
+    )
+
+    assert rate.done_s == pytest.approx(500)
+
+
 def test_failing_is_the_share_of_failed_attempts() -> None:
     recent = {"done": 90, "retried": 6, "dead": 4, "snoozed": 100}
 
