@@ -60,6 +60,17 @@ async def test_a_queue_is_paused_and_that_is_taken_back(tab: OpenTab, world: Pag
     await page.get_by_role("log").get_by_role("button", name="Undo").click()
     await happens(lambda: not control(world, "paused"))
 
+    # What somebody else did before is not taken back by the way, from a page that is old.
+    await page.keyboard.press("p")
+    await expect(page.get_by_role("button", name="Paused")).to_be_visible()
+    queue = world.queues[QUEUE]
+    queue.call("HSET", queue.keys.control, "paused", "1")
+    await press(page, "Pause")
+    log = page.get_by_role("log")
+    await expect(log).to_contain_text("is paused")
+    assert await log.get_by_role("button", name="Undo").count() == 0
+    queue.call("HDEL", queue.keys.control, "paused")
+
     await page.goto(f"{world.address}/audit?queue={QUEUE}")
     main = page.locator("main")
     await expect(main).to_contain_text("resume")

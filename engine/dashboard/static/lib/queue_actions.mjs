@@ -11,8 +11,9 @@ export const pauseOrResume = ({ queue, paused }) => {
   return {
     label: paused ? "Resume" : "Pause",
     run: async () => {
-      await post(at(queue, verb), {});
-      return { text: `${queue} ${paused ? "goes on" : "is paused; jobs that run end in peace"}.`, undo: () => post(at(queue, back), {}).then(() => `${queue} is as before.`) };
+      const { changed } = await post(at(queue, verb), {});
+      // What somebody else did before is not taken back by the way.
+      return { text: `${queue} ${paused ? "goes on" : "is paused; jobs that run end in peace"}.`, undo: changed && (() => post(at(queue, back), {}).then(() => `${queue} is as before.`)) };
     },
   };
 };
@@ -29,7 +30,8 @@ export const concurrency = ({ queue, concurrency: now }) => ({
   verb: "Set",
   run: async (reason, value) => {
     const jobs = value === "" ? null : Number(value);
-    await post(at(queue, "concurrency"), { jobs, reason });
-    return { text: `${queue} runs ${told(jobs)}.`, undo: () => post(at(queue, "concurrency"), { jobs: now ?? null }).then(() => `${queue} is as before.`) };
+    const { changed, before } = await post(at(queue, "concurrency"), { jobs, reason });
+    const back = before ? Number(before) : null;
+    return { text: `${queue} runs ${told(jobs)}.`, undo: changed && (() => post(at(queue, "concurrency"), { jobs: back }).then(() => `${queue} is as before.`)) };
   },
 });

@@ -11,8 +11,8 @@ export const hold = (queue, type) => ({
   reason: "required",
   verb: "Hold it",
   run: async (reason) => {
-    await set(queue, "hold", { type, reason });
-    return { text: `${type} is held.`, undo: () => release(queue, type).run() };
+    const { changed } = await set(queue, "hold", { type, reason });
+    return { text: `${type} is held.`, undo: changed && (() => release(queue, type).run()) };
   },
 });
 
@@ -53,8 +53,8 @@ export const onDead = (queue, now) => {
     reason: true,
     verb: next === "block" ? "Block" : "Let go",
     run: async (reason) => {
-      await set(queue, "order", { onDead: next, reason });
-      return { text: `A dead job ${next === "block" ? "blocks its key" : "lets its key go on"} from now on.`, undo: () => set(queue, "order", { onDead: now }).then(() => "It is as before.") };
+      const { changed } = await set(queue, "order", { onDead: next, reason });
+      return { text: `A dead job ${next === "block" ? "blocks its key" : "lets its key go on"} from now on.`, undo: changed && (() => set(queue, "order", { onDead: now }).then(() => "It is as before.")) };
     },
   };
 };
@@ -69,8 +69,8 @@ export const newLimit = (queue, name = "") => ({
   verb: "Set",
   run: async (reason, value) => {
     const body = readLimit(value);
-    await set(queue, "limits", { ...body, reason });
-    return { text: `Limit ${body.name} is set.`, undo: name ? undefined : () => clearLimit(queue, body.name).run("") };
+    const { before } = await set(queue, "limits", { ...body, reason });
+    return { text: `Limit ${body.name} is set.`, undo: before ? undefined : () => clearLimit(queue, body.name).run("") };
   },
 });
 

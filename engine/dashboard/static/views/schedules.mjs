@@ -24,8 +24,8 @@ const pauseOrResume = (schedule) => {
   return {
     label: verb === "pause" ? "Pause" : "Resume",
     run: async () => {
-      await call(schedule, verb);
-      return { text: `${schedule.name} ${verb === "pause" ? "fires no more until it is resumed" : "goes on from now"}.`, undo: () => call(schedule, back).then(() => `${schedule.name} is as before.`) };
+      const { changed } = await call(schedule, verb);
+      return { text: `${schedule.name} ${verb === "pause" ? "fires no more until it is resumed" : "goes on from now"}.`, undo: changed && (() => call(schedule, back).then(() => `${schedule.name} is as before.`)) };
     },
   };
 };
