@@ -91,8 +91,7 @@ class Access:
                 raise self._refused(403, "cross-site", "pages of other sites may not ask for this")
         else:
             self._check_sender(request, visitor.csrf)
-        key = visitor.caller.name or _address(request)
-        self._limit(self._reads if route.method == "GET" else self._writes, key)
+        self._limit(self._buckets(route), visitor.caller.name or _address(request))
         return visitor
 
     async def visitor(self, request: web.Request, *, with_session: bool = True) -> Visitor:
@@ -158,6 +157,10 @@ class Access:
     def _not_allowed(self, route: Route, request: web.Request, caller: Caller) -> Refused:
         if caller is not NOBODY:
             detail = f"{caller.name} may {caller.scope}, but this needs {route.scope}"
+            self._limit(self._buckets(route), caller.name)
+            if route.method != "GET":
+                # The audit holds what was changed, the log what somebody tried to.
+                log.warning("http_refused", who=caller.name, path=request.path, needs=route.scope)
             return self._refused(403, "scope", detail)
         if hdrs.AUTHORIZATION in request.headers:
             self.note_failure(request)
@@ -171,6 +174,9 @@ class Access:
             raise Refused(415, "the body must be JSON, with Content-Type: application/json")
         if csrf:
             self.check_csrf(request, csrf)
+
+    def _buckets(self, route: Route) -> Buckets:
+        return self._reads if route.method == "GET" else self._writes
 
     def _limit(self, buckets: Buckets, key: str) -> None:
         wait_s = buckets.take(key)

@@ -248,6 +248,24 @@ async def test_wrong_tokens_slow_an_address_down_and_right_ones_pass(site: Open)
     assert (await attempt(OPERATOR)).status == 200
 
 
+async def test_what_a_holder_may_not_do_is_logged_and_counts_for_its_rate(
+    site: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = await site(tokens=TOKENS, clock=ManualClock(), rates=Rates(writes=FEW))
+    reader = {"Authorization": f"Bearer {READER}"}
+
+    with caplog.at_level("WARNING"):
+        tried = [
+            (await opened.ask("/api/queues/q/pause", "POST", json={}, headers=reader))[0].status
+            for _ in range(4)
+        ]
+
+    assert tried == [403, 403, 429, 429]
+    said = [each.message for each in caplog.records if "http_refused" in each.message]
+    assert len(said) == 2
+    assert "who=rita path=/api/queues/q/pause needs=operate" in said[0]
+
+
 async def test_each_holder_has_a_rate_of_its_own(site: Open) -> None:
     clock = ManualClock()
     opened = await site(tokens=TOKENS, clock=clock, rates=Rates(reads=FEW))
