@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 export PIP_ROOT_USER_ACTION := ignore
+# Tests start hundreds of processes: each would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What is installed depends on the dependencies and, since it refers to it, on the directory.
 HASH := $(shell (cat pyproject.toml && pwd) | cksum | cut -d ' ' -f 1)
@@ -21,8 +23,9 @@ ARGS ?=
 # Processes that share the tests; 0 runs them one after the other, as a debugger wants. Tests wait
 # much for servers, so there is one more than cores of a small machine.
 WORKERS ?= 3
-# A process that a test has crashed is replaced twice: that test would be tried for ever.
-SHARED := -n $(WORKERS) --dist loadfile --max-worker-restart 2
+# A process that a test has crashed is replaced twice: that test would be tried for ever. Files are
+# shared out in the order of tests/conftest.py, the slow ones first.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
 MAKEFLAGS += --no-print-directory
 .PHONY: help run demo test test-full test-browser tools guard check lint format bench bench-scale clean install install-run

@@ -8,6 +8,7 @@ masked wherever settings are shown.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 import types
@@ -72,7 +73,7 @@ def load(
     Raises:
         SettingsError: Something is unknown, cannot be read, or fails its check.
     """
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    fields = field_types(kind)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, found in (
@@ -89,6 +90,12 @@ def load(
         return msgspec.convert(values, kind, strict=False), sources
     except msgspec.ValidationError as error:
         raise SettingsError(_explain(str(error), kind, values, sources, prefix)) from None
+
+
+@functools.cache
+def field_types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """Return the fields of a settings struct; looked up once, as annotations are slow to read."""
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _folded(value: Any, annotation: Any) -> Any:
@@ -229,7 +236,7 @@ def _explain(
     if not name:
         return f"settings do not fit together: {message}"
     shown = prefix + name.upper() if sources.get(name) == "environment" else name
-    choices = {field.name: field.type for field in msgspec.structs.fields(kind)}.get(name)
+    choices = field_types(kind).get(name)
     if typing.get_origin(choices) is typing.Literal:
         detail = f"Expected one of {', '.join(typing.get_args(choices))}"
     _, is_secret = _meanings(kind).get(name, ("", True))

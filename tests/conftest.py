@@ -42,6 +42,20 @@ if _worker is not None:
     embedded_process._next_port = itertools.count(_first)
 
 
+SLOW_FIRST = ("browser", "integration", "guard", "simulation", "property", "store")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers take slow folders first, so that quick files are left and none ends alone."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
+
+
 def pytest_asyncio_loop_factories() -> dict[str, type[asyncio.AbstractEventLoop]]:
     """Run asynchronous tests on the loop that the daemon uses."""
     return {"uvloop": uvloop.Loop}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -109,6 +110,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError("outbox_claim_ms must be at least twice statement_ms_max")
 
 
+@functools.cache
 def sections() -> dict[str, type[msgspec.Struct]]:
     """The sections by the prefix of their variables."""
     fields = msgspec.structs.fields(ProcessorSettings)

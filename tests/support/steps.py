@@ -17,7 +17,8 @@ A scenario is a class with a constructor without arguments::
         async def run(self, scene: dict[str, Any]) -> None: ...      # one delivery of the job
         async def observe(self, scene: dict[str, Any]) -> Any: ...   # JSON without ids or times
 
-Processes are forked from one that has imported everything, so a step costs milliseconds.
+Processes are forked from one that has imported everything, so a step costs milliseconds. That one
+serves all scenarios of a session of tests.
 """
 
 from __future__ import annotations
@@ -27,20 +28,24 @@ import contextlib
 import functools
 import importlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
+from processors.settings import from_env
 
 ROOT = Path(__file__).parents[2]
 KILLS_MAX = 8
 """Kills of one scenario, unless all are asked for."""
+
+IMPORTED = ["pytest", "tests.support.steps", "tests.integration.processors.notified", "aiohttp"]
+"""What takes long to import and most scenarios use."""
 
 
 class _Counter:
@@ -82,19 +87,21 @@ def kill_at_each_step(
         environ: Variables for it, such as the servers' URLs.
         timeout_s: Time limit of it all.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.steps", scenario],
-        env={**os.environ, **environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert lines, done.stderr
-    unkilled, *killed = lines
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with tempfile.TemporaryDirectory() as directory:
+        results, log = Path(directory, "results"), Path(directory, "log")
+        arguments = (scenario, {**os.environ, **environ}, results, log)
+        process = context.Process(target=_play, args=arguments)
+        process.start()
+        try:
+            process.join(timeout_s)
+            assert process.exitcode == 0, f"{process.exitcode}: {log.read_text()}"
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+        unkilled, *killed = [json.loads(line) for line in results.read_text().splitlines()]
     return Steps(
         unkilled["step"], unkilled["seen"], {line["step"]: line["seen"] for line in killed}
     )
@@ -157,7 +164,6 @@ def _forked(work: Callable[[], Any]) -> tuple[int, list[Any]]:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # results alone go to stdout
         status = 1
         try:
             with os.fdopen(writing, "w") as pipe:
@@ -209,24 +215,26 @@ def chosen(total: int, *, kills_max: int) -> list[int]:
     return sorted({1 + round(n * (total - 1) / (kills_max - 1)) for n in range(kills_max)})
 
 
-def main() -> None:
-    """Run the scenario named on the command line; one JSON line unkilled, then one per kill."""
-    # What the scenario logs must not get between the lines that this prints.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    module, _, name = sys.argv[1].partition(":")
-    scenario = getattr(importlib.import_module(module), name)()
+def _play(scenario: str, environ: Mapping[str, str], results: Path, log: Path) -> None:
+    """Run a scenario in this process; one line of results unkilled, then one per kill."""
+    os.environ.clear()
+    os.environ.update(environ)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    module, _, name = scenario.partition(":")
+    played = getattr(importlib.import_module(module), name)()
     _instrument()
-    unkilled = _run(scenario, 0)
-    print(json.dumps(unkilled), flush=True)
-    total = unkilled["step"]
-    every = os.environ.get("STEPS") == "all"
-    for fatal in chosen(total, kills_max=total if every else KILLS_MAX):
-        # A run whose steps differ from one to the next may end before it is killed.
-        print(json.dumps(_run(scenario, fatal)), flush=True)
+    from_env({})  # What settings mean is read once, before processes are forked.
+    with results.open("w") as lines:
 
+        def tell(seen: dict[str, Any]) -> None:
+            print(json.dumps(seen), file=lines, flush=True)
 
-if __name__ == "__main__":
-    # Under its own name, so that scenarios which import `step` count here.
-    from tests.support import steps
-
-    steps.main()
+        unkilled = _run(played, 0)
+        tell(unkilled)
+        total = unkilled["step"]
+        every = os.environ.get("STEPS") == "all"
+        for fatal in chosen(total, kills_max=total if every else KILLS_MAX):
+            # A run whose steps differ from one to the next may end before it is killed.
+            tell(_run(played, fatal))
