@@ -192,3 +192,11 @@ def chunks(children: Iterable[Child]) -> Iterator[list[Child]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def by_queue(chunk: Iterable[Child]) -> list[list[Child]]:
+    """Part children by their queues."""
+    queues: dict[str, list[Child]] = {}
+    for child in chunk:
+        queues.setdefault(child.queue, []).append(child)
+    return list(queues.values())

@@ -21,6 +21,7 @@ from engine.failpoint import failpoint
 from engine.logs import get_logger
 from engine.runtime.flow_records import (
     Child,
+    by_queue,
     children_of,
     chunks,
     marker,
@@ -28,6 +29,7 @@ from engine.runtime.flow_records import (
     parent_of,
     read_marker,
 )
+from engine.runtime.flow_sweep import FlowSweep
 from engine.runtime.outage import Outage
 from engine.store.base import Control, Store
 from engine.store.flow_base import FLOW_WHO, ChildNote, FlowTask
@@ -84,6 +86,7 @@ class FlowKeeper:
         self._in_use = False
         self._soon = False
         self._cancelled: Mapping[str, Tombstone] = {}
+        self._sweep = FlowSweep(store, queue, clock)
 
     def poke(self) -> None:
         """Look at once: a flow was opened here, or a child ended."""
@@ -122,7 +125,9 @@ class FlowKeeper:
     async def step(self) -> bool:
         """Do what there is to do now, a bounded part of it; tells whether there was anything."""
         sent = await self._work()
-        return await self._relay() or sent
+        relayed = await self._relay()
+        await self._sweep.turn()
+        return relayed or sent
 
     async def finish(self) -> None:
         """Do all that there is to do now."""
@@ -168,7 +173,7 @@ class FlowKeeper:
                 await self._store.flow_mark(self._queue, task.flow, ())
             for chunk in chunks(self._children(task, PENDING)):
                 sent = [
-                    number for part in _by_queue(chunk) for number in await self._one(part, task)
+                    number for part in by_queue(chunk) for number in await self._one(part, task)
                 ]
                 failpoint("F3")
                 closed = await self._store.flow_mark(self._queue, task.flow, sent)
@@ -200,7 +205,7 @@ class FlowKeeper:
                 "another child failed" if task.closed == "failed" else "its parent was cancelled"
             )
             for chunk in chunks(self._children(task, PENDING + SENT)):
-                for part in _by_queue(chunk):
+                for part in by_queue(chunk):
                     named = [(child.job.marker, child.id) for child in part]
                     await self._store.flow_cancel(part[0].queue, named, who=who, reason=reason)
             failpoint("F7")
@@ -303,10 +308,3 @@ class FlowKeeper:
                 place = (end.parent.queue, end.parent.flow)
                 groups.setdefault(place, []).append((entry, end))
         return [(*place, told) for place, told in groups.items()]
-
-
-def _by_queue(chunk: Sequence[Child]) -> list[list[Child]]:
-    queues: dict[str, list[Child]] = {}
-    for child in chunk:
-        queues.setdefault(child.queue, []).append(child)
-    return list(queues.values())

@@ -15,6 +15,9 @@ import msgspec
 FLOW_WHO = "flow "
 """How the names of those begin who cancel on behalf of a flow."""
 
+SOUGHT_AMONG_MAX = 5_000
+"""Jobs of a queue, in all places, among which children are sought; with more, none is."""
+
 
 class Opened(msgspec.Struct, frozen=True):
     """
@@ -82,6 +85,23 @@ class ChildNote(msgspec.Struct, frozen=True):
     failure: bytes = b""
 
 
+class SoughtChild(msgspec.Struct, frozen=True):
+    """
+    A child that was sent and has not ended as far as its parent's flow knows.
+
+    Attributes:
+        marker: Names it among all children that were sent to its queue.
+        id: Its job id.
+        type: Its type.
+        message: What its parent is told if it is nowhere any more.
+    """
+
+    marker: str
+    id: str
+    type: str
+    message: bytes
+
+
 class Applied(msgspec.Struct, frozen=True):
     """
     What became of ends of children.
@@ -127,6 +147,23 @@ class FlowStore(Protocol):
         self, queue: str, places: Sequence[tuple[str, bytes]]
     ) -> dict[tuple[str, bytes], str]:
         """Find the markers of children by the lanes and entries in which they were sent."""
+
+    async def flow_sweep(self, queue: str, *, ms: int) -> bool:
+        """Take the right to look for lost children of the queue's flows, which lasts so long."""
+
+    async def flows_after(self, queue: str, after: str, *, count: int) -> list[FlowTask]:
+        """Look at flows whose parents wait, in the order of their names."""
+
+    async def flow_lost(self, queue: str, children: Sequence[SoughtChild]) -> list[str]:
+        """
+        Find children that are nowhere in their queue any more, and leave messages to their parents.
+
+        A child that may live is never found: not one that an engine has, nor one that goes from
+        place to place meanwhile; with over :data:`SOUGHT_AMONG_MAX` jobs none is looked for.
+
+        Returns:
+            The markers of those whose parents are told now.
+        """
 
     async def flow_mark(
         self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False

@@ -7,11 +7,21 @@ from typing import Any
 
 import msgspec
 
-from engine.store.flow_base import FLOW_WHO, Applied, ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import (
+    FLOW_WHO,
+    SOUGHT_AMONG_MAX,
+    Applied,
+    ChildJob,
+    ChildNote,
+    FlowTask,
+    SoughtChild,
+)
 from engine.store.link import Argument, checked
 from engine.store.scripts import script
 from engine.store.upkeep import UpkeepVerbs
+from engine.telemetry import OTHER
 from engine.wire.flows import job_of
+from engine.wire.keys import GROUP, STREAMS
 from engine.wire.packing import pack, unpack
 from schemas.rules import FLOW_FAILURES_MAX, FLOW_RESULTS_BYTES_MAX, LANES
 
@@ -80,6 +90,32 @@ class FlowVerbs(UpkeepVerbs):
         flows = [flow.decode() for each in found for flow in each]
         named = [flow for flow in flows if job_of(flow) in job_ids]
         return [task for task in await self._tasks(queue, named, 0) if task.job]
+
+    async def flow_sweep(self, queue: str, *, ms: int) -> bool:
+        key = self.keys_of(queue).flow_sweep
+        return bool(await self._upkeep.run(script("flow_sweep"), [key], ms))
+
+    async def flows_after(self, queue: str, after: str, *, count: int) -> list[FlowTask]:
+        low = f"({after}" if after else "-"
+        named = await self._upkeep.one(
+            b"ZRANGEBYLEX", self.keys_of(queue).flows, low, b"+", b"LIMIT", 0, count
+        )
+        return await self._tasks(queue, [name.decode() for name in named], 0)
+
+    async def flow_lost(self, queue: str, children: Sequence[SoughtChild]) -> list[str]:
+        keys = self.keys_of(queue)
+        types = {child.type for child in children} | {OTHER}
+        names = [
+            *(keys.flow_sent, keys.flow_ends, keys.flows, keys.delayed),
+            *(keys.parked(lane) for lane in LANES),
+            *(keys.streams[stream] for stream in STREAMS),
+            *(keys.held(job_type) for job_type in sorted(types)),
+        ]
+        flat = [part for each in children for part in (each.marker, each.id, each.message)]
+        told: list[int] = await self._upkeep.run(
+            script("flow_lost"), names, GROUP, SOUGHT_AMONG_MAX, *flat
+        )
+        return [children[at].marker for at in told]
 
     async def flow_children(
         self, queue: str, places: Sequence[tuple[str, bytes]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from engine.store.flow_base import Applied, ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import Applied, ChildJob, ChildNote, FlowTask, SoughtChild
 from engine.testing.queue_model import QueueModel
 
 Answer = TypeVar("Answer")
@@ -46,6 +46,20 @@ class FlowMemory:
     async def flows_of(self, queue: str, job_ids: Sequence[str]) -> list[FlowTask]:
         """Look at the flows of these parents."""
         return await self._apply("flows_of", lambda: self._queue(queue).flows_of(job_ids))
+
+    async def flow_sweep(self, queue: str, *, ms: int) -> bool:
+        """Take the right to look for lost children."""
+        return await self._apply("flow_sweep", lambda: self._queue(queue).flow_sweep(ms=ms))
+
+    async def flows_after(self, queue: str, after: str, *, count: int) -> list[FlowTask]:
+        """Look at flows in the order of their names."""
+        model = self._queue(queue)
+        return await self._apply("flows_after", lambda: model.flows_after(after, count=count))
+
+    async def flow_lost(self, queue: str, children: Sequence[SoughtChild]) -> list[str]:
+        """Find children that are nowhere any more."""
+        model = self._queue(queue)
+        return await self._apply("flow_lost", lambda: model.flow_lost(children))
 
     async def flow_children(
         self, queue: str, places: Sequence[tuple[str, bytes]]

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from engine.store.base import Settlement
-from engine.store.flow_base import FLOW_WHO, Applied, ChildJob, ChildNote, FlowTask
+from engine.store.flow_base import (
+    FLOW_WHO,
+    SOUGHT_AMONG_MAX,
+    Applied,
+    ChildJob,
+    ChildNote,
+    FlowTask,
+    SoughtChild,
+)
+from engine.telemetry import OTHER
 from engine.testing.events import Added
 from engine.testing.flow_state import FlowModel
 from engine.testing.queue_state import UpkeepModel
-from engine.testing.streams import parse_id
+from engine.testing.streams import StreamModel, parse_id
 from engine.wire.flows import FAMILY, job_of
-from engine.wire.packing import unpack
+from engine.wire.packing import pack, unpack
 from engine.wire.tombstones import read_tombstone
 from schemas.flow import DONE, PENDING, SENT, ChildFailure, ChildrenRecord, Closed
 from schemas.rules import FLOW_FAILURES_MAX, FLOW_RESULTS_BYTES_MAX
@@ -86,6 +95,46 @@ class FlowsModel(UpkeepModel):
         """See :meth:`engine.store.flow_base.FlowStore.flows_of`."""
         named = sorted(flow for flow in self.flows if job_of(flow) in job_ids)
         return [self._look(flow, 0) for flow in named]
+
+    def flow_sweep(self, *, ms: int) -> bool:
+        """See :meth:`engine.store.flow_base.FlowStore.flow_sweep`."""
+        if self.now_ms() < self.sweep_until_ms:
+            return False
+        self.sweep_until_ms = self.now_ms() + ms
+        return True
+
+    def flows_after(self, after: str, *, count: int) -> list[FlowTask]:
+        """See :meth:`engine.store.flow_base.FlowStore.flows_after`."""
+        return [self._look(flow, 0) for flow in sorted(self.flows) if flow > after][:count]
+
+    def flow_lost(self, children: Sequence[SoughtChild]) -> list[str]:
+        """See :meth:`engine.store.flow_base.FlowStore.flow_lost`."""
+        wanted = [child for child in children if not self._is_known(child)]
+        held = [self.held.get(name) for name in {child.type for child in children} | {OTHER}]
+        packed = [*self.delayed, *(each for lane in self.parked.values() for each in lane)]
+        packed += [job for each in held if each is not None for _, job in each.entries.values()]
+        streams = self.streams.values()
+        jobs = len(packed) + sum(len(stream.entries) for stream in streams)
+        robbed = any(entry not in each.entries for each in streams for entry in _given(each))
+        if jobs > SOUGHT_AMONG_MAX or robbed:
+            return []
+        values = {value for each in streams for fields in each.entries.values() for value in fields}
+        lost = [
+            child
+            for child in wanted
+            if child.id.encode() not in values and not any(_names(job, child.id) for job in packed)
+        ]
+        for child in lost:
+            self.flow_sent[child.marker] = "lost"
+            self.flow_messages.add([b"job", child.message], self.now_ms())
+        return [child.marker for child in lost]
+
+    def _is_known(self, child: SoughtChild) -> bool:
+        """Tell whether a child is plainly there, or its parent is being told already."""
+        place = self.flow_sent.get(child.marker, "")
+        lane, _, entry = place.partition("/")
+        lies = lane in self.lanes and entry.encode() in self.lanes[lane].entries
+        return place == "lost" or lies or any(job_of(flow) == child.id for flow in self.flows)
 
     def flow_children(self, places: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], str]:
         """See :meth:`engine.store.flow_base.FlowStore.flow_children`."""
@@ -204,6 +253,14 @@ class FlowsModel(UpkeepModel):
     def _forget_flow(self, flow: str) -> None:
         self.flow_states.pop(flow, None)
         self.flows_todo.pop(flow, None)
+
+
+def _given(stream: StreamModel) -> Iterable[bytes]:
+    return stream.group.pending if stream.group is not None else ()
+
+
+def _names(packed: bytes, job_id: str) -> bool:
+    return pack([b"id", job_id.encode()])[5:] in packed
 
 
 def _waits(states: str, letters: str) -> bool:

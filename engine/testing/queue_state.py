@@ -57,6 +57,7 @@ class QueueState:
         self.flows_todo: dict[str, int] = {}
         self.flow_sent: dict[str, str] = {}
         self.flow_messages = StreamModel()
+        self.sweep_until_ms = 0.0
         # lane → members of the zset, in order
         self.parked: dict[str, list[bytes]] = {lane: [] for lane in LANES}
         self.stats: Counter[str] = Counter()

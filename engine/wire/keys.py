@@ -50,6 +50,7 @@ class QueueKeys:
         "events",
         "flow_ends",
         "flow_sent",
+        "flow_sweep",
         "flows",
         "flows_todo",
         "lanes",
@@ -127,6 +128,8 @@ class QueueKeys:
         self.flow_ends = f"{base}:flow-ends"
         # hash: child of a flow → lane and entry with which it was sent, until its end is known
         self.flow_sent = f"{base}:flow-sent"
+        # string with TTL: set while nobody else is to look for lost children
+        self.flow_sweep = f"{base}:flows:sweep"
 
     def _name_operations(self, base: str) -> None:
         # hash: id → one bulk operation (JSON)

@@ -16,10 +16,13 @@ MUST_BE_SEEN = {
     "cancelled",
     "cancelled by ann",
     "child-failed",
+    "deleted",
+    "deleted while leased",
     "done",
     "exhausted",
     "killed",
     "opened",
+    "trimmed",
     "went on",
     "went on early",
 }

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.embedded import unused_port
+from engine.store.flow_base import SoughtChild
 from engine.store.gates import behind, ticket_of
 from engine.store.numbers import Tally
 from engine.store.schedule_base import ScheduleChange
@@ -24,6 +25,8 @@ from tests.support.servers import RedisTestServer, StartRedis
 
 STORE_SCRIPTS = [
     "admit",
+    "flow_lost",
+    "flow_sweep",
     "limit",
     "forget",
     "promote",
@@ -97,6 +100,8 @@ async def exercise(rig: ServerRig) -> None:
     told = Tally(sequence=1, at_ms=AT_MS, counts={"run:pack": [1]}, levels=Levels(waiting=1))
     await store.tally(QUEUE, told)
     await store.sum_up(QUEUE, AT_MS + HOUR_MS)
+    await store.flow_sweep(QUEUE, ms=5)
+    await store.flow_lost(QUEUE, [SoughtChild("c", "c", "pack", b"{}")])
     await store.retire(QUEUE, idle_ms_min=0)
     await store.leave("a", [QUEUE])
 

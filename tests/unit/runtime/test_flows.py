@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from engine import Cancel, Exponential, Job, Registry
+from engine.runtime import flow_sweep
 from engine.testing import EngineHarness
 from schemas.flow import ChildrenRecord
 from schemas.job import DeadRecord, Meta
@@ -335,3 +336,25 @@ async def test_a_job_that_is_early_holds_no_key_for_those_behind_it() -> None:
         await engine.drain()
 
     assert seen.order == ["later", "early"]
+
+
+async def test_a_child_that_is_deleted_before_an_engine_takes_it_fails_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flow_sweep, "PASS_MS", 1_000)
+    seen = Seen()
+    async with EngineHarness(seen.registry) as engine:
+        engine.model.queue("far").control_hash["paused"] = "1"
+        await engine.advance(0.3)
+        parent = add(engine, [child("far"), child("far", delay=200_000)])
+        far = engine.model.queue("far")
+        await engine.until(lambda: len(far.flow_sent) == 2)
+        lane = far.lanes["normal"]
+        del lane.entries[min(lane.entries)]
+        await engine.advance(10)
+
+        record = engine.dead("near")[parent]
+        assert record.reason == "child-failed"
+        assert f"{parent}.0" in record.error.message
+        assert "trimmed" in record.error.message
+        assert seen.order == []
