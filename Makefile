@@ -48,14 +48,15 @@ help:
 	@echo
 	@echo "PYTHON=...      the Python to make .venv with, 3.11 or newer"
 	@echo "ARGS=...        more arguments for the command, as in make test ARGS='-k backoff'"
+	@echo "DEV=...         where make run and make demo keep data, .dev unless said otherwise"
 	@echo "WORKERS=...     processes that share the tests, 3 unless said otherwise"
 
-# Where data are kept; ARGS="--data DIR" needs DEV=DIR, too.
+# Where data of `make run` and `make demo` are kept.
 DEV ?= .dev
 
 # With places where pushes, emails and texts arrive, for want of accounts.
 run: install-run
-	@exec $(BIN)/python -m tests.peers --data $(DEV) -- $(BIN)/python -m engine dev $(ARGS)
+	@exec $(BIN)/python -m tests.peers --data $(DEV) -- $(BIN)/python -m engine dev --data $(DEV) $(ARGS)
 
 demo: install-run
 	@test -f $(DEV)/env || { \

@@ -8,15 +8,17 @@ import shlex
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.frame import Frame
+from engine.cli.frame import Frame, note
 from engine.clock import SystemClock
-from engine.errors import SettingsError
 from engine.registry import App
 from engine.settings import EngineSettings, http_address
+
+if TYPE_CHECKING:
+    from engine.embedded import EmbeddedServers, Ports
 
 ENVIRONMENT = "env"
 """The file, in the data directory of `dev`, by which other shells find its servers."""
@@ -114,9 +116,9 @@ def dev(
             redis_url=servers.redis_url,
             postgres_url=servers.postgres_url,
             processes=1,
-            http=_page_address(frame),
+            http=_page_address(frame, servers.ports),
         )
-        return _serve_dev(loaded.settings, servers.directory, seed=not no_seed)
+        return _serve_dev(loaded.settings, servers, seed=not no_seed)
 
 
 def _serve(
@@ -153,7 +155,7 @@ def _logs(settings: EngineSettings) -> Iterator[None]:
         flush()
 
 
-def _serve_dev(settings: EngineSettings, directory: Path, *, seed: bool) -> int:
+def _serve_dev(settings: EngineSettings, servers: EmbeddedServers, *, seed: bool) -> int:
     from engine.cli.setup import run_migrations
     from engine.runtime.loading import load_app
 
@@ -166,10 +168,12 @@ def _serve_dev(settings: EngineSettings, directory: Path, *, seed: bool) -> int:
         f"export ENGINE_REDIS_URL={shlex.quote(settings.redis_url)}",
         f"export ENGINE_POSTGRES_URL={shlex.quote(settings.postgres_url)}",
     ]
-    environment = directory / ENVIRONMENT
+    environment = servers.directory / ENVIRONMENT
 
     def ready(address: str) -> None:
         _write_private(environment, exports)
+        for line in servers.ports.notes:
+            note(line)
         for line in (
             f"redis {settings.redis_url}",
             f"postgres {settings.postgres_url}",
@@ -199,16 +203,13 @@ async def _lines(step: Callable[[], Awaitable[list[str]]] | None) -> list[str]:
     return await step() if step is not None else []
 
 
-def _page_address(frame: Frame) -> str:
-    """Return where the page is served: as set, or at any free port when that one is in use."""
-    from engine.embedded.process import port_is_free
-
-    address = frame.settings.http or "127.0.0.1:8787"
-    try:
-        host, port = http_address(address)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    return address if port == 0 or port_is_free(port) else f"{host}:0"
+def _page_address(frame: Frame, ports: Ports) -> str:
+    """Return where the page is served: as set, else at the usual port or near it."""
+    loaded = frame.load()
+    if loaded.settings.http and "http" in loaded.sources:
+        return loaded.settings.http
+    host, port = http_address(EngineSettings().http)
+    return f"{host}:{ports.near(port, what='the page')}"
 
 
 def _options(given: Mapping[str, object]) -> list[str]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from engine.embedded.ports import Ports
 from engine.embedded.postgres_server import SERVER_NAMES as POSTGRES_NAMES
 from engine.embedded.postgres_server import PostgresServer, postgres_programs
-from engine.embedded.process import EmbeddedError, port_is_free, unused_port
+from engine.embedded.process import EmbeddedError, unused_port
 from engine.embedded.redis_server import DURABLE_CONFIG, RedisServer, valkey_binary
 from engine.embedded.redis_server import SERVER_NAMES as REDIS_NAMES
 
@@ -24,6 +25,7 @@ POSTGRES_PORT = 6391
 __all__ = [
     "EmbeddedError",
     "EmbeddedServers",
+    "Ports",
     "PostgresServer",
     "RedisServer",
     "postgres_programs",
@@ -45,6 +47,9 @@ class EmbeddedServers:
         redis_port: Loopback port of Valkey; a free one is taken when it is in use.
         postgres_port: Loopback port of PostgreSQL, likewise.
 
+    Attributes:
+        ports: Claims ports, for what is to listen beside them too.
+
     Raises:
         EmbeddedError: On entry, when the extra is not installed, another process holds the
             directory, or a server does not start.
@@ -58,7 +63,8 @@ class EmbeddedServers:
         postgres_port: int = POSTGRES_PORT,
     ) -> None:
         self.directory = Path(directory).resolve()
-        self._ports = (redis_port, postgres_port)
+        self.ports = Ports()
+        self._wished = (redis_port, postgres_port)
         self._lock: int | None = None
         self._redis: RedisServer | None = None
         self._postgres: PostgresServer | None = None
@@ -93,6 +99,7 @@ class EmbeddedServers:
             server.ask_to_stop()
         for server in self._running():
             server.stop()
+        self.ports.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -108,10 +115,11 @@ class EmbeddedServers:
         # Before the ports are looked at, which they may hold.
         stop_leftovers(valkey, REDIS_NAMES)
         stop_leftovers(postgres, POSTGRES_NAMES)
-        redis_port, postgres_port = self._ports
-        self._redis = RedisServer(binary, valkey, port=_near(redis_port), config=DURABLE_CONFIG)
+        redis_port = self.ports.near(self._wished[0], what="redis")
+        postgres_port = self.ports.near(self._wished[1], what="postgres")
+        self._redis = RedisServer(binary, valkey, port=redis_port, config=DURABLE_CONFIG)
         self._redis.start(wait=False)
-        self._postgres = PostgresServer(programs, postgres, port=_near(postgres_port))
+        self._postgres = PostgresServer(programs, postgres, port=postgres_port)
         self._postgres.start(wait=False)
         self._redis.wait_ready()
         self._postgres.wait_ready()
@@ -127,11 +135,6 @@ class EmbeddedServers:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _near(port: int) -> int:
-    """Return the port, or 0 for any free one when it is in use."""
-    return port if port_is_free(port) else 0
 
 
 def _take(directory: Path) -> int:

@@ -216,6 +216,10 @@ def test_takes_a_free_port_where_its_own_is_taken(directory: Path) -> None:
 
         with EmbeddedServers(directory, redis_port=taken, postgres_port=taken) as servers:
             assert f":{taken}/" not in servers.redis_url + servers.postgres_url
+            assert [note.rpartition(" ")[0] for note in servers.ports.notes] == [
+                f"port {taken} is in use, so redis listens on port",
+                f"port {taken} is in use, so postgres listens on port",
+            ]
 
 
 def test_says_why_a_server_does_not_start(directory: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import shlex
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from engine.embedded import unused_port
+from engine.embedded import Ports
 from engine.embedded.process import port_is_free
 from tests.peers import apns, fcm, sms, smtp, web_push
 
@@ -241,7 +242,12 @@ async def open_sinks(directory: Path, environ: Mapping[str, str]) -> AsyncIterat
             ports[factory.name] = peer.port
             own = _in_files(kept, peer.environ()) | factory.more(peer)
             variables |= {} if _is_set_otherwise(own, environ) else own
-        ports["gateway"] = kept.port("gateway") or _free_port(GATEWAY_PORT)
+        claims = Ports()
+        stack.callback(claims.close)
+        wished = kept.port("gateway") or GATEWAY_PORT
+        ports["gateway"] = claims.near(wished, what="the gateway")
+        for note in claims.notes:
+            print(f"note: {note}", file=sys.stderr, flush=True)
         places = _places(kept, ports["gateway"], variables)
         variables |= {} if _is_set_otherwise(places, environ) else places
         kept.keep_ports(ports)
@@ -270,10 +276,6 @@ def _places(kept: Kept, gateway_port: int, providers: Mapping[str, str]) -> dict
     if "PROCESSORS_SMS_URL" in providers:
         places["PROCESSORS_SMS_WEBHOOK_URL"] = f"http://{gateway}"
     return places
-
-
-def _free_port(wished: int) -> int:
-    return wished if port_is_free(wished) else unused_port()
 
 
 def export_lines(variables: Mapping[str, str]) -> list[str]:
