@@ -345,13 +345,14 @@ async def test_a_child_that_is_deleted_before_an_engine_takes_it_fails_its_paren
     seen = Seen()
     async with EngineHarness(seen.registry) as engine:
         engine.model.queue("far").control_hash["paused"] = "1"
-        await engine.advance(0.3)
+        await engine.advance(1)
         parent = add(engine, [child("far"), child("far", delay=200_000)])
         far = engine.model.queue("far")
         await engine.until(lambda: len(far.flow_sent) == 2)
         lane = far.lanes["normal"]
         del lane.entries[min(lane.entries)]
-        await engine.advance(10)
+        while parent not in engine.dead("near"):
+            await engine.advance(2)
 
         record = engine.dead("near")[parent]
         assert record.reason == "child-failed"
