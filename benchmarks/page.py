@@ -1,5 +1,5 @@
 """
-How long the page's API takes over much work, and how soon a browser shows the overview.
+How long the page's API takes over much work.
 
     python -m benchmarks.page [--waiting 1000000] [--dead 100000] [--engines 50] [--others 100000]
                               [--requests 200] [--json FILE]
@@ -18,7 +18,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +27,8 @@ from urllib.parse import quote
 from benchmarks.scaling.app import QUEUE
 from benchmarks.scaling.filled import NEEDLE, fill_all
 from benchmarks.scaling.rig import Engine, engine, percentile, server, table
-from benchmarks.suite.results import begun
+from benchmarks.suite.results import Document, begun
+from tests.support.servers import RedisTestServer
 
 HERE = f"/api/queues/{QUEUE}"
 JOBS = f"{HERE}/jobs?state="
@@ -182,19 +184,17 @@ def row(name: str, took: list[float], cpu_ms: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Fill, measure, print, write down."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Let the command line say how full the server is."""
     parser.add_argument("--waiting", type=int, default=1_000_000)
     parser.add_argument("--dead", type=int, default=100_000)
     parser.add_argument("--engines", type=int, default=50)
     parser.add_argument("--others", type=int, default=100_000, help="delayed, and done, jobs")
-    parser.add_argument("--requests", type=int, default=200, help="of each")
-    parser.add_argument("--only", default="", help="a part of what is asked for")
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    settings = {name: str(value) for name, value in vars(asked).items() if name != "json"}
-    document = begun(" ".join(["python -m benchmarks.page", *sys.argv[1:]]), settings)
+
+
+@contextmanager
+def filled(asked: argparse.Namespace) -> Iterator[RedisTestServer]:
+    """Run a server that holds what was asked for."""
     with server() as backend:
         fill_all(
             backend,
@@ -203,21 +203,40 @@ def main() -> None:
             engines=asked.engines,
             others=asked.others,
         )
-        with engine(backend.url) as running:
-            rows = measure(running, asked.requests, asked.only)
+        yield backend
+
+
+def write_down(document: Document, path: Path | None, results: dict[str, Any]) -> None:
+    """Write a file of results, if one was asked for."""
+    if path is None:
+        return
+    told = {
+        "date": document.date,
+        "commands": document.commands,
+        "machine": document.machine,
+        "versions": document.versions,
+        "settings": document.settings | {"load": f"{os.getloadavg()[1]:.1f}"},
+        "results": results,
+    }
+    path.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+
+
+def main() -> None:
+    """Fill, measure, print, write down."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    add_sizes(parser)
+    parser.add_argument("--requests", type=int, default=200, help="of each")
+    parser.add_argument("--only", default="", help="a part of what is asked for")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    settings = {name: str(value) for name, value in vars(asked).items() if name != "json"}
+    document = begun(" ".join(["python -m benchmarks.page", *sys.argv[1:]]), settings)
+    with filled(asked) as backend, engine(backend.url) as running:
+        rows = measure(running, asked.requests, asked.only)
     if not rows:
         parser.error(f"nothing that is measured has {asked.only!r} in its name, and an answer")
     table(f"{asked.waiting:,} waiting, {asked.dead:,} dead, {asked.engines} engines", rows)
-    if asked.json:
-        told = {
-            "date": document.date,
-            "commands": document.commands,
-            "machine": document.machine,
-            "versions": document.versions,
-            "settings": document.settings | {"load": f"{os.getloadavg()[1]:.1f}"},
-            "results": {"page": rows},
-        }
-        asked.json.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+    write_down(document, asked.json, {"page": rows})
 
 
 if __name__ == "__main__":

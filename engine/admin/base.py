@@ -55,14 +55,18 @@ class AdminBase:
         """List the engines heard of within the last minute."""
         return await self._store.queues.engines()
 
-    async def queues(self, names: Sequence[str] = ()) -> list[QueueStats]:
+    async def queues(
+        self, names: Sequence[str] = (), *, engines: list[EngineStats] | None = None
+    ) -> list[QueueStats]:
         """
         Count what queues hold.
 
         Args:
             names: Which queues; empty for those of the app and of all running engines.
+            engines: What :meth:`engines` told a moment ago; None to ask.
         """
-        engines = await self.engines()
+        if engines is None:
+            engines = await self.engines()
         known = [*self._types, *(queue for engine in engines for queue in engine.beat.queues)]
         wanted = [checked_queue(name) for name in names] or sorted({*known})
         return await self._store.queues.overview(wanted, self._types, engines)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
+from posixpath import normpath
 
 import msgspec
 from aiohttp import hdrs, web
@@ -20,6 +23,16 @@ KINDS = {
 SHELL = "index.html"
 PLACE = b"{{assets}}"
 """Stands in the shell for the path under which the other files are served."""
+
+MODULES = b"{{modules}}\n"
+"""Stands in the shell for the links by which a view's modules are asked for at once."""
+
+SHEET = "all.css"
+"""All style sheets of the shell, joined: one request in place of many."""
+
+_SHEETS = re.compile(rb'(?:<link rel="stylesheet" [^>]*>\n)+')
+_NAMED = re.compile(rb'href="{{assets}}/([^"]+)"')
+_IMPORT = re.compile(rb"""\b(?:from|import)\s*"(\.[\w./-]+\.mjs)\"""")
 
 
 class Asset(msgspec.Struct, frozen=True):
@@ -44,12 +57,40 @@ class Assets:
         for name in sorted(found):
             content.update(name.encode() + b"\0" + found[name])
         self.digest = content.hexdigest()[:16]
-        found[SHELL] = found[SHELL].replace(PLACE, f"/static/{self.digest}".encode())
+        self._frame = found.pop(SHELL)
+        sheets = _SHEETS.search(self._frame)
+        assert sheets is not None
+        named = _NAMED.findall(sheets[0])
+        found[SHEET] = b"\n".join(found[name.decode()] for name in named)
+        self._frame = self._frame.replace(sheets[0], _link("stylesheet", SHEET))
         self._assets = {name: _asset(name, data) for name, data in found.items()}
+        self._shells: dict[str, Asset] = {}
 
-    def shell(self, request: web.Request) -> web.Response:
-        """Answer with the page itself; what it shows, it asks for."""
-        return self._answer(SHELL, request)
+    def shell(self, view: str, request: web.Request) -> web.Response:
+        """Answer with the page itself, which asks for what it shows, and begins with a view."""
+        if view not in self._shells:
+            self._shells[view] = _asset(SHELL, self._shell_of(view))
+        return _answer(self._shells[view], request)
+
+    def modules(self, view: str) -> list[str]:
+        """
+        Name the modules that a view needs, in the order in which they are found.
+
+        A browser that learned of them one from the other would take a round trip for each level.
+        """
+        found = ["app.mjs", f"views/{view}.mjs"]
+        for name in found:
+            place = PurePosixPath(name).parent
+            for other in _IMPORT.findall(self._assets[name].plain):
+                path = normpath(place / other.decode())
+                if path not in found:
+                    found.append(path)
+        return found
+
+    def _shell_of(self, view: str) -> bytes:
+        links = [_link("modulepreload", name) for name in self.modules(view)]
+        shell = self._frame.replace(MODULES, b"".join(links))
+        return shell.replace(PLACE, f"/static/{self.digest}".encode())
 
     def file(self, request: web.Request) -> web.Response:
         """
@@ -61,22 +102,26 @@ class Assets:
         name = request.match_info["name"]
         if request.match_info["digest"] != self.digest or name not in self._assets:
             raise web.HTTPNotFound
-        response = self._answer(name, request)
+        response = _answer(self._assets[name], request)
         response.headers[hdrs.CACHE_CONTROL] = "public, max-age=31536000, immutable"
         return response
 
-    def _answer(self, name: str, request: web.Request) -> web.Response:
-        asset = self._assets[name]
-        headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT_ENCODING}
-        packs = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
-        if packs:
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-        return web.Response(
-            body=asset.packed if packs else asset.plain,
-            content_type=asset.kind,
-            charset="utf-8",
-            headers=headers,
-        )
+
+def _link(kind: str, name: str) -> bytes:
+    return b'<link rel="%b" href="%b/%b">\n' % (kind.encode(), PLACE, name.encode())
+
+
+def _answer(asset: Asset, request: web.Request) -> web.Response:
+    headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT_ENCODING}
+    packs = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    if packs:
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return web.Response(
+        body=asset.packed if packs else asset.plain,
+        content_type=asset.kind,
+        charset="utf-8",
+        headers=headers,
+    )
 
 
 def _tree(place: Traversable, prefix: str) -> list[tuple[str, bytes]]:

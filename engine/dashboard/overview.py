@@ -29,7 +29,9 @@ FORGET_S = 30.0
 class Reads(Protocol):
     """What the page asks for; :class:`engine.admin.Admin` satisfies it."""
 
-    async def queues(self, names: Sequence[str] = ()) -> list[QueueStats]:
+    async def queues(
+        self, names: Sequence[str] = (), *, engines: list[EngineStats] | None = None
+    ) -> list[QueueStats]:
         """Count what queues hold."""
 
     async def engines(self) -> list[EngineStats]:
@@ -126,7 +128,7 @@ class Overviews:
     async def _gather(self) -> Overview:
         server = await self._reads.server()
         engines = await self._reads.engines()
-        queues = await self._reads.queues()
+        queues = await self._reads.queues(engines=engines)
         found = overview_of(
             server=server,
             engines=engines,

@@ -45,12 +45,24 @@ SILENT_S_MAX = 15.0
 TICK_S = 1.0
 STOP_S = 2.0
 
-PAGES = (
-    *("/", "/queues", "/queues/{queue}", "/jobs", "/jobs/{queue}/{id}", "/dead", "/about"),
-    *("/dead/{queue}/{fingerprint}", "/operations", "/operations/{queue}/{id}", "/schedules"),
-    *("/engines", "/engines/{name}", "/audit", "/login"),
-)
-"""Addresses of the page's views; all get the same shell, which asks for what it shows."""
+PAGES = {
+    "/": "overview",
+    "/queues": "queues",
+    "/queues/{queue}": "queue",
+    "/jobs": "jobs",
+    "/jobs/{queue}/{id}": "job",
+    "/dead": "dead",
+    "/dead/{queue}/{fingerprint}": "dead_group",
+    "/operations": "operations",
+    "/operations/{queue}/{id}": "operation",
+    "/schedules": "schedules",
+    "/engines": "engines",
+    "/engines/{name}": "engine",
+    "/audit": "audit",
+    "/about": "about",
+    "/login": "login",
+}
+"""Addresses of the page and their views; all get a shell, which asks for what it shows."""
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -113,7 +125,7 @@ class HttpServer:
         """
         host, port = http_address(self._state.address)
         app = web.Application(middlewares=[self._surround])
-        app.add_routes([web.get(path, self._page) for path in PAGES])
+        app.add_routes([web.get(path, self._page(view)) for path, view in PAGES.items()])
         app.add_routes([web.get("/static/{digest}/{name:.+}", self._file)])
         app.add_routes([self._bind(route) for route in self.routes])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
@@ -214,8 +226,11 @@ class HttpServer:
 
         return web.route(route.method, route.path, answer)
 
-    async def _page(self, request: web.Request) -> web.StreamResponse:
-        return self._assets.shell(request)
+    def _page(self, view: str) -> Answer:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return self._assets.shell(view, request)
+
+        return answer
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         return self._assets.file(request)

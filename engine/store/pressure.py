@@ -65,8 +65,12 @@ def level_commands(keys: QueueKeys, types: Sequence[str]) -> list[Command]:
     """Build the commands that count what a queue holds."""
     streams, sets = holding(keys, types)
     counts = [*((b"XLEN", key) for key in streams), *((b"ZCARD", key) for key in sets)]
-    usage = [(b"MEMORY", b"USAGE", key, b"SAMPLES", SAMPLES) for key in (*streams, *sets)]
-    return [*counts, *usage]
+    return [*counts, *map(usage_of, (*streams, *sets))]
+
+
+def usage_of(key: str) -> Command:
+    """Build the command that estimates the bytes of a key."""
+    return (b"MEMORY", b"USAGE", key, b"SAMPLES", SAMPLES)
 
 
 def read_level(replies: Sequence[Any]) -> Level:

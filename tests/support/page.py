@@ -118,7 +118,12 @@ class FakeAdmin:
             raise self.trouble
         return server()
 
-    async def queues(self, names: Sequence[str] = ()) -> list[QueueStats]:
+    async def queues(
+        self,
+        names: Sequence[str] = (),
+        *,
+        engines: list[EngineStats] | None = None,
+    ) -> list[QueueStats]:
         return self.queues_found
 
     async def engines(self) -> list[EngineStats]:

@@ -15,6 +15,9 @@ from schemas.numbers import HOUR_MS, MINUTE_MS, Numbers
 ENDS = ("done", "retried", "dead", "cancelled", "duplicate")
 """Outcomes of which a line of a table tells."""
 
+QUEUES_AT_ONCE = 10
+"""Queues that are read in one turn of the loop, which takes some ms."""
+
 
 class NumberReader:
     """Reads the counters of queues."""
@@ -52,11 +55,21 @@ class NumberReader:
         self, wanted: Mapping[str, tuple[range, Sequence[str]]]
     ) -> dict[str, dict[int, Step]]:
         """
-        Read how jobs ended and what queues held, of some minutes of many queues, in one round trip.
+        Read how jobs ended and what queues held, of some minutes, some queues at a time.
 
         Args:
             wanted: Queue → minutes, and counters as ``outcome:type``.
         """
+        found: dict[str, dict[int, Step]] = {}
+        names = list(wanted)
+        for begin in range(0, len(names), QUEUES_AT_ONCE):
+            # An hour of many queues takes a while, in which the loop must turn.
+            found |= await self._ends({n: wanted[n] for n in names[begin : begin + QUEUES_AT_ONCE]})
+        return found
+
+    async def _ends(
+        self, wanted: Mapping[str, tuple[range, Sequence[str]]]
+    ) -> dict[str, dict[int, Step]]:
         asked = [
             (queue, key, few, names)
             for queue, (minutes, names) in wanted.items()

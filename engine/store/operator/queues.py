@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
+from engine.core.pressure import Level
 from engine.store.link import Command
 from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
 from engine.store.operator.counting import COMMANDS, counted, counting, first_fresh
 from engine.store.operator.gates import GateReader
 from engine.store.operator.link import OperatorLink, pairs, time_ms
 from engine.store.operator.pressure import fullness
-from engine.store.pressure import level_commands, read_level
-from engine.wire.keys import AUDIT, ENGINES, QueueKeys, slot_tag
+from engine.store.pressure import usage_of
+from engine.wire.keys import AUDIT, ENGINES, READY, QueueKeys, slot_tag
 from schemas.rules import LANES, QUEUE_NAME
 from schemas.stats import (
     Beat,
@@ -27,6 +28,9 @@ from schemas.stats import (
 
 STALE_MS = 10_000
 """Silence after which an engine is not counted as live."""
+
+QUEUES_AT_ONCE = 10
+"""Queues that are counted in one turn of the loop, which takes some ms."""
 
 RECENT_MINUTES = 5
 OUTCOMES = ("done", "retried", "snoozed", "duplicate", "dead", "cancelled", "lost")
@@ -59,15 +63,22 @@ class QueueReader:
         self, queues: Sequence[str], types: Mapping[str, Sequence[str]], engines: list[EngineStats]
     ) -> list[QueueStats]:
         """
-        Count what queues hold, in two round trips.
+        Count what queues hold, some queues at a time in two round trips.
 
         Args:
             queues: The queues.
             types: Types per queue that are known from elsewhere; their held streams are counted.
             engines: The answer of :meth:`engines`.
         """
-        if not queues:
-            return []
+        found = []
+        for begin in range(0, len(queues), QUEUES_AT_ONCE):
+            # Many queues take a while, in which the loop must turn.
+            found += await self._part(queues[begin : begin + QUEUES_AT_ONCE], types, engines)
+        return found
+
+    async def _part(
+        self, queues: Sequence[str], types: Mapping[str, Sequence[str]], engines: list[EngineStats]
+    ) -> list[QueueStats]:
         commands: list[Command] = [(b"TIME",)]
         for queue in queues:
             commands += _counting(QueueKeys(queue))
@@ -81,13 +92,12 @@ class QueueReader:
         ]
         details: list[Command] = []
         for count in counts:
-            served = {name for engine in engines for name in _types(engine, count.keys.queue)}
-            count.types = sorted(count.held_types() | served | {*types.get(count.keys.queue, ())})
-            details += count.details()
+            count.ask(engines, types.get(count.keys.queue, ()))
+            details += count.details
         answers = await self._link.many(details, broken=broken)
         found = []
         for count in counts:
-            wanted = len(count.details())
+            wanted = len(count.details)
             stats = count.stats(answers[:wanted], engines, broken)
             answers = answers[wanted:]
             # Queues that use no gates have nothing there to be counted.
@@ -142,6 +152,8 @@ def _counting(keys: QueueKeys) -> list[Command]:
         commands += counting(keys.lane(lane))
     return [
         *commands,
+        *((b"XLEN", keys.lane(READY[lane])) for lane in LANES),
+        *((b"ZCARD", keys.parked(lane)) for lane in LANES),
         (b"ZCARD", keys.flows),
         (b"HLEN", keys.schedules),
         (b"HLEN", keys.cancelled),
@@ -159,19 +171,27 @@ class _Counts:
         self.keys = QueueKeys(queue)
         self.now_ms = now_ms
         self.types: list[str] = []
-        self.flows = replies[-7] or 0
-        self.schedules = replies[-6] or 0
+        self.details: list[Command] = []
+        self.minutes: list[tuple[str, list[str]]] = []
+        lanes, rest = replies[: COMMANDS * len(LANES)], replies[COMMANDS * len(LANES) :]
         self.lanes = {
-            lane: replies[COMMANDS * at : COMMANDS * (at + 1)] for at, lane in enumerate(LANES)
+            lane: lanes[COMMANDS * at : COMMANDS * (at + 1)] for at, lane in enumerate(LANES)
         }
-        self.cancelling = replies[-5] or 0
-        self.delayed, self.dead = replies[-4] or 0, replies[-3] or 0
-        self.control, self.counters = pairs(replies[-2]), pairs(replies[-1])
+        gated, own = rest[: 2 * len(LANES)], rest[2 * len(LANES) :]
+        self.flows, self.schedules, self.cancelling, self.delayed, self.dead = (
+            count or 0 for count in own[:-2]
+        )
+        self.control, self.counters = pairs(own[-2]), pairs(own[-1])
+        keys = self.keys
+        held = [*keys.lanes.values(), *(keys.lane(READY[lane]) for lane in LANES)]
+        held += [*(keys.parked(lane) for lane in LANES), keys.flows, keys.delayed]
+        sizes = [*(told[0] for told in self.lanes.values()), *gated, self.flows, self.delayed]
+        self.holding = {key: size for key, size in zip(held, sizes, strict=True) if size}
 
     def held_types(self) -> set[str]:
         return _held(self.control) | _counted(self.counters)
 
-    def minutes(self) -> list[tuple[str, list[str]]]:
+    def _minutes(self) -> list[tuple[str, list[str]]]:
         """Name the counters of the last minutes, by the key that holds them."""
         names = [name.decode() for name in self.counters if b":" in name]
         by_key: dict[str, list[str]] = {}
@@ -181,13 +201,20 @@ class _Counts:
             fields += [f"{at_ms // 60_000}:{name}" for name in names]
         return [(key, fields) for key, fields in by_key.items() if fields]
 
-    def details(self) -> list[Command]:
-        commands: list[Command] = [(b"ZCOUNT", self.keys.delayed, "-inf", self.now_ms)]
-        commands += [first_fresh(self.keys.lane(lane), told) for lane, told in self.lanes.items()]
-        commands += [(b"XLEN", self.keys.held(name)) for name in self.types]
-        commands += level_commands(self.keys, self.types)
-        commands += [(b"HMGET", key, *fields) for key, fields in self.minutes()]
-        return commands
+    def ask(self, engines: Sequence[EngineStats], types: Sequence[str]) -> None:
+        """Build the commands that tell the rest; keys that are empty are not asked about."""
+        keys = self.keys
+        served = {name for engine in engines for name in _types(engine, keys.queue)}
+        self.types = sorted(self.held_types() | served | {*types})
+        self.minutes = self._minutes()
+        held = list(map(keys.held, self.types))
+        self.details = [(b"ZCOUNT", keys.delayed, "-inf", self.now_ms)]
+        self.details += [
+            first_fresh(self.keys.lane(lane), told) for lane, told in self.lanes.items()
+        ]
+        self.details += [(b"XLEN", key) for key in held]
+        self.details += [usage_of(key) for key in (*self.holding, *held)]
+        self.details += [(b"HMGET", key, *fields) for key, fields in self.minutes]
 
     def stats(self, answers: list[Any], engines: list[EngineStats], broken: set[str]) -> QueueStats:
         overdue, *rest = answers
@@ -195,10 +222,14 @@ class _Counts:
             lane: counted(told, first, self.now_ms)
             for (lane, told), first in zip(self.lanes.items(), rest, strict=False)
         }
-        held = rest[len(LANES) : len(LANES) + len(self.types)]
-        counts = len(level_commands(self.keys, self.types))
-        level = read_level(rest[len(LANES) + len(self.types) :][:counts])
-        recent = rest[len(LANES) + len(self.types) + counts :]
+        rest = rest[len(LANES) :]
+        held, rest = rest[: len(self.types)], rest[len(self.types) :]
+        used = len(self.holding) + len(self.types)
+        usage, recent = rest[:used], rest[used:]
+        level = Level(
+            sum(self.holding.values()) + sum(count or 0 for count in held),
+            sum(size or 0 for size in usage),
+        )
         concurrency = self.control.get(b"concurrency", b"")
         return QueueStats(
             fullness=fullness(self.keys.queue, level, self.control, engines),
@@ -262,7 +293,7 @@ class _Counts:
 
     def _recent(self, answers: list[Any]) -> dict[str, int]:
         recent = dict.fromkeys(OUTCOMES, 0)
-        for (_, fields), counts in zip(self.minutes(), answers, strict=True):
+        for (_, fields), counts in zip(self.minutes, answers, strict=True):
             for field, count in zip(fields, counts or (), strict=False):
                 outcome = field.split(":")[1]
                 if outcome in recent:

@@ -6,11 +6,14 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from engine.dashboard.assets import KINDS, Assets
+from engine.dashboard.server import PAGES
 from tests.tidy.sources import ROOT
 
 STATIC = ROOT / "engine" / "dashboard" / "static"
@@ -61,7 +64,7 @@ def test_every_file_is_served(path: Path) -> None:
         return
 
     assert path.suffix in KINDS
-    assert name_of(path) in Assets()._assets
+    assert name_of(path) in Assets()._assets or path.name == "index.html"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -107,3 +110,36 @@ def test_all_files_of_the_first_load_are_named_in_the_shell_by_their_digest() ->
             assert (STATIC / name).is_file(), address
         else:
             assert address.startswith("/"), address
+
+
+def views() -> dict[str, str]:
+    """Read which address shows which view off the page's own list."""
+    told = (STATIC / "app.mjs").read_text()
+    listed = re.findall(r'\["(/[^"]*)", "(\w+)", "[^"]+"\]', told)
+    return {re.sub(r":(\w+)", r"{\1}", path): name for path, name in listed}
+
+
+def test_the_server_begins_each_address_with_the_view_that_the_page_shows_there() -> None:
+    assert views() == PAGES
+
+
+@pytest.mark.parametrize("view", sorted(PAGES.values()))
+def test_a_shell_names_all_that_its_view_needs_at_once(view: str) -> None:
+    """
+    Goal: nothing of the first load is asked for only when something else has come.
+
+    Method: of every module that is named, what it imports is named, too.
+    """
+    assets = Assets()
+    named = assets.modules(view)
+    shell = assets.shell(view, make_mocked_request("GET", "/")).body
+
+    assert isinstance(shell, bytes)
+    assert re.findall(rb"{{\w+}}", shell) == []
+    assert shell.count(b'rel="stylesheet"') == 1
+    for name in named:
+        assert f'"modulepreload" href="/static/{assets.digest}/{name}"'.encode() in shell
+        imports = re.findall(r'^import .*?"(.+?)";', (STATIC / name).read_text(), re.MULTILINE)
+        assert {normpath(f"{Path(name).parent}/{each}") for each in imports} <= {*named}
+    assert "vendor/preact.mjs" in named
+    assert "vendor/uplot.mjs" not in named

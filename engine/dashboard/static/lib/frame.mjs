@@ -9,14 +9,14 @@ import { useOverview } from "./overview.mjs";
 import { Count } from "./parts.mjs";
 import { navigate, useAddress } from "./router.mjs";
 
-/** The places of the page: address, name, key after `g`, and what is counted there. */
+/** The places of the page: address, name, key after `g`, what is counted there, and for how many digits there is room. */
 export const PLACES = [
   ["/", "Overview", "o"],
-  ["/queues", "Queues", "q", (told) => Object.keys(told.queues || {}).length],
+  ["/queues", "Queues", "q", (told) => Object.keys(told.queues || {}).length, "two"],
   ["/jobs", "Jobs", "j"],
-  ["/dead", "Dead letters", "d", (told) => told.totals?.dead],
+  ["/dead", "Dead letters", "d", (told) => told.totals?.dead, "five"],
   ["/schedules", "Schedules", "s"],
-  ["/engines", "Engines", "e", (told) => told.totals?.engines],
+  ["/engines", "Engines", "e", (told) => told.totals?.engines, "two"],
   ["/audit", "Audit", "a"],
 ];
 const PHONE = [["/", "Overview", "overview"], ["/queues", "Queues", "queues"], ["/jobs", "Jobs", "jobs"], ["/dead", "Dead", "dead"]];
@@ -91,9 +91,9 @@ export function Top() {
   const { path: at } = useAddress();
   const { data } = useOverview();
   return html`<header class="top"><a class="brand" href="/"><${Mark} /> Streamlane</a><${Place} />
-    <nav aria-label="Places">${PLACES.map(([href, name, , counted]) => html`<a key=${href} href=${href}
-      aria-current=${isAt(href, at) ? "page" : undefined}>${name}${data && counted && counted(data) != null
-        ? html` <${Count} kind="badge" value=${counted(data)} />` : ""}</a>`)}</nav>
+    <nav aria-label="Places">${PLACES.map(([href, name, , counted, room]) => html`<a key=${href} href=${href}
+      aria-current=${isAt(href, at) ? "page" : undefined}>${name}${!counted ? "" : !data ? html` <span class="badge ${room}" />` : counted(data) != null
+        ? html` <${Count} kind=${`badge ${room}`} value=${counted(data)} />` : ""}</a>`)}</nav>
     <div class="tools"><${Find} id="find" /><${LiveSwitch} /><${ZoneSwitch} kind="wide" /><${ThemeSwitch} kind="wide" /></div></header>`;
 }
 

@@ -70,12 +70,12 @@ export default function Dead({ query }) {
   const { data, trouble, at } = useLive(url("/api/dead", { queue, type, reason, text, from: from || "" }));
   useEffect(() => { document.title = "Dead letters – Streamlane"; }, []);
   const filtered = type || reason || text || query.since;
-  const able = queue && !text && !query.since;
-  const why = !queue ? "Choose a queue: an operation works on one." : "Filters by text or time choose groups; open one of them.";
+  const able = queue && !text && !query.since && data?.matched > 0;
+  const why = data?.matched === 0 ? "No dead letter fits." : !queue ? "Choose a queue: an operation works on one." : "Filters by text or time choose groups; open one of them.";
   return html`<${Age} at=${at} trouble=${trouble} />
     <div class="title"><h1>Dead letters</h1>${data && html`<span class="muted">${data.matched.toLocaleString("en-GB")} in ${number(data.order.length + data.more)} ${data.order.length + data.more === 1 ? "group" : "groups"}${data.dead !== data.matched ? ` of ${data.dead.toLocaleString("en-GB")}` : ""}</span>`}
-      <div class="buttons"><a class="button" href="/operations">Operations</a>
-      ${data?.matched > 0 && html`<${PlanButtons} queue=${queue} filter=${{ type, reason }} title=${`${[type, reason].filter(Boolean).join(", ") || "all dead letters"} of ${queue}`} able=${may("operate") && able} why=${may("operate") ? why : "This needs the scope “operate”."} />`}</div></div>
+      <div class="buttons"><${PlanButtons} queue=${queue} filter=${{ type, reason }} title=${`${[type, reason].filter(Boolean).join(", ") || "all dead letters"} of ${queue}`} able=${may("operate") && able} why=${may("operate") ? why : "This needs the scope “operate”."} />
+      <a class="button" href="/operations">Operations</a></div></div>
     <${Filters} data=${data} query=${query} />
     ${!data ? !trouble && html`<${Loading} />` : data.order.length ? html`<${Groups} data=${data} />`
     : html`<div class="card"><${Empty}>${filtered || queue ? html`<b>No group fits.</b> <button type="button" class="link" onClick=${() => setQuery({ queue: "", type: "", reason: "", text: "", since: "" })}>Show all</button>`
