@@ -6,27 +6,52 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import click
 import structlog
 
 from engine import EngineError
-from processors.cli.bounce import bounce
-from processors.cli.demo import demo
-from processors.cli.gateway import gateway, ticket
-from processors.cli.keyring import keyring
-from processors.cli.queues import bulk, failed, health, retry_failed
-from processors.cli.reply_key import reply_key
-from processors.cli.retention import attachments, retention
-from processors.cli.search import search
-from processors.cli.settings import settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+COMMANDS = {
+    "attachments": "retention",
+    "bounce": "bounce",
+    "bulk": "queues",
+    "demo": "demo",
+    "failed": "queues",
+    "gateway": "gateway",
+    "health": "queues",
+    "keyring": "keyring",
+    "reply-key": "reply_key",
+    "retention": "retention",
+    "retry-failed": "queues",
+    "search": "search",
+    "settings": "settings",
+    "ticket": "gateway",
+}
+"""The module of each command, imported when it is asked for: a mail server waits for `bounce`."""
+
+
 class Commands(click.Group):
     """A group whose errors are one line on stderr and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"processors.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,22 +68,6 @@ def main() -> None:
     The engine's own commands are in `python -m engine`. PostgreSQL and Redis
     are found as there: ENGINE_POSTGRES_URL and ENGINE_REDIS_URL.
     """
-
-
-main.add_command(attachments)
-main.add_command(bounce)
-main.add_command(bulk)
-main.add_command(failed)
-main.add_command(gateway)
-main.add_command(health)
-main.add_command(demo)
-main.add_command(keyring)
-main.add_command(reply_key)
-main.add_command(retention)
-main.add_command(retry_failed)
-main.add_command(search)
-main.add_command(settings)
-main.add_command(ticket)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
