@@ -8,10 +8,13 @@ from typing import Self
 
 from engine.admin.shelf import NumberShelf
 from engine.clock import Clock, SystemClock
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError, StoreUnavailable
+from engine.logs import get_logger
 from engine.store.operator import OperatorStore
 from schemas.rules import QUEUE_NAME
 from schemas.stats import EngineStats, QueueStats
+
+log = get_logger("admin")
 
 
 class AdminBase:
@@ -79,9 +82,26 @@ class AdminBase:
     async def _record(
         self, queue: str, what: str, detail: Mapping[str, object], reason: str
     ) -> None:
-        await self._store.control.record(
-            who=self._who, what=what, queue=queue, detail=detail, reason=reason
-        )
+        """
+        Write a change into the audit stream, once it was made.
+
+        The server may go away in between, and who asks again changes nothing, so that nothing would
+        tell of it: it is tried twice, and the log then says it instead.
+        """
+        told = {"who": self._who, "what": what, "queue": queue, "reason": reason}
+        try:
+            await self._store.control.record(detail=detail, **told)
+        except StoreUnavailable:
+            try:
+                await self._store.control.record(detail=detail, **told)
+            except StoreError:
+                log.error("change_not_audited", **told, **_named(detail))
+                raise
+
+
+def _named(detail: Mapping[str, object]) -> dict[str, object]:
+    """Say which job or operation was changed, and nothing of what it holds."""
+    return {name: detail[name] for name in ("id", "operation", "schedule") if name in detail}
 
 
 def checked_queue(name: str) -> str:
