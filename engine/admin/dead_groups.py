@@ -9,6 +9,7 @@ from engine.admin.numbers import NumberVerbs
 from engine.admin.operations import OperationVerbs
 from engine.errors import NotFound
 from engine.store.operator import Found
+from engine.store.operator.jobs import CHILD_FAILED
 from schemas.dead import DeadGroupPage, DeadPage, DeadRow, DeadSample
 from schemas.job import ErrorRecord
 from schemas.numbers import DeathRate
@@ -30,6 +31,7 @@ class GroupQuery(msgspec.Struct, frozen=True, kw_only=True):
         text: Text within type, error or sample, whatever the case.
         from_ms: Unix ms at or after which a job of it died.
         limit: Most groups to list.
+        quotes: Look for the text also in errors that quote those of children.
     """
 
     queue: str = ""
@@ -38,6 +40,7 @@ class GroupQuery(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     from_ms: int = 0
     limit: int = 100
+    quotes: bool = True
 
 
 class DeadGroupVerbs(NumberVerbs, OperationVerbs):
@@ -134,7 +137,8 @@ def _gone(fingerprint: str) -> DeadGroup:
 
 
 def _fits(group: DeadGroup, query: GroupQuery) -> bool:
-    told = f"{group.type}\n{group.kind}\n{group.message}\n{group.sample}\n{group.fingerprint}"
+    message = group.message if query.quotes or group.reason != CHILD_FAILED else ""
+    told = f"{group.type}\n{group.kind}\n{message}\n{group.sample}\n{group.fingerprint}"
     return (
         (not query.type or group.type == query.type)
         and (not query.reason or group.reason == query.reason)

@@ -35,6 +35,8 @@ MASK = "•••"
 DATA = "data"
 ALL = "*"
 ERRORS = "@error"
+QUOTES = "ChildFailed"
+"""Kind of the error of a job whose child ended dead, which quotes the error of the child."""
 PATHS_MAX = 100
 """Places that are named as left out; further ones are left out all the same."""
 HASH = "_sha256"
@@ -75,11 +77,15 @@ class Redactor:
     Args:
         scope: From which on payloads are shown.
         rules: What nobody is shown: paths by job type, as settings have them.
+
+    Attributes:
+        hides_errors: Whether errors of any type are shown to nobody.
     """
 
     def __init__(self, scope: Scope, rules: Mapping[str, str]) -> None:
         self._scope = scope
         self._rules = {job_type: read_rules(text) for job_type, text in rules.items()}
+        self.hides_errors = any(each.errors for each in self._rules.values())
 
     def may_search_payloads(self, caller: Caller) -> bool:
         """Tell whether a caller may look for text within payloads, of which it could guess them."""
@@ -124,7 +130,7 @@ class Redactor:
 
     def story(self, story: JobStory, caller: Caller) -> tuple[JobStory, PayloadShown]:
         """Leave out of a job's story what its asker may not see, and tell what that was."""
-        told = self._without_errors(story) if self._of(story.job.type).errors else story
+        told = self._without_errors(story) if self._hides_errors_of(story) else story
         rules = self._of(story.job.type)
         size, digest = _measure(story)
         cut = any(field.cut and field.name == DATA for field in story.fields)
@@ -171,13 +177,13 @@ class Redactor:
     def dead(self, row: DeadRow) -> DeadRow:
         """Leave out of a group of dead letters what nobody may see."""
         group = msgspec.structs.replace(
-            row.group, message=self.error_text(row.group.type, row.group.message)
+            row.group, message=self._error_text(row.group.type, row.group.kind, row.group.message)
         )
         return msgspec.structs.replace(row, group=group)
 
     def dead_group(self, page: DeadGroupPage, caller: Caller) -> DeadGroupPage:
         """Leave out of a group of dead letters what its asker may not see."""
-        hides = self._of(page.row.group.type).errors
+        hides = self._hides(page.row.group.type, page.row.group.kind)
         return msgspec.structs.replace(
             page,
             row=self.dead(page.row),
@@ -235,9 +241,17 @@ class Redactor:
                 told["fields"] = {}
         return told
 
-    def error_text(self, job_type: str, text: str) -> str:
-        """Return an error's text, unless nobody may see it."""
-        return MASK if text and self._of(job_type).errors else text
+    def _error_text(self, job_type: str, kind: str, text: str) -> str:
+        return MASK if text and self._hides(job_type, kind) else text
+
+    def _hides(self, job_type: str, kind: str) -> bool:
+        """Tell whether nobody may see an error, its own or the child's that it quotes."""
+        return (self.hides_errors and kind.startswith(QUOTES)) or self._of(job_type).errors
+
+    def _hides_errors_of(self, story: JobStory) -> bool:
+        kinds = [each.error.kind for each in story.history if each.error]
+        kinds += [story.dead.error.kind] if story.dead else []
+        return any(self._hides(story.job.type, kind) for kind in ("", *kinds))
 
     def _of(self, job_type: str) -> Rules:
         own, common = self._rules.get(job_type, Rules()), self._rules.get(ALL, Rules())
@@ -248,7 +262,7 @@ class Redactor:
         )
 
     def _row(self, row: JobRow) -> JobRow:
-        return msgspec.structs.replace(row, error=self.error_text(row.type, row.error))
+        return msgspec.structs.replace(row, error=self._error_text(row.type, row.error, row.error))
 
     def _without_errors(self, story: JobStory) -> JobStory:
         errors = [each.error for each in story.history if each.error]
@@ -258,7 +272,7 @@ class Redactor:
             why = why.replace(message, MASK)
         return msgspec.structs.replace(
             story,
-            job=self._row(story.job),
+            job=msgspec.structs.replace(story.job, error=MASK if story.job.error else ""),
             why=why,
             history=[
                 msgspec.structs.replace(each, error=_hidden(each.error)) for each in story.history

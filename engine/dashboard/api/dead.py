@@ -40,7 +40,8 @@ def routes(site: Site) -> list[Route]:
     async def groups(ask: Ask) -> DeadPage:
         asked = msgspec.structs.asdict(ask.query)
         site.redactor.check_error_text(ask.query.text, ask.query.type)
-        page = await admin.dead_page(GroupQuery(**asked))
+        quotes = not site.redactor.hides_errors
+        page = await admin.dead_page(GroupQuery(**asked, quotes=quotes))
         shown = {name: site.redactor.dead(row) for name, row in page.rows.items()}
         return msgspec.structs.replace(page, rows=shown)
 

@@ -41,6 +41,9 @@ FLOW: tuple[JobState, ...] = (
 """The order in which a job is looked for: the way that jobs move, so that none slips by."""
 
 
+CHILD_FAILED = "child-failed"
+
+
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     """
     Within which types' jobs nobody may look for text; ``*`` is every type.
@@ -58,7 +61,9 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
         if not (self.payloads or self.errors):
             return found.holds(text)
         own = {found.type, "*"}
-        seals_errors = bool(own & self.errors)
+        # The error of a job whose child ended dead quotes that of the child, of whatever type.
+        quotes = found.record is not None and found.record.reason == CHILD_FAILED
+        seals_errors = bool(own & self.errors) or (quotes and bool(self.errors))
         # Fields of parents hold the payloads of their children, of whatever type; fields of jobs
         # that failed hold their errors.
         seals_fields = (

@@ -11,7 +11,7 @@ import pytest
 
 from engine.admin import Admin
 from engine.dashboard.redact import MASK
-from schemas.job import Meta
+from schemas.job import ErrorRecord, Meta
 from schemas.rules import DATA_BYTES_MAX
 from schemas.schedule import Schedule
 from schemas.stats import DeadFilter
@@ -218,6 +218,31 @@ async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> N
     assert (small["payload"]["shown"], small["payload"]["cut"]) == (True, False)
     found = await seen.admin.job("large", queue=QUEUE)
     assert found.found[0].payload == "x" * DATA_BYTES_MAX
+
+
+@pytest.mark.parametrize("seen", [{"redact": {"private": "@error"}}], indirect=True)
+async def test_no_route_tells_of_hidden_errors_nor_of_who_quotes_them(seen: Seen) -> None:
+    error = ErrorRecord(kind="ChildFailed", message=f"child 0, c (private in q): {SECRET}")
+    own = ErrorRecord(kind="ValueError", message=SECRET)
+    seen.queue.bury("p1", fingerprint="aaaaaaaaaaa1", reason="child-failed", error=error)
+    fields = [b"type", b"private", b"data", b"1"]
+    seen.queue.bury("c1", fields, fingerprint="aaaaaaaaaaa2", type="private", error=own)
+
+    told = [await seen.get(f"/api/search?text={each}", OPERATOR) for each in ("p1", "c1")]
+    told += [await seen.get(f"/api/search?text={SECRET}", OPERATOR)]
+    told += [await seen.get(f"{BASE}/jobs?state=dead", OPERATOR)]
+    told += [await seen.get(f"{BASE}/jobs/{each}", OPERATOR) for each in ("p1", "c1")]
+    told += [await seen.get("/api/dead", OPERATOR)]
+    by_text = await seen.get(f"/api/dead?type={TYPE}&text={SECRET}", OPERATOR)
+    plan = {"queue": QUEUE, "filter": {"fingerprint": "aaaaaaaaaaa2"}}
+    told += [await seen.post("/api/operations/plan", plan)]
+    for group in ("aaaaaaaaaaa1", "aaaaaaaaaaa2"):
+        told += [await seen.get(f"/api/dead/{QUEUE}/{group}", OPERATOR)]
+
+    assert [len(each["jobs"]) for each in told[:4]] == [1, 1, 0, 2]
+    assert (len(told[6]["rows"]), len(by_text["rows"]), told[7]["count"]) == (2, 0, 1)
+    told[2]["text"] = ""
+    assert SECRET not in json.dumps(told)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,30 @@ def test_the_text_of_errors_is_hidden_where_settings_say_so() -> None:
     ]
 
 
+def test_what_a_parent_quotes_of_a_hidden_error_is_hidden() -> None:
+    told_of = "ChildFailed: child 0, c (send in q), ended dead: s3cret in words"
+    error = ErrorRecord(kind="ChildFailed", message=told_of)
+    parent, own = story("parent"), story("other")
+    assert parent.dead is not None
+    attempt = msgspec.structs.replace(parent.history[0], error=error)
+    row = msgspec.structs.replace(parent.job, error=told_of)
+    parent = msgspec.structs.replace(
+        parent,
+        job=row,
+        why=f"dead 1 s ago: {told_of}",
+        history=[attempt],
+        dead=msgspec.structs.replace(parent.dead, error=error),
+        fields=[],
+    )
+
+    shown, _ = told(Redactor("operate", {"send": "@error"}), OPERATOR, parent)
+
+    assert "s3cret in words" not in str(shown)
+    assert "s3cret in words" in str(told(Redactor("operate", {"send": "@error"}), OPERATOR, own))
+    assert Redactor("operate", {"send": "@error"}).rows([row])[0].error == MASK
+    assert Redactor("operate", {"send": "to"}).rows([row])[0].error == told_of
+
+
 def test_rules_of_all_types_add_to_those_of_one() -> None:
     redactor = Redactor("operate", {"*": "..password", "send": "to"})
 
