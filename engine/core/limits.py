@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from engine.errors import EngineError
+from schemas.rules import DELAY_MS_MAX
 
 QUEUE = "queue"
 """The name of the limit that all jobs of a queue go by."""
@@ -23,6 +24,8 @@ QUEUE = "queue"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}(=\*)?")
 SOURCE = re.compile(r"(header|data):[A-Za-z0-9_.-]{1,128}")
 VALUE_CHARS_MAX = 128
+COUNT_MAX = 1_000_000_000
+"""More starts, or jobs at a time, than any queue has; numbers of any length end in no answer."""
 SHARE = "\x02"
 """Stands between a limit's name and the share of it that a job goes by."""
 
@@ -113,6 +116,10 @@ def make_rule(
         problem = "rate and concurrency must be 0 or more, the span above 0, the burst 1 or more"
     elif is_group != bool(by):
         problem = "a group's limit is named <group>=* and says by what, as header:… or data:…"
+    elif rate >= COUNT_MAX or max(concurrency, burst or 0) > COUNT_MAX:
+        problem = f"rate, concurrency and burst must be below {COUNT_MAX}"
+    elif per_s * 1000 > DELAY_MS_MAX * min(1, rate or 1):
+        problem = f"the rate must let one start within {DELAY_MS_MAX // 86_400_000} days"
     elif any(where and not SOURCE.fullmatch(where) for where in (by, share)):
         problem = "groups and shares are told by header:<name> or data:<path>"
     elif any(not 1 <= weight <= 1_000 for weight in (weights or {}).values()):
@@ -168,9 +175,16 @@ def read_rule(text: str) -> LimitRule | None:
     if rule.rate and not rule.burst:
         # A rate lets one through at least.
         rule = msgspec.structs.replace(rule, burst=1)
-    if not 0 <= rule.rate < 1e9 or rule.per_ms < 1 or rule.burst < 0 or rule.places < 0:
-        return None
-    return rule
+    return rule if 0 <= rule.rate < COUNT_MAX and _counts_fit(rule) else None
+
+
+def _counts_fit(rule: LimitRule) -> bool:
+    return (
+        1 <= rule.per_ms <= DELAY_MS_MAX
+        and 0 <= rule.burst <= COUNT_MAX
+        and 0 <= rule.places <= COUNT_MAX
+        and all(1 <= weight <= 1_000 for weight in rule.weights.values())
+    )
 
 
 def limits_of(

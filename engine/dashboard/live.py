@@ -19,13 +19,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
-import orjson
 from aiohttp import hdrs, web
 
 from engine.clock import Clock
 from engine.dashboard.access import Access
 from engine.dashboard.guard import HEADERS
-from engine.dashboard.routes import Ask, Caller, Refused, Route, problem, read_query
+from engine.dashboard.routes import Ask, Caller, Refused, Route, encoded, problem, read_query
 from engine.errors import EngineError, StoreError
 from engine.logs import get_logger
 
@@ -274,7 +273,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def _event(name: str, data: Any) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + encoded(data) + b"\n\n"
 
 
 def _text(response: web.Response) -> bytes:

@@ -213,8 +213,17 @@ def as_json(
     value: Any, *, status: int = 200, content_type: str = "application/json"
 ) -> web.Response:
     """Answer with JSON."""
-    body = orjson.dumps(msgspec.to_builtins(value))
+    body = encoded(msgspec.to_builtins(value))
     return web.Response(status=status, body=body, content_type=content_type)
+
+
+def encoded(value: Any) -> bytes:
+    """Write plain values as JSON."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # A number of more than 64 bits, which somebody set by hand, must not hide all else.
+        return msgspec.json.encode(value)
 
 
 def problem(error: EngineError) -> web.Response:
@@ -278,6 +287,7 @@ __all__ = [
     "Scope",
     "as_json",
     "carry_out",
+    "encoded",
     "problem",
     "read_body",
     "read_query",

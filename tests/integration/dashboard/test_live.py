@@ -169,11 +169,21 @@ async def test_trouble_is_told_and_passes(site: Open) -> None:
         assert await stream.until("snapshot")
 
 
+async def test_numbers_of_any_length_are_told(site: Open) -> None:
+    opened = await site(clock=ManualClock())
+    opened.reads.queues_found = [queue(concurrency=2**70)]
+
+    async with following(opened) as stream:
+        name, _ = await stream.next()
+    answer, text = await opened.ask("/api/overview")
+
+    assert (name, answer.status, str(2**70) in text) == ("snapshot", 200, True)
+
+
 async def test_what_cannot_be_told_does_not_end_the_stream(site: Open) -> None:
-    """Numbers of any length may stand in what strangers wrote."""
     clock = ManualClock()
     opened = await site(clock=clock)
-    opened.reads.queues_found = [queue(delayed=2**70)]
+    opened.reads.queues_found = [queue(engines=["\ud800"])]
 
     async with following(opened) as stream:
         assert (await stream.next())[0] == "trouble"

@@ -234,6 +234,8 @@ async def test_no_route_tells_of_hidden_errors_nor_of_who_quotes_them(seen: Seen
     told += [await seen.get(f"{BASE}/jobs/{each}", OPERATOR) for each in ("p1", "c1")]
     told += [await seen.get("/api/dead", OPERATOR)]
     by_text = await seen.get(f"/api/dead?type={TYPE}&text={SECRET}", OPERATOR)
+    await seen.get(f"/api/dead?type=private&text={SECRET}", OPERATOR, 403)
+    await seen.get(f"/api/dead?text={SECRET}", OPERATOR, 403)
     plan = {"queue": QUEUE, "filter": {"fingerprint": "aaaaaaaaaaa2"}}
     told += [await seen.post("/api/operations/plan", plan)]
     for group in ("aaaaaaaaaaa1", "aaaaaaaaaaa2"):

@@ -290,6 +290,7 @@ async def test_settings_of_a_queue_are_changed_and_recorded(steered: Steered) ->
         ("hold", {"type": ""}),
         ("bounds", {}),
         ("limits", {"name": "no such name!", "rate": 1}),
+        ("limits", {"name": "queue", "rate": 5, "burst": 10**20}),
         ("pause", {"nope": 1}),
         ("pause", {"reason": "x" * 501}),
     ],

@@ -21,6 +21,11 @@ NAMES = ("queue",)
         ("sms", {"rate": -1}, "0 or more"),
         ("sms", {"rate": 1, "per_s": 0}, "span"),
         ("sms", {"rate": 1, "burst": 0}, "burst"),
+        ("sms", {"rate": 1, "burst": 10**20}, "below"),
+        ("sms", {"concurrency": 10**20}, "below"),
+        ("sms", {"rate": 1e9}, "below"),
+        ("sms", {"rate": 1e-300}, "within 366 days"),
+        ("sms", {"rate": 5, "per_s": 1e9}, "within 366 days"),
         ("tenant=*", {"concurrency": 1}, "by what"),
         ("sms", {"by": "header:tenant"}, "named <group>"),
         ("tenant=*", {"by": "cookie:tenant"}, "header:<name> or data:<path>"),
@@ -73,6 +78,12 @@ def test_whatever_stands_there_is_a_rule_or_none(text: str) -> None:
     rule = read_rule(text)
 
     assert rule is None or (rule.rate >= 0 and rule.per_ms >= 1)
+
+
+@pytest.mark.parametrize("text", ["5 1000 9{} 0", "5 1000 1 9{}", "5 9{} 1 1", "1 1 1 1 a=9{}"])
+def test_numbers_of_any_length_are_no_rule(text: str) -> None:
+    assert read_rule(text.format("")) is not None
+    assert read_rule(text.format("9" * 19)) is None
 
 
 def test_a_rate_lets_one_through_at_least() -> None:
