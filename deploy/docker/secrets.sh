@@ -18,7 +18,7 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 for user in engine operator probe admin; do
     make "redis_$user" "$(random)"
 done
-for name in postgres http_token metrics_token grafana_admin; do
+for name in postgres http_token metrics_token gateway_token grafana_admin; do
     make "$name" "$(random)"
 done
 # Further lines may follow, one a person: what `python -m engine token NAME` prints.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.support.grafana import BOARDS, GRAFANA, expressions, filled, panels
 from tests.support.promql import DEPLOY, dashboard_metrics, labels_of
@@ -17,6 +21,11 @@ from tests.tidy.test_alerts import NAMES
 EACH_BOARD = pytest.mark.parametrize("name", BOARDS)
 BUILT_IN = {"__all", "__rate_interval", "__url_time_range", "__value", "datasource"}
 WIDTH = 24
+OF_THE_DATA_SOURCE = {
+    *(f".annotations.list[].{name}" for name in ("step", "textFormat", "titleFormat")),
+    ".templating.list[].definition",
+}
+"""What Prometheus' part of Grafana reads, which the types of the dashboard leave to it."""
 SCHEMA_VERSION_MIN = 39
 """Of Grafana 10.4 and newer."""
 
@@ -95,6 +104,47 @@ def test_a_dashboard_has_what_grafana_wants(name: str) -> None:
     for panel in panels(board):
         refs = [target["refId"] for target in panel["targets"]]
         assert len(set(refs)) == len(refs), panel["title"]
+
+
+def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Yield what stands in a document and not, or otherwise, in another."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name, value in before.items():
+            # A null stands for what is left out.
+            if name in after:
+                yield from lost(value, after[name], f"{path}.{name}")
+            elif value is not None:
+                yield f"{path}.{name}"
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for old, new in zip(before, after, strict=True):
+            yield from lost(old, new, f"{path}[]")
+    elif before != after:
+        yield path
+
+
+def unknown_to_grafana(board: dict[str, Any]) -> set[str]:
+    """Read a dashboard by Grafana's own types, and name what these do not know."""
+    plugins.register_default_plugins()
+    read = Dashboard.from_json(board)
+    return set(lost(board, json.loads(json.dumps(read, cls=JSONEncoder))))
+
+
+@EACH_BOARD
+def test_grafana_s_own_types_know_all_that_a_dashboard_says(name: str) -> None:
+    """The types are those of Grafana 11.6, which the compose file runs."""
+    assert unknown_to_grafana(BOARDS[name]) <= OF_THE_DATA_SOURCE
+
+
+def test_grafana_s_own_types_see_a_misspelling() -> None:
+    board = copy.deepcopy(BOARDS["streamlane-overview"])
+    drawn = next(each for each in panels(board) if each["type"] == "timeseries")
+    drawn["fieldConfig"]["defaults"]["unnit"] = "s"
+    drawn["options"]["legend"]["showLegnd"] = True
+
+    assert unknown_to_grafana(board) - OF_THE_DATA_SOURCE == {
+        ".panels[].fieldConfig.defaults.unnit",
+        ".panels[].options.legend.showLegnd",
+    }
 
 
 @EACH_BOARD

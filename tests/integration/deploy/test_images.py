@@ -163,6 +163,43 @@ def test_prometheus_of_compose_is_that_of_the_repository_elsewhere() -> None:
     assert found == [{**wanted, "url": f"http://{name}:8787/sd"} for name in engines]
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_programs_of_compose_start_with_their_settings_and_secrets(
+    name: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "secrets.sh"
+    script.write_text((DOCKER / "secrets.sh").read_text())
+    subprocess.run(["sh", str(script)], check=True)
+    service = COMPOSE["services"][name]
+    environ = {
+        variable: text.replace("/run/secrets", str(tmp_path / "secrets"))
+        for variable, text in service["environment"].items()
+        if variable != "LIVE_URL"
+    }
+    own = {name: text for name, text in environ.items() if name.startswith("PROCESSORS_")}
+
+    settings = load_engine({n: text for n, text in environ.items() if n not in own}).settings
+
+    files = {Path(text).name for variable, text in environ.items() if variable.endswith("_FILE")}
+    assert files == set(service["secrets"])
+    assert settings.redis_url.endswith("@valkey:6379/0")
+    assert from_env(own).gateway.listen == ("0.0.0.0:8788" if name == "gateway" else "")
+    assert bool(from_env(own).gateway.token) is (name == "gateway")
+
+
+def test_prometheus_of_compose_keeps_what_the_rules_look_back_over() -> None:
+    rules = "".join(
+        path.read_text() for path in (ROOT / "deploy" / "prometheus" / "rules").glob("*.yml")
+    )
+    (kept,) = [
+        int(found)
+        for word in COMPOSE["services"]["prometheus"]["command"]
+        for found in re.findall(r"^--storage.tsdb.retention.time=(\d+)d$", word)
+    ]
+
+    assert kept > max(map(int, re.findall(r"\[(\d+)d\]", rules)))
+
+
 def example(*, with_comments: bool) -> dict[str, str]:
     text = (ROOT / "deploy" / "env.example").read_text()
     start = r"^#?" if with_comments else "^"
@@ -183,5 +220,7 @@ def test_the_example_is_in_force_as_it_is() -> None:
 
     settings = load_engine({n: v for n, v in environ.items() if n.startswith("ENGINE_")}).settings
 
+    # All that run on a host are given these, so an engine and a gateway would want one port.
+    assert "PROCESSORS_GATEWAY_LISTEN" not in environ
     assert settings.http_place == "PRODUCTION"
     assert from_env({n: v for n, v in environ.items() if n.startswith("PROCESSORS_")}) is not None

@@ -12,7 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from processors.settings import described
+from engine.settings import load_engine
+from engine.tokens import new_token, setting_of
+from processors.settings import described, from_env
 from tests.integration.deploy.test_images import ENGINE_VARIABLES
 
 PLACE = Path(__file__).parents[3] / "deploy" / "kubernetes"
@@ -45,6 +47,41 @@ def pod_of(manifest: Manifest) -> Manifest:
 def settings_of() -> dict[str, str]:
     literals = KUSTOMIZATION["configMapGenerator"][0]["literals"]
     return dict(text.split("=", 1) for text in literals)
+
+
+def environ_of(manifest: Manifest) -> dict[str, str]:
+    """Return the variables that a workload's pods are given, apart from those of the cluster."""
+    (container,) = pod_of(manifest)["containers"]
+    own = {row["name"]: row["value"] for row in container.get("env", []) if "value" in row}
+    return {**settings_of(), **own}
+
+
+@pytest.mark.parametrize("manifest", WORKLOADS, ids=named)
+def test_programs_start_with_the_settings_and_the_secret_that_are_named(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    secret = {
+        "redis_url": "rediss://engine:secret@valkey:6379/0",
+        "postgres_url": "postgresql://streamlane:secret@postgres/streamlane",
+        "http_tokens": f"alice={setting_of(new_token(), 'admin')}",
+        "gateway_token": new_token(),
+    }
+    for name, text in secret.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    environ = {
+        name: text.replace("/run/secrets/streamlane", str(tmp_path))
+        for name, text in environ_of(manifest).items()
+    }
+    own = {name: text for name, text in environ.items() if name.startswith("PROCESSORS_")}
+
+    settings = load_engine({n: text for n, text in environ.items() if n not in own}).settings
+
+    assert settings.redis_url == secret["redis_url"]
+    assert settings.postgres_url == secret["postgres_url"]
+    token = from_env(own).gateway.token
+    assert token == (secret["gateway_token"] if "gateway" in named(manifest) else "")
+    listed = (PLACE / "base" / "kustomization.yaml").read_text().partition("apiVersion")[0]
+    assert all(name in listed for name in secret), "told in the comment"
 
 
 @pytest.mark.parametrize("manifest", BASE, ids=named)
@@ -109,7 +146,9 @@ def test_probes_and_grace_are_those_of_the_engine(manifest: Manifest) -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
     (port,) = container["ports"]
     listens = "ENGINE_HTTP" if "engine" in named(manifest) else "PROCESSORS_GATEWAY_LISTEN"
-    assert settings_of()[listens] == f"0.0.0.0:{port['containerPort']}"
+    assert environ_of(manifest)[listens] == f"0.0.0.0:{port['containerPort']}"
+    # An engine with that address would serve a gateway of its own.
+    assert ("PROCESSORS_GATEWAY_LISTEN" in environ_of(manifest)) is ("gateway" in named(manifest))
 
 
 @pytest.mark.parametrize("kind", ["PodDisruptionBudget", "Service"])

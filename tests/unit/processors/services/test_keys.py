@@ -109,6 +109,24 @@ def test_a_keyring_that_others_may_touch_is_not_read(tmp_path: Path, mode: int) 
         read_keyring(path)
 
 
+@pytest.mark.parametrize(("mode", "is_read"), [(0o440, True), (0o460, False), (0o444, False)])
+def test_a_keyring_that_root_hands_out_is_read_as_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_read: bool
+) -> None:
+    """Goal: a Secret of Kubernetes (fsGroup) and a credential of systemd are of use."""
+    path = tmp_path / "keyring"
+    write_keyring(path, {"a": OLD}, replace=False)
+    path.chmod(mode)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    if is_read:
+        assert read_keyring(path) == {"a": OLD}
+    else:
+        with pytest.raises(ConfigurationError, match=f"mode {mode:04o}"):
+            read_keyring(path)
+
+
 def test_faults_of_a_keyring_file_are_named(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     with pytest.raises(ConfigurationError, match="cannot read"):
