@@ -51,6 +51,8 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
         since_ms: Unix ms of its last change of state.
         why: Why it is stopped.
         counts: How far it was when it ended; see :class:`Operation`.
+        audited: Its last change of state stands in the audit stream; until then an engine has to
+            see to that.
     """
 
     id: str
@@ -71,6 +73,7 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     since_ms: int = 0
     why: str = ""
     counts: dict[str, int] = {}
+    audited: bool = True
 
 
 class Plan(View, frozen=True, kw_only=True):

@@ -210,6 +210,10 @@ class OperationVerbs(AdminBase):
         for _ in range(TRIES_MAX):
             seen = await self._seen(queue, name)
             shown = _shown(seen)
+            if not seen.record.audited:
+                # Its engine may have died before it did so.
+                told = rules.told_of(seen.record)
+                await self._store.control.record_once(seen.record.since_ms, **told)
             if verb not in shown.can:
                 raise WrongState(_cannot(verb, shown))
             after = state or rules.resumed(seen.record)
@@ -221,6 +225,7 @@ class OperationVerbs(AdminBase):
                 since_ms=seen.now_ms,
                 why=f"{self._who} stopped it" if after == "stopped" else "",
                 canary=0 if verb == "resume" else seen.record.canary,
+                audited=True,
             )
             if await self._store.operations.change(queue, name, seen.raw, record):
                 detail = {"operation": name, "jobs": shown.moved}

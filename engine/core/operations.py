@@ -8,7 +8,7 @@ no canary was asked for; a discard goes ``waiting → discarding → finished``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -88,6 +88,16 @@ def judge_canary(*, moved: int, done: int, dead: int, dead_max: float) -> Verdic
     return "good" if done + dead >= moved else "wait"
 
 
+def lost_canary(lost: int, moved: int) -> str:
+    """Say why a canary is not judged: who deletes jobs has to say what that means."""
+    return f"somebody deleted {lost} of {moved} jobs of the canary: look, then resume or undo"
+
+
+def lost_jobs(lost: int) -> str:
+    """Say why an operation ends though not all of its jobs did."""
+    return f"{lost} of its jobs were deleted by somebody before they ended"
+
+
 def first_state(action: Verb, canary: int) -> OperationState:
     """Return the state in which an operation starts."""
     if action == "discard":
@@ -108,6 +118,28 @@ def can(record: OperationRecord, *, undoable: int) -> list[str]:
     elif undoable and record.state not in {"undoing", "undone", "finished"}:
         possible.append("undo")
     return possible
+
+
+def moved_by(record: OperationRecord) -> int:
+    """Count the jobs that an operation that ended has moved, or taken back."""
+    return record.counts.get("undone" if record.state == "undone" else "moved", 0)
+
+
+def told_of(record: OperationRecord) -> dict[str, Any]:
+    """
+    Say what the audit stream tells of an operation's end.
+
+    It follows from the record alone, so whoever writes it writes the same.
+    """
+    what = {"finished": "end", "stopped": "stop", "undone": "undone"}[record.state]
+    detail = {"operation": record.id, "jobs": moved_by(record)}
+    return {
+        "who": record.who,
+        "what": f"{record.action}-{what}",
+        "queue": record.queue,
+        "detail": detail | {"diedAgain": record.counts.get("dead", 0)},
+        "reason": record.why or record.reason,
+    }
 
 
 def resumed(record: OperationRecord) -> OperationState:

@@ -34,6 +34,9 @@ STEP_S = 0.25
 IDLE_S = 1.0
 """How often one is looked at that waits for its jobs, or that another engine drives."""
 
+LOST_MS = 30_000
+"""How often jobs are sought that have not ended: an entry that somebody deletes never does."""
+
 BATCH_JOBS = 100
 BATCH_BYTES = 2 * 1_048_576
 """Most that one script moves, so that no call keeps the server from others for long."""
@@ -77,6 +80,7 @@ class OperationDriver:
         self._live: tuple[str, ...] = ()
         self._wake = asyncio.Event()
         self._scans: dict[str, Scan] = {}
+        self._looked_ms: dict[str, int] = {}
 
     def follow(self, live: tuple[str, ...]) -> None:
         """Learn which operations live."""
@@ -115,6 +119,8 @@ class OperationDriver:
             pause_s = min(pause_s, await self._drive(name))
         for gone in self._scans.keys() - {*self._live}:
             del self._scans[gone]
+        for gone in self._looked_ms.keys() - {*self._live}:
+            del self._looked_ms[gone]
         return pause_s
 
     async def _drive(self, name: str) -> float:
@@ -131,7 +137,7 @@ class OperationDriver:
 
     async def _step(self, seen: Seen) -> float:
         """Take one step of one operation; returns how long to wait before the next one."""
-        record, far = seen.record, seen.progress
+        record = seen.record
         match record.state:
             case "waiting":
                 left_ms = record.commit_ms - seen.now_ms
@@ -143,11 +149,9 @@ class OperationDriver:
             case "watching":
                 return await self._watch(seen)
             case "following":
-                if far.done + far.dead + far.undone >= far.moved:
-                    return await self._enter(seen, "finished")
-                if seen.now_ms - record.since_ms > rules.FOLLOW_MS_MAX:
-                    return await self._enter(seen, "finished", why="not all of its jobs ended")
-                return IDLE_S
+                return await self._follow(seen)
+            case "finished" | "stopped" | "undone":
+                return await self._tell(seen)
             case "undoing":
                 if await self._store.operations.take_back(seen, self._token, lease_ms=LEASE_MS):
                     failpoint("O4")
@@ -165,11 +169,34 @@ class OperationDriver:
             dead_max=record.canary_dead_max,
         )
         if verdict == "wait":
+            lost = await self._lost(seen)
+            if lost:
+                return await self._enter(seen, "stopped", why=rules.lost_canary(lost, far.moved))
             return STEP_S
         if verdict == "good":
             return await self._enter(seen, "following" if far.complete else "releasing")
         why = f"the canary failed: {far.dead} of {far.moved} died again"
         return await self._enter(seen, "stopped", why=why)
+
+    async def _follow(self, seen: Seen) -> float:
+        """Come to an end once all jobs have ended, or those that have not are nowhere any more."""
+        far = seen.progress
+        if far.done + far.dead + far.undone >= far.moved:
+            return await self._enter(seen, "finished")
+        if seen.now_ms - seen.record.since_ms > rules.FOLLOW_MS_MAX:
+            return await self._enter(seen, "finished", why="not all of its jobs ended")
+        lost = await self._lost(seen)
+        if lost and far.done + far.dead + far.undone + lost >= far.moved:
+            return await self._enter(seen, "finished", why=rules.lost_jobs(lost))
+        return IDLE_S
+
+    async def _lost(self, seen: Seen) -> int | None:
+        """Look now and then for jobs whose entries somebody deleted."""
+        record = seen.record
+        if seen.now_ms < self._looked_ms.get(record.id, record.since_ms) + LOST_MS:
+            return None
+        self._looked_ms[record.id] = seen.now_ms
+        return await self._store.operations.lost(seen)
 
     async def _advance(self, seen: Seen) -> float:
         """Move, or drop, the next jobs."""
@@ -216,11 +243,10 @@ class OperationDriver:
             since_ms=seen.now_ms,
             why=why,
             counts=counts_of(seen.progress),
+            audited=state in rules.LIVE,
         )
-        changed = await self._store.operations.change(self._queue, record.id, seen.raw, record)
-        if changed and state in {"finished", "stopped", "undone"}:
-            await self._tell(record, seen.progress)
-        return 0.0 if state in rules.LIVE else IDLE_S
+        await self._store.operations.change(self._queue, record.id, seen.raw, record)
+        return 0.0
 
     async def _enter_anew(self, seen: Seen, state: OperationState) -> float:
         """Change the state with the counts as they are now."""
@@ -229,26 +255,31 @@ class OperationDriver:
             return STEP_S
         return await self._enter(again, state)
 
-    async def _tell(self, record: OperationRecord, far: Progress) -> None:
-        """Record an end where people look for what happened."""
-        jobs = far.undone if record.state == "undone" else far.moved
-        log.info(
-            "operation_ended",
-            queue=self._queue,
-            operation=record.id,
-            action=record.action,
-            state=record.state,
-            jobs=jobs,
-            why=record.why,
-        )
-        what = {"finished": "end", "stopped": "stop", "undone": "undone"}[record.state]
-        await self._store.control.record(
-            who=record.who,
-            what=f"{record.action}-{what}",
-            queue=self._queue,
-            detail={"operation": record.id, "jobs": jobs, "diedAgain": far.dead},
-            reason=record.why or record.reason,
-        )
+    async def _tell(self, seen: Seen) -> float:
+        """
+        Record an end where people look for what happened.
+
+        The audit stream is of another slot, so an engine may die between the end and its record.
+        Until that is there the operation stays among those that live, and whoever drives it next
+        records it.
+        """
+        record = seen.record
+        if not record.audited:
+            failpoint("O5")
+            if await self._store.control.record_once(record.since_ms, **rules.told_of(record)):
+                log.info(
+                    "operation_ended",
+                    queue=self._queue,
+                    operation=record.id,
+                    action=record.action,
+                    state=record.state,
+                    jobs=rules.moved_by(record),
+                    why=record.why,
+                )
+            failpoint("O6")
+            told = msgspec.structs.replace(record, audited=True)
+            await self._store.operations.change(self._queue, record.id, seen.raw, told)
+        return IDLE_S
 
 
 class Scan:

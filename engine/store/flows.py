@@ -21,7 +21,7 @@ from engine.store.scripts import script
 from engine.store.upkeep import UpkeepVerbs
 from engine.telemetry import OTHER
 from engine.wire.flows import job_of
-from engine.wire.keys import GROUP, STREAMS
+from engine.wire.keys import GROUP
 from engine.wire.packing import pack, unpack
 from schemas.rules import FLOW_FAILURES_MAX, FLOW_RESULTS_BYTES_MAX, LANES
 
@@ -104,13 +104,8 @@ class FlowVerbs(UpkeepVerbs):
 
     async def flow_lost(self, queue: str, children: Sequence[SoughtChild]) -> list[str]:
         keys = self.keys_of(queue)
-        types = {child.type for child in children} | {OTHER}
-        names = [
-            *(keys.flow_sent, keys.flow_ends, keys.flows, keys.delayed),
-            *(keys.parked(lane) for lane in LANES),
-            *(keys.streams[stream] for stream in STREAMS),
-            *(keys.held(job_type) for job_type in sorted(types)),
-        ]
+        places = keys.places({child.type for child in children} | {OTHER})
+        names = [keys.flow_sent, keys.flow_ends, keys.flows, *places]
         flat = [part for each in children for part in (each.marker, each.id, each.message)]
         told: list[int] = await self._upkeep.run(
             script("flow_lost"), names, GROUP, SOUGHT_AMONG_MAX, *flat

@@ -7,6 +7,8 @@ transition of a job is one atomic script.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from schemas.rules import LANES, QUEUE_NAME
 
 GROUP = "engine"
@@ -182,6 +184,16 @@ class QueueKeys:
     def parked(self, lane: str) -> str:
         """zset: jobs that wait behind another with their key, or for a limit."""
         return f"{self.lanes[lane]}:parked"
+
+    def places(self, types: Iterable[str]) -> list[str]:
+        """Name where jobs of some types may be that have not ended, as the scripts take them."""
+        return [
+            self.delayed,
+            *(self.parked(lane) for lane in LANES),
+            *(self.lanes[lane] for lane in LANES),
+            *(self.streams[READY[lane]] for lane in LANES),
+            *(self.held(job_type) for job_type in sorted(types)),
+        ]
 
     def gates(self) -> list[str]:
         """Name the keys of gates in the order in which the scripts take them."""

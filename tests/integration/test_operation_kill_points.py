@@ -8,6 +8,8 @@ O1     the right to drive operations was taken
 O2     jobs were chosen, and none of them is moved
 O3     jobs were moved, and the engine does not know it
 O4     jobs were taken back, and the operation goes on
+O5     the operation has ended, and no audit entry says so
+O6     the audit entry stands there, and the engine does not know it
 =====  =================================================
 """
 
@@ -56,6 +58,8 @@ async def start(url: str, *, rate: float = 400, canary: int = 0) -> str:
         pytest.param("O2@2", marks=pytest.mark.full),
         "O3@1",
         pytest.param("O3@2", marks=pytest.mark.full),
+        pytest.param("O5@1", marks=pytest.mark.full),
+        pytest.param("O6@1", marks=pytest.mark.full),
     ],
 )
 async def test_every_job_comes_back_once_wherever_an_engine_dies(
@@ -83,6 +87,13 @@ async def test_every_job_comes_back_once_wherever_an_engine_dies(
 
         await eventually(finished, "the operation has finished")
         ended = await admin.operation(QUEUE, name)
+
+        def told_of() -> bool:
+            return queue.call("HGET", queue.keys.control, "operations") is None
+
+        await eventually(told_of, "its end was recorded")
+        audited = [each.what for each in await admin.audit()]
+        assert audited == ["retry-end", "retry-start"]
     assert (ended.moved, ended.done, ended.died_again) == (len(JOBS), len(JOBS), 0)
     assert queue.groups() == {}
 

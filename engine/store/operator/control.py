@@ -12,6 +12,7 @@ from engine.wire.keys import AUDIT, QueueKeys
 
 AUDIT_MAX = 10_000
 HOLD = "hold:"
+CLOCKS_APART_MS = 60_000
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +54,44 @@ class ControlWriter:
         self, *, who: str, what: str, queue: str, detail: Mapping[str, Any], reason: str
     ) -> None:
         """Write one change into the audit stream."""
-        fields = {
-            "at": str(await self._link.now_ms()),
-            "who": who,
-            "what": what,
-            "queue": queue,
-            "detail": msgspec.json.encode(detail).decode(),
-            "reason": reason,
-        }
-        flat = [part for pair in fields.items() for part in pair]
-        await self._link.script("audit", [AUDIT], AUDIT_MAX, *flat)
+        told = _told(who=who, what=what, queue=queue, detail=detail, reason=reason)
+        await self._link.script("audit", [AUDIT], AUDIT_MAX, *told, "at", await self._link.now_ms())
+
+    async def record_once(
+        self,
+        since_ms: int,
+        *,
+        who: str,
+        what: str,
+        queue: str,
+        detail: Mapping[str, Any],
+        reason: str,
+    ) -> bool:
+        """
+        Write what came of something into the audit stream, unless just that stands there.
+
+        Args:
+            since_ms: Unix ms of what is told; it was not recorded before.
+            who: Who wanted it.
+            what: What was done.
+            queue: Where.
+            detail: More of it, by which it is told from all others.
+            reason: Why.
+
+        Returns:
+            Whether it was written now.
+        """
+        told = _told(who=who, what=what, queue=queue, detail=detail, reason=reason)
+        # The stream may lie on another node, whose clock is another one.
+        since = f"{max(0, since_ms - CLOCKS_APART_MS)}-0"
+        now_ms = await self._link.now_ms()
+        bounds = (AUDIT_MAX, since, AUDIT_MAX, len(told) // 2)
+        return bool(await self._link.script("audit_once", [AUDIT], *bounds, *told, "at", now_ms))
+
+
+def _told(*, who: str, what: str, queue: str, detail: Mapping[str, Any], reason: str) -> list[str]:
+    told = msgspec.json.encode(detail).decode()
+    return ["who", who, "what", what, "queue", queue, "detail", told, "reason", reason]
 
 
 def read_hold(raw: bytes | None) -> Hold:

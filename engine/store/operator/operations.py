@@ -18,6 +18,7 @@ from engine.store.link import Argument
 from engine.store.operator.dead import DeadLetters, fresh_meta, has_expired, lane_of_dead
 from engine.store.operator.entry import UNABLE, Found
 from engine.store.operator.link import OperatorLink, pairs, time_ms
+from engine.store.operator.lost_jobs import lost_jobs, mark_of
 from engine.wire.codec import META, encode_meta
 from engine.wire.keys import GROUP, READY, QueueKeys
 from engine.wire.packing import pack
@@ -171,7 +172,7 @@ class Operations:
             name,
             _sha(before) if before is not None else "",
             msgspec.json.encode(after) if after is not None else b"",
-            "1" if after is not None and after.state in LIVE else "",
+            "1" if after is not None and (after.state in LIVE or not after.audited) else "",
             "1" if after is None or after.state in _OVER else "",
         )
         return bool(changed)
@@ -231,6 +232,10 @@ class Operations:
         )
         return bool(ours), dropped
 
+    async def lost(self, seen: Seen) -> int | None:
+        """Count jobs that have not ended and are nowhere any more; None if that cannot be told."""
+        return await lost_jobs(self._link, seen.record)
+
     async def take_back(self, seen: Seen, token: str, *, lease_ms: int) -> bool:
         """
         Make all jobs of an operation that have not started dead letters again.
@@ -268,7 +273,7 @@ class Operations:
         delivered = group[b"last-delivered-id"].decode()
         began = f"{seen.record.started_ms}-0"
         low = f"({delivered}" if _id(delivered) >= _id(began) else began
-        mark = f'"operation":"{seen.record.id}/'.encode()
+        mark = mark_of(seen.record.id)
         async for entries in self._link.stream(lane, low=low):
             if not await self.lease(seen.record.queue, token, ms=lease_ms):
                 return False

@@ -421,6 +421,63 @@ async def test_the_canary_decides(
         assert (await admin.audit())[0].reason == after.record.why
 
 
+@pytest.fixture
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what was deleted be noticed in the next turn."""
+    monkeypatch.setattr("engine.runtime.operations.LOST_MS", 0)
+
+
+@pytest.mark.usefixtures("look_at_once")
+async def test_a_canary_that_somebody_deleted_stops_the_operation_and_says_so(
+    admin: Admin, queue: QueueWriter, engines: Engines
+) -> None:
+    for number in range(12):
+        queue.bury(f"j{number}")
+    plan = await admin.plan_operation(QUEUE, "retry", EVERY, rate=10_000, canary=3)
+    name = (await started(admin, plan)).record.id
+    driver = engines.driver("one")
+    for _ in range(2):
+        # They are delayed, and then one waits in a lane without an id of its own.
+        await engines.turn(driver)
+        assert (await admin.operation(QUEUE, name)).record.state == "watching"
+    member = queue.call("ZPOPMIN", queue.keys.delayed)[0]
+    entry = queue.call("XADD", queue.keys.lane("low"), "*", *unpack(member)[1:])
+    await engines.turn(driver)
+    assert (await admin.operation(QUEUE, name)).record.state == "watching"
+
+    queue.call("XDEL", queue.keys.lane("low"), entry)
+    await engines.turn(driver)
+
+    stopped = await admin.operation(QUEUE, name)
+    why = "somebody deleted 1 of 3 jobs of the canary: look, then resume or undo"
+    assert (stopped.record.state, stopped.record.why) == ("stopped", why)
+    assert (await admin.audit())[0].reason == why
+    await admin.resume_operation(QUEUE, name)
+    await engines.turn(driver)
+    assert (await admin.operation(QUEUE, name)).record.state == "following"
+
+
+@pytest.mark.usefixtures("look_at_once")
+async def test_an_operation_ends_though_somebody_deleted_its_jobs(
+    admin: Admin, queue: QueueWriter, engines: Engines
+) -> None:
+    for number in range(3):
+        queue.bury(f"j{number}")
+    name = (await started(admin, await admin.plan_operation(QUEUE, "retry", EVERY))).record.id
+    driver = engines.driver("one")
+    await engines.turn(driver)
+    queue.call("ZPOPMIN", queue.keys.delayed, 2)
+    await engines.turn(driver)
+    assert (await admin.operation(QUEUE, name)).record.state == "following"
+
+    queue.call("HINCRBY", queue.keys.operation(name), ":done", 1)
+    await engines.turn(driver)
+
+    ended = await admin.operation(QUEUE, name)
+    assert ended.record.state == "finished"
+    assert ended.record.why == "2 of its jobs were deleted by somebody before they ended"
+
+
 async def test_two_engines_at_once_move_each_job_once(
     admin: Admin, queue: QueueWriter, engines: Engines
 ) -> None:
@@ -507,6 +564,9 @@ async def test_whoever_follows_a_dead_engine_goes_on_where_it_was(
         await admin.undo_operation(QUEUE, name)
         died += await one_dies(admin, engines, queue, at, after, until=("undone",))
         assert (await admin.operation(QUEUE, name)).undone == moved
+        told = [each for each in await admin.audit() if each.what == "retry-undone"]
+        assert [each.detail["operation"] for each in told].count(name) == 1
+        assert await engines.stores[0].operations.live(QUEUE) == []
         assert delayed(queue) == []
         assert sorted(entries(queue)) == sorted(records)
         assert queue.groups() == groups

@@ -15,7 +15,7 @@ from tests.support.queue_writer import QUEUE, TYPE, QueueWriter, job_fields
 
 SCRIPTS = (
     *("redrive", "discard", "unblock", "control", "audit", "cancel", "move"),
-    *("operation_set", "lease", "put_off", "take_back", "drop"),
+    *("operation_set", "operation_lost", "lease", "put_off", "take_back", "drop", "audit_once"),
 )
 
 
@@ -63,6 +63,9 @@ async def operate(admin: Admin, queue: QueueWriter) -> None:
             continue
         step = Step(jobs=jobs, dues=[2**50] * 4, cursor="1-1", unable={"x": 1})
         assert await store.operations.put_off(seen, "me", step) == (True, 4)
+        assert await store.operations.lost(seen) == 0
+        told = {"who": "me", "what": "x", "queue": QUEUE, "detail": {"n": 1}, "reason": ""}
+        assert [await store.control.record_once(1, **told) for _ in range(2)] == [True, False]
         member = queue.call("ZPOPMIN", queue.keys.delayed)[0]
         queue.call("XADD", queue.keys.lane("low"), "*", *unpack(member)[1:])
         queue.call("XGROUP", "CREATE", queue.keys.lane("low"), "engine", "0")
