@@ -90,7 +90,7 @@ def judge_canary(*, moved: int, done: int, dead: int, dead_max: float) -> Verdic
 
 def lost_canary(lost: int, moved: int) -> str:
     """Say why a canary is not judged: who deletes jobs has to say what that means."""
-    return f"somebody deleted {lost} of {moved} jobs of the canary: look, then resume or undo"
+    return f"the canary cannot be judged: somebody deleted {lost} of its {moved} jobs"
 
 
 def lost_jobs(lost: int) -> str:

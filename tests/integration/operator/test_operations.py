@@ -449,7 +449,7 @@ async def test_a_canary_that_somebody_deleted_stops_the_operation_and_says_so(
     await engines.turn(driver)
 
     stopped = await admin.operation(QUEUE, name)
-    why = "somebody deleted 1 of 3 jobs of the canary: look, then resume or undo"
+    why = "the canary cannot be judged: somebody deleted 1 of its 3 jobs"
     assert (stopped.record.state, stopped.record.why) == ("stopped", why)
     assert (await admin.audit())[0].reason == why
     await admin.resume_operation(QUEUE, name)
