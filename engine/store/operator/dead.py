@@ -16,6 +16,7 @@ from engine.store.operator.link import (
     OperatorLink,
     entry_ms,
     pairs,
+    whole,
 )
 from engine.store.operator.needle import Needle
 from engine.store.operator.sieve import Chunk, entry_hay, sieve_of
@@ -283,9 +284,9 @@ def _group(fingerprint: str, parts: dict[str, bytes]) -> DeadGroup:
         sample = Sample()
     return DeadGroup(
         fingerprint=fingerprint,
-        jobs=int(parts.get("n", 0)),
-        first_ms=int(parts.get("first", 0)),
-        last_ms=int(parts.get("last", 0)),
+        jobs=whole(parts.get("n")),
+        first_ms=whole(parts.get("first")),
+        last_ms=whole(parts.get("last")),
         type=sample.type,
         reason=sample.reason,
         kind=sample.kind,

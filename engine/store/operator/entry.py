@@ -26,6 +26,7 @@ from schemas.story import JobRow, RawField
 
 INITIALS = {lane[0]: lane for lane in LANES}
 ERROR_CHARS_MAX = 200
+FAR_MS = 2**53
 FIELDS_MAX = 6_900
 """Names and values that a script can put on Lua's stack, with the engine's own beside them."""
 
@@ -299,7 +300,8 @@ def delayed_entry(queue: str, member: bytes, due: str, position: str) -> Found:
         stream=stream,
         entry="",
         fields=fields,
-        at_ms=int(float(due)),
+        # What somebody else put there may be due at no time at all.
+        at_ms=int(max(0.0, min(FAR_MS, float(due)))),
         position=position,
     )
 

@@ -16,6 +16,7 @@ from engine.wire.keys import slot_tag
 
 CHUNK_ENTRIES_MAX = 500
 CHUNK_BYTES_MAX = 4 * 1_048_576
+DIGITS_MAX = 18
 
 Entry = tuple[bytes, list[bytes]]
 
@@ -129,6 +130,11 @@ def time_ms(reply: list[bytes]) -> int:
 def pairs(flat: Sequence[bytes] | None) -> dict[bytes, bytes]:
     """Read a flat reply of names and values."""
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
+def whole(raw: bytes | None) -> int:
+    """Read a counter; 0 where somebody wrote something else there, which must not hide the rest."""
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= DIGITS_MAX else 0
 
 
 def entry_ms(entry: bytes) -> int:

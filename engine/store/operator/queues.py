@@ -12,7 +12,7 @@ from engine.store.link import Command
 from engine.store.operator.control import AUDIT_MAX, HOLD, read_hold
 from engine.store.operator.counting import COMMANDS, counted, counting, first_fresh
 from engine.store.operator.gates import GateReader
-from engine.store.operator.link import OperatorLink, pairs, time_ms
+from engine.store.operator.link import OperatorLink, pairs, time_ms, whole
 from engine.store.operator.pressure import fullness
 from engine.store.pressure import usage_of
 from engine.wire.keys import AUDIT, ENGINES, READY, QueueKeys, slot_tag
@@ -236,7 +236,7 @@ class _Counts:
             queue=self.keys.queue,
             paused=self.control.get(b"paused") == b"1",
             paused_by=self._paused_by(),
-            concurrency=int(concurrency) if concurrency.isdigit() else None,
+            concurrency=whole(concurrency) or None,
             lanes=lanes,
             waiting=sum(lane.waiting for lane in lanes.values()),
             active=sum(lane.active for lane in lanes.values()),
@@ -246,7 +246,7 @@ class _Counts:
             dead=self.dead,
             schedules=self.schedules,
             flows=self.flows,
-            done_kept=int(self.counters.get(b"done_kept", 0)),
+            done_kept=whole(self.counters.get(b"done_kept")),
             oldest_ms=max(lane.oldest_ms for lane in lanes.values()),
             totals=self._totals(),
             recent=self._recent(recent),
@@ -288,7 +288,7 @@ class _Counts:
         for name, count in self.counters.items():
             outcome, colon, job_type = name.decode("utf-8", "replace").partition(":")
             if colon and outcome in totals:
-                totals[outcome][job_type] = int(count)
+                totals[outcome][job_type] = whole(count)
         return totals
 
     def _recent(self, answers: list[Any]) -> dict[str, int]:
@@ -297,7 +297,7 @@ class _Counts:
             for field, count in zip(fields, counts or (), strict=False):
                 outcome = field.split(":")[1]
                 if outcome in recent:
-                    recent[outcome] += int(count or 0)
+                    recent[outcome] += whole(count)
         return recent
 
 

@@ -19,7 +19,7 @@ _ENTRY = r"[0-9]{1,19}-[0-9]{1,19}"
 _POSITIONS: Mapping[JobState, re.Pattern[str]] = {
     "waiting": re.compile(rf"[a-z:]+/(fresh|back)/{_ENTRY}"),
     "active": re.compile(rf"[a-z:]+/{_ENTRY}"),
-    "delayed": re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?/[0-9]{1,9}"),
+    "delayed": re.compile(r"-?([0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?|inf)/[0-9]{1,9}"),
     "held": re.compile(rf"[a-z0-9._-]+/{_ENTRY}"),
     "parked": re.compile(r"[a-z]+/[A-Za-z0-9_=-]+"),
     "waiting-children": re.compile(r"[^\0]{1,200}"),

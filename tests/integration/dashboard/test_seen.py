@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -218,6 +219,29 @@ async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> N
     assert (small["payload"]["shown"], small["payload"]["cut"]) == (True, False)
     found = await seen.admin.job("large", queue=QUEUE)
     assert found.found[0].payload == "x" * DATA_BYTES_MAX
+
+
+async def test_strange_numbers_in_the_keys_hide_nothing_else(seen: Seen) -> None:
+    """Whoever repairs something by hand makes mistakes, and needs the page then."""
+    queue, keys = seen.queue, seen.queue.keys
+    queue.delay(5, Meta(id="d5", enqueued_ms=1))
+    for member, due in ((b"a", "inf"), (b"b", "-inf"), (b"c", "1e300"), (b"d", "-5.5")):
+        queue.call("ZADD", keys.delayed, due, member)
+    queue.bury("x1")
+    queue.call("HSET", keys.dead_groups, "aaaaaaaaaaab:n", "many", "aaaaaaaaaaaa:first", "9" * 40)
+    queue.call("HSET", keys.stats, f"done:{TYPE}", "abc", "done_kept", "-1", "dead:\xff", "1")
+    queue.call("HSET", keys.control, "concurrency", "9" * 40)
+
+    first = await seen.get(f"{BASE}/jobs?state=delayed&limit=2", OPERATOR)
+    rest = await seen.get(f"{BASE}/jobs?state=delayed&cursor={quote(first['cursor'])}", OPERATOR)
+    last = await seen.get(f"{BASE}/jobs?state=delayed&limit=4", OPERATOR)
+    after = await seen.get(f"{BASE}/jobs?state=delayed&cursor={quote(last['cursor'])}", OPERATOR)
+
+    assert [len(each["jobs"]) for each in (first, rest, last, after)] == [2, 3, 4, 1]
+    assert "d5" in {row["id"] for row in rest["jobs"]}
+    assert (await seen.get(BASE, OPERATOR))["stats"]["concurrency"] is None
+    assert (await seen.get("/api/dead", OPERATOR))["dead"] == 1
+    assert len((await seen.get("/api/overview", OPERATOR))["queues"]) == 1
 
 
 @pytest.mark.parametrize("seen", [{"redact": {"private": "@error"}}], indirect=True)
