@@ -42,6 +42,7 @@ class Trouble(View, frozen=True, kw_only=True):
         check: Which check of ``health`` found it.
         queue: The queue, or an empty string.
         engine: The engine, or an empty string.
+        schedule: The schedule, or an empty string.
         what: What is wrong.
         evidence: What shows it, and what follows from it.
         since_ms: Since when, Unix ms; where nothing tells, since this engine sees it.
@@ -55,6 +56,7 @@ class Trouble(View, frozen=True, kw_only=True):
     check: str
     queue: str = ""
     engine: str = ""
+    schedule: str = ""
     what: str
     evidence: str = ""
     since_ms: int = 0

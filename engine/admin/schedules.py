@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal
 
@@ -21,11 +23,15 @@ from engine.store.schedules import (
     read_schedule,
 )
 from schemas.schedule import Preview, Schedule, ScheduleChanged, ScheduleView
-from schemas.stats import EngineStats
+from schemas.stats import EngineStats, QueueStats
 
 UPCOMING = 5
 TRIES = 20
 OVERDUE_MS = 60_000
+AT_ONCE = 20
+"""Records that are judged before others have the loop again."""
+PROBLEMS_MAX = 20
+"""Of one queue; who has more sees them on their own page."""
 CHANGEABLE = frozenset(
     ("type", "data", "lane", "fields", "cron", "tz", "every_ms", "at", "catch_up", "jitter_ms")
 )
@@ -51,6 +57,31 @@ class ScheduleVerbs(AdminBase):
             records = await self._store.schedules.read(each.queue)
             found += views(each.queue, records, engines, now_ms)
         return found
+
+    async def schedule_problems(
+        self, queues: Sequence[QueueStats], engines: Sequence[EngineStats], now_ms: int
+    ) -> list[ScheduleView]:
+        """
+        List the schedules that cannot fire or are late; cheap where many are well.
+
+        Args:
+            queues: The queues that were just looked at.
+            engines: The engines heard of lately.
+            now_ms: The server's clock, Unix ms.
+        """
+        found = []
+        for each in queues:
+            if each.schedules:
+                records = await self._store.schedules.read(each.queue)
+                types = _types(each.queue, engines)
+                wrong: dict[bytes, bytes] = {}
+                for at, (key, raw) in enumerate(sorted(records.items())):
+                    if at % AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                    if len(wrong) < PROBLEMS_MAX and _is_suspect(key, raw, types, now_ms):
+                        wrong[key] = raw
+                found += views(each.queue, wrong, engines, now_ms)
+        return [view for view in found if view.problem]
 
     async def schedule(self, name: str, *, queue: str = "") -> ScheduleView:
         """
@@ -245,10 +276,7 @@ def views(
     queue: str, records: Mapping[bytes, bytes], engines: Sequence[EngineStats], now_ms: int
 ) -> list[ScheduleView]:
     """Judge the records of one queue, by name."""
-    types: set[str] = set()
-    serving = [each for each in engines if each.live and queue in each.beat.queues]
-    for engine in serving:
-        types.update(engine.beat.queues[queue].types)
+    types = _types(queue, engines)
     found = []
     for key, raw in sorted(records.items()):
         try:
@@ -265,12 +293,35 @@ def views(
             )
             continue
         problem = ""
-        if not serving:
+        if types is None:
             problem = f"no engine serves queue {queue}, so nobody fires it"
         elif spec.type not in types:
             problem = f"no engine of queue {queue} takes type {spec.type}"
         found.append(_view(queue, name, spec, problem, now_ms))
     return found
+
+
+def _types(queue: str, engines: Iterable[EngineStats]) -> set[str] | None:
+    """Collect the types that live engines of a queue take; None where no engine serves it."""
+    loads = [each.beat.queues[queue] for each in engines if each.live and queue in each.beat.queues]
+    return {name for load in loads for name in load.types} if loads else None
+
+
+@lru_cache(maxsize=4_096)
+def _plan(key: bytes, raw: bytes) -> tuple[str, int]:
+    """Return the type and when it is due; an empty type where it is to fire no more."""
+    name, spec = read_schedule(key, raw)
+    return "" if spec.paused or spec.ended else spec.type, rules.due_ms(name, spec)
+
+
+def _is_suspect(key: bytes, raw: bytes, types: set[str] | None, now_ms: int) -> bool:
+    try:
+        name, due_ms = _plan(key, raw)
+    except ScheduleError:
+        return True
+    if not name:
+        return False
+    return types is None or name not in types or 0 < due_ms < now_ms - OVERDUE_MS
 
 
 def _view(queue: str, name: str, spec: Schedule, problem: str, now_ms: int) -> ScheduleView:

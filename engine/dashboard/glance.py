@@ -20,6 +20,7 @@ from schemas.overview import (
     Totals,
     Trouble,
 )
+from schemas.schedule import ScheduleView
 from schemas.stats import Audited, EngineStats, QueueStats, Server
 
 ENGINES_SHOWN = 4
@@ -36,6 +37,7 @@ def overview_of(
     paces: Mapping[str, Glance],
     happened: Sequence[Audited],
     backlog_age_ms_max: int,
+    schedules: Sequence[ScheduleView] = (),
     own: Sequence[Trouble] = (),
 ) -> Overview:
     """
@@ -48,6 +50,7 @@ def overview_of(
         paces: How fast they go, by name.
         happened: What people changed lately, the newest first.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
+        schedules: The schedules that have a problem.
         own: Troubles of the engine that answers, which no other one knows of.
     """
     seen = {
@@ -56,7 +59,7 @@ def overview_of(
     }
     found = sorted(map(engine_glance, engines), key=engine_badness)
     troubles = [
-        *troubles_of(server, engines, seen, backlog_age_ms_max=backlog_age_ms_max),
+        *troubles_of(server, engines, seen, schedules, backlog_age_ms_max=backlog_age_ms_max),
         *own,
     ]
     return Overview(

@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.logs import get_logger
 from schemas.numbers import Glance
 from schemas.overview import Overview, Trouble, Verdict
+from schemas.schedule import ScheduleView
 from schemas.stats import Audited, EngineStats, QueueStats, Server
 
 log = get_logger("http")
@@ -22,6 +23,8 @@ log = get_logger("http")
 FRESH_S = 1.0
 READ_S_MAX = 10.0
 HAPPENED = 6
+SCHEDULES_FRESH_S = 10.0
+"""A queue may have thousands of them, and they change seldom."""
 FORGET_S = 30.0
 """How long a trouble may be away and still count as the same one."""
 
@@ -39,6 +42,11 @@ class Reads(Protocol):
 
     async def server(self) -> Server:
         """Ask the server how it is."""
+
+    async def schedule_problems(
+        self, queues: Sequence[QueueStats], engines: Sequence[EngineStats], now_ms: int
+    ) -> list[ScheduleView]:
+        """List the schedules that cannot fire or are late."""
 
     async def glance(self, queues: Sequence[QueueStats]) -> dict[str, Glance]:
         """Tell the pace of queues."""
@@ -79,6 +87,8 @@ class Overviews:
         self._last_s = 0.0
         self._tried_s = float("-inf")
         self._since = _Since()
+        self._schedules: list[ScheduleView] = []
+        self._schedules_s = float("-inf")
 
     async def latest(self) -> Overview | None:
         """
@@ -129,12 +139,16 @@ class Overviews:
         server = await self._reads.server()
         engines = await self._reads.engines()
         queues = await self._reads.queues(engines=engines)
+        if self._clock.monotonic() - self._schedules_s >= SCHEDULES_FRESH_S:
+            self._schedules = await self._reads.schedule_problems(queues, engines, server.time_ms)
+            self._schedules_s = self._clock.monotonic()
         found = overview_of(
             server=server,
             engines=engines,
             queues=queues,
             paces=await self._reads.glance(queues),
             happened=await self._reads.audit(HAPPENED),
+            schedules=self._schedules,
             backlog_age_ms_max=self._backlog_age_ms_max,
             own=self._own(),
         )

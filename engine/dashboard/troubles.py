@@ -8,11 +8,12 @@ from urllib.parse import quote
 from engine.admin.health import engine_findings, queue_findings, server_findings
 from engine.admin.words import many, span
 from schemas.overview import Kind, QueueGlance, Trouble, Verdict
+from schemas.schedule import ScheduleView
 from schemas.stats import EngineStats, Finding, HeldType, Server
 
 ORDER = (
     *("served", "reachable", "memory", "eviction", "keys", "held", "full"),
-    *("backlog", "filling", "dead", "blocked", "engine", "version", "persistence"),
+    *("schedules", "backlog", "filling", "dead", "blocked", "engine", "version", "persistence"),
 )
 """The checks of ``health``, the worst first."""
 
@@ -21,6 +22,7 @@ def troubles_of(
     server: Server,
     engines: Sequence[EngineStats],
     queues: Mapping[str, QueueGlance],
+    schedules: Sequence[ScheduleView],
     *,
     backlog_age_ms_max: int,
 ) -> list[Trouble]:
@@ -31,6 +33,7 @@ def troubles_of(
         server: What the server of the queues says of itself.
         engines: The engines heard of lately.
         queues: The queues by name.
+        schedules: The schedules that have a problem.
         backlog_age_ms_max: Age of the oldest waiting job that is still well.
     """
     found = [_of_server(each) for each in server_findings(server)]
@@ -47,6 +50,8 @@ def troubles_of(
             if each.check != "held":
                 found.append(_of_queue(each, glance, server.time_ms, backlog_age_ms_max))
         found += _holds(glance)
+        if glance.stats.engines:
+            found += _schedules(glance.stats.queue, schedules, server.time_ms)
     return sorted(found, key=lambda trouble: (_rank(trouble), trouble.queue, trouble.key))
 
 
@@ -149,6 +154,28 @@ def _hold(queue: str, held: HeldType) -> Trouble:
     )
 
 
+def _schedules(queue: str, schedules: Sequence[ScheduleView], now_ms: int) -> Iterator[Trouble]:
+    """Tell of the first schedule of a queue that has a problem, and count the others."""
+    wrong = [view for view in schedules if view.queue == queue]
+    if not wrong:
+        return
+    view, others = wrong[0], len(wrong) - 1
+    fires = f"It is to fire {view.when}" if view.when else "It does not fire"
+    rest = f"; {others} more of {queue} {_verb(others, 'need')} attention" if others else ""
+    yield Trouble(
+        key=f"{queue} schedules",
+        kind="bad",
+        check="schedules",
+        schedule=view.name,
+        what=_sentence(view.problem),
+        evidence=f"{fires}{rest}.",
+        since_ms=view.next_ms if view.next_ms < now_ms else 0,
+        action=f"python -m engine schedule show {view.name}",
+        href=f"/schedules?queue={quote(queue, safe='')}",
+        button="Look at schedules",
+    )
+
+
 def _of_queue(
     finding: Finding, glance: QueueGlance, now_ms: int, backlog_age_ms_max: int
 ) -> Trouble:
@@ -246,6 +273,8 @@ def _title(queues: int, sick: set[str], troubles: Sequence[Trouble]) -> str:
         return f"{len(sick)} of {many(queues, 'queue')} {needs} attention"
     well = "The queue is well" if queues == 1 else f"All {queues} queues are well"
     engines = {trouble.engine for trouble in troubles if trouble.engine}
+    if any(trouble.schedule for trouble in troubles):
+        return f"{well}, {'engines and ' if engines else ''}schedules need attention"
     if engines:
         return f"{well}, {many(len(engines), 'engine')} {_verb(len(engines), 'need')} attention"
     return f"{well}, the server needs attention" if troubles else well

@@ -12,6 +12,7 @@ from engine.dashboard import HttpServer, HttpState
 from schemas.access import PageSession
 from schemas.engines import InFlight
 from schemas.numbers import Glance, Rates, SparkLine
+from schemas.schedule import ScheduleView
 from schemas.stats import (
     Audited,
     Beat,
@@ -103,6 +104,7 @@ class FakeAdmin:
         self.queues_found = [queue()]
         self.engines_found = [engine()]
         self.audited: list[Audited] = []
+        self.problems: list[ScheduleView] = []
         self.trouble: Exception | None = None
         self.write_trouble: Exception | None = None
         self.asked = 0
@@ -159,6 +161,11 @@ class FakeAdmin:
 
     async def in_flight(self, engine: EngineStats) -> InFlight:
         return InFlight(total=0, jobs=[])
+
+    async def schedule_problems(
+        self, queues: Sequence[QueueStats], engines: Sequence[EngineStats], now_ms: int
+    ) -> list[ScheduleView]:
+        return self.problems
 
     async def glance(self, queues: Sequence[QueueStats]) -> dict[str, Glance]:
         return {each.queue: pace() for each in queues}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.admin import Admin
+from engine.admin import Admin, new_schedule
 from engine.errors import EngineError, StoreUnavailable
 from engine.store.redis import RedisStore
 from schemas.job import Meta
@@ -266,3 +266,33 @@ async def test_a_key_that_somebody_took_does_not_hide_the_queues(
 
     assert stats.waiting == 1
     assert stats.broken == [key]
+
+
+async def test_schedules_that_do_not_fire_are_found_among_those_that_do(
+    admin: Admin, queue: QueueWriter
+) -> None:
+    queue.beat()
+    for name, told in {
+        "well": {"type": TYPE, "every_ms": 60_000},
+        "paused": {"type": TYPE, "every_ms": 60_000},
+        "late": {"type": TYPE, "every_ms": 60_000},
+        "typeless": {"type": "nobody", "every_ms": 60_000},
+    }.items():
+        await admin.schedule_add(QUEUE, name, new_schedule(name, payload={}, **told))
+    await admin.schedule_pause(QUEUE, "paused")
+    written = queue.call("HGET", queue.keys.schedules, "late")
+    due_ms = queue.now_ms() - 300_000
+    late = msgspec.json.encode({**msgspec.json.decode(written), "next_ms": due_ms})
+    queue.call("HSET", queue.keys.schedules, "late", late, "broken", b"{")
+
+    stats = await admin.queues([QUEUE])
+    found = await admin.schedule_problems(stats, await admin.engines(), await admin.now_ms())
+
+    assert {each.name: each.state for each in found} == {
+        "broken": "broken",
+        "late": "on",
+        "typeless": "on",
+    }
+    assert next(each for each in found if each.name == "late").problem.startswith(
+        "it is late by 5 m"
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from engine.dashboard.glance import overview_of
 from schemas.overview import Overview
+from schemas.schedule import ScheduleView
 from schemas.stats import Audited, EngineStats, HeldType, PausedBy, QueueStats
 from tests.support.page import engine, pace, queue, server
 
@@ -26,6 +27,7 @@ def overview(
         queues=queues,
         paces=changes.pop("paces", {each.queue: pace() for each in queues}),
         happened=changes.pop("happened", []),
+        schedules=changes.pop("schedules", []),
         backlog_age_ms_max=LIMIT_MS,
     )
 
@@ -150,6 +152,40 @@ def test_an_engine_in_trouble_is_named_and_counted() -> None:
     gone = overview(queue("a"), engines=[engine(), late(live=False)])
     assert gone.engines["eng-2"].state.word == "silent"
     assert gone.totals.engines_live == 1
+
+
+def schedule(**changes: Any) -> ScheduleView:
+    told = {"queue": "a", "name": "daily", "when": "every day", "state": "on"}
+    return ScheduleView(**{**told, "problem": "it is late by 2 m", **changes})
+
+
+def test_a_schedule_in_trouble_is_named_while_its_queue_is_well() -> None:
+    late_schedule = schedule(next_ms=NOW_MS - 120_000)
+    found = overview(queue("a"), schedules=[late_schedule])
+
+    (trouble,) = found.troubles
+    assert (trouble.schedule, trouble.kind, trouble.queue) == ("daily", "bad", "")
+    assert trouble.what == "It is late by 2 m."
+    assert trouble.evidence == "It is to fire every day."
+    assert trouble.since_ms == NOW_MS - 120_000
+    assert trouble.href == "/schedules?queue=a"
+    assert found.verdict.title == "The queue is well, schedules need attention"
+    assert found.queues["a"].state.word == "well"
+
+
+def test_of_many_schedules_in_trouble_one_is_told_and_the_others_counted() -> None:
+    broken = schedule(name="broken", when="", state="broken", problem="it is no JSON")
+    found = overview(queue("a"), queue("b"), schedules=[broken, schedule(), schedule(name="x")])
+
+    (trouble,) = found.troubles
+    assert trouble.what == "It is no JSON."
+    assert trouble.evidence == "It does not fire; 2 more of a need attention."
+
+
+def test_schedules_of_a_queue_without_engines_are_no_second_trouble() -> None:
+    found = overview(queue("a", engines=[]), schedules=[schedule()])
+
+    assert [trouble.check for trouble in found.troubles] == ["served"]
 
 
 def test_of_many_engines_only_the_worst_are_sent() -> None:

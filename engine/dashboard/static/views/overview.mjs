@@ -27,7 +27,7 @@ function Remedy({ trouble, queues }) {
 
 function TroubleRow({ trouble, queues }) {
   const of = trouble.queue ? html`<a href=${path("queues", trouble.queue)}>${trouble.queue}</a>`
-    : trouble.engine ? html`<a href=${path("engines", trouble.engine)}>${trouble.engine}</a>` : trouble.check === "served" ? "engines" : "server";
+    : trouble.schedule ? html`<a href=${trouble.href}>${trouble.schedule}</a>` : trouble.engine ? html`<a href=${path("engines", trouble.engine)}>${trouble.engine}</a>` : trouble.check === "served" ? "engines" : "server";
   return html`<li><${Sign} kind=${trouble.kind} /><b class="of">${of}</b>
     <p><b>${trouble.what}</b> ${trouble.evidence}${" "}<span class="muted">Since ${moment(trouble.sinceMs, { seconds: false })}.${trouble.href ? "" : ` To do: ${trouble.action}.`}</span></p>
     <${Remedy} trouble=${trouble} queues=${queues} /></li>`;
