@@ -25,6 +25,9 @@ STOPPABLE = frozenset(("waiting", "discarding", "canary", "watching", "releasing
 AHEAD_MS = 10_000
 """How far ahead of their time jobs are moved: so much goes on while nobody drives."""
 
+STEP_MS = 250
+"""An operation that waits for its pace is looked at so often."""
+
 COMMIT_MS = 10_000
 """A discard may be taken back for so long."""
 
@@ -66,6 +69,11 @@ class Pace(msgspec.Struct):
         dues = [int(self.next_ms + step * number) for number in range(jobs)]
         self.next_ms += step * jobs
         return dues
+
+
+def ahead_ms(action: Verb) -> int:
+    """Tell how far ahead of their time jobs are moved; dropped ones, as far as the next look."""
+    return STEP_MS if action == "discard" else AHEAD_MS
 
 
 def duration_ms(jobs: int, rate: float, canary: int) -> int:

@@ -28,7 +28,7 @@ from schemas.operations import OperationRecord, OperationState
 log = get_logger("engine")
 
 LEASE_MS = 4_000
-STEP_S = 0.25
+STEP_S = rules.STEP_MS / 1e3
 """How often a paced operation moves what is due next."""
 
 IDLE_S = 1.0
@@ -205,7 +205,7 @@ class OperationDriver:
         if far.complete or (canary and far.moved >= record.canary):
             return await self._enter(seen, _after(record))
         pace = rules.Pace(record.rate, far.due_ms)
-        ahead_ms = 0 if record.action == "discard" else rules.AHEAD_MS
+        ahead_ms = rules.ahead_ms(record.action)
         room = record.canary - far.moved if canary else pace.room(seen.now_ms, ahead_ms=ahead_ms)
         if room <= 0:
             return STEP_S

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from playwright.async_api import Page as Shown
 from playwright.async_api import expect
@@ -152,6 +154,45 @@ async def test_a_dead_job_is_retried_and_another_discarded(tab: OpenTab, world: 
     await page.get_by_role("dialog").get_by_role("button", name="Discard the job").click()
 
     await happens(lambda: not found("discarded"))
+
+
+async def test_a_group_is_discarded_by_its_queue_s_typed_name(tab: OpenTab, world: Page) -> None:
+    """
+    Goal: what drops many dead letters asks for a word that nobody types by accident.
+
+    Method: nobody waits for the ten seconds in which it can be undone: their end comes sooner.
+    """
+    queue = world.queues[QUEUE]
+    for number in range(101):
+        payload = {"do": "raise", "say": "nobody wants this"}
+        world.enqueue(QUEUE, "other", id=f"unwanted-{number}", payload=payload)
+    unwanted = lambda: sum(b'"unwanted-' in fields[1] for _, fields in queue.dead())  # noqa: E731
+    await happens(lambda: unwanted() == 101)
+    page = (await tab(f"/dead?queue={QUEUE}&type=other")).page
+
+    await page.get_by_role("link", name="nobody wants this").click()
+    await page.get_by_role("button", name="Discard…").click()
+    box = page.get_by_role("dialog")
+    button = box.get_by_role("button", name="Discard 101")
+    await expect(box).to_contain_text("101 jobs are dropped for good")
+    await expect(button).to_be_disabled()
+    await box.get_by_label(f"Type {QUEUE} to go on").fill(QUEUE.upper())
+    await expect(button).to_be_disabled()
+    await box.get_by_label(f"Type {QUEUE} to go on").fill(QUEUE)
+    await box.get_by_label("Reason").fill("sent by a trial")
+    await button.click()
+    await expect(page).to_have_url(re.compile(rf"/operations/{QUEUE}/[\w-]+$"))
+    await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert unwanted() == 101
+    name = page.url.rpartition("/")[2]
+    record = msgspec.json.decode(queue.call("HGET", queue.keys.operations, name))
+    assert record["commitMs"] > queue.now_ms()
+    sooner = msgspec.json.encode({**record, "commitMs": queue.now_ms()})
+    queue.call("HSET", queue.keys.operations, name, sooner)
+
+    await happens(lambda: unwanted() == 0)
+    await expect(page.locator("main")).to_contain_text("finished")
+    await expect(page.get_by_role("img", name="101 dropped").first).to_be_visible()
 
 
 async def test_a_schedule_is_run_paused_and_resumed(tab: OpenTab, world: Page) -> None:

@@ -13,8 +13,10 @@ from hypothesis import strategies as some
 from engine.core.operations import (
     LIVE,
     MOVING,
+    STEP_MS,
     STOPPABLE,
     Pace,
+    ahead_ms,
     can,
     duration_ms,
     first_state,
@@ -33,6 +35,15 @@ def record(state: str, action: str = "retry") -> OperationRecord:
         "rate": 20.0, "state": state,
     }  # fmt: skip
     return msgspec.convert(msgspec.to_builtins(told) | {"filter": {}}, OperationRecord)
+
+
+@pytest.mark.parametrize("rate", [1.0, 20.0, 500.0, 10_000.0])
+def test_a_discard_keeps_its_rate_though_it_is_looked_at_only_now_and_then(rate: float) -> None:
+    pace, moved = Pace(rate), 0
+    for now_ms in range(NOW_MS, NOW_MS + 10_000, STEP_MS):
+        moved += len(pace.take(now_ms, pace.room(now_ms, ahead_ms=ahead_ms("discard"))))
+
+    assert moved == pytest.approx(rate * 10, rel=0.03, abs=1)
 
 
 @settings(max_examples=40, deadline=None)
