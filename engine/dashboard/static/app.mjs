@@ -89,7 +89,7 @@ function App() {
   const { ready, error } = state;
   const body = ready ? html`<${View} />` : !error ? html`<${Loading} />`
     : error.status === 401 ? html`<${Login} again=${start} />` : html`<${Failed} error=${error} again=${start} />`;
-  return html`<${FollowOverview} on=${ready}><a class="skip" href="#main">Skip to the content</a><${Top} />
+  return html`<${FollowOverview} on=${ready}><a class="skip" href="#main">Skip to the content</a><${Top} bare=${error?.status === 401} />
     <main id="main" tabindex="-1">${ready && html`<${Stale} />`}${body}</main>
     ${ready && html`<${Foot}><${KeysButton} /><//><${PhoneTabs} /><${Notice} view=${nameOf(path)} /><${Keys} />`}<${Announcements} /><//>`;
 }

@@ -63,6 +63,7 @@ function colour(token) {
   if (!colours.has(token)) {
     const probe = document.createElement("i");
     probe.style.color = `var(--${token})`;
+    probe.style.forcedColorAdjust = "none";
     document.body.append(probe);
     colours.set(token, getComputedStyle(probe).color);
     probe.remove();

@@ -85,16 +85,16 @@ const ThemeSwitch = ({ kind }) => html`<button type="button" class=${kind} title
 
 export const Place = () => whoAmI().place && html`<span class="pill ${/^prod/i.test(whoAmI().place) ? "bad" : "delayed"}">${whoAmI().place}</span>`;
 
-/** The bar above every view. */
-export function Top() {
+/** The bar above every view; `bare` before somebody has logged in, who can go nowhere yet. */
+export function Top({ bare }) {
   useSettings();
   const { path: at } = useAddress();
   const { data } = useOverview();
   return html`<header class="top"><a class="brand" href="/"><${Mark} /> Streamlane</a><${Place} />
-    <nav aria-label="Places">${PLACES.map(([href, name, , counted, room]) => html`<a key=${href} href=${href}
+    ${!bare && html`<nav aria-label="Places">${PLACES.map(([href, name, , counted, room]) => html`<a key=${href} href=${href}
       aria-current=${isAt(href, at) ? "page" : undefined}>${name}${!counted ? "" : !data ? html` <span class="badge ${room}" />` : counted(data) != null
-        ? html` <${Count} kind=${`badge ${room}`} value=${counted(data)} />` : ""}</a>`)}</nav>
-    <div class="tools"><${Find} id="find" /><${LiveSwitch} /><${ZoneSwitch} kind="wide" /><${ThemeSwitch} kind="wide" /></div></header>`;
+        ? html` <${Count} kind=${`badge ${room}`} value=${counted(data)} />` : ""}</a>`)}</nav>`}
+    <div class="tools">${!bare && html`<${Find} id="find" /><${LiveSwitch} /><${ZoneSwitch} kind="wide" />`}<${ThemeSwitch} kind="wide" /></div></header>`;
 }
 
 function More({ close }) {

@@ -12,7 +12,7 @@ const ENDS = {
   held: ["paused", "set aside"], "waiting-children": ["waiting", "waits for its children"], done: ["well", "done"], dead: ["bad", "dead"],
 };
 
-const run = (each, at) => ({ key: `run ${at}`, kind: FAILED.has(each.outcome) ? "bad" : "delayed", title: `run ${each.number}`, ran: span(each.runMs),
+const run = (each, at) => ({ key: `run ${at}`, kind: FAILED.has(each.outcome) ? "bad" : "delayed", title: `run ${each.number}`, ran: each.runMs ? span(each.runMs) : "<1 ms",
   told: each.error?.kind.split(".").pop() || each.outcome, engine: each.engine, atMs: each.atMs, gap: "" });
 
 /** The steps of a story as {key, kind, title, told, atMs, gap}; `gap` is what lay before it. */
@@ -65,7 +65,7 @@ export function Attempts({ story }) {
   return html`<section aria-labelledby="errors"><div class="head"><h2 id="errors">Errors</h2><small>${story.job.attempts > story.history.length ? `the last ${story.history.length} of ${story.job.attempts} attempts are kept` : ""}</small></div>
     <div class="attempts">${last && html`<${Fault} key="end" title="Its end" error=${last} open=${true} />`}
     ${failed.map((each, at) => html`<${Fault} key=${`${each.number} ${each.atMs}`} engine=${each.engine} open=${!last && at === failed.length - 1} error=${each.error}
-      title=${html`Attempt ${each.number} <small>${each.outcome} after ${span(each.runMs)} on ${each.engine}, <${Ago} at=${each.atMs} /></small>`} />`).reverse()}</div></section>`;
+      title=${html`Attempt ${each.number} <small>${each.outcome} after ${each.runMs ? span(each.runMs) : "less than 1 ms"} on ${each.engine}, <${Ago} at=${each.atMs} /></small>`} />`).reverse()}</div></section>`;
 }
 
 const Fault = ({ title, error, open, engine }) => html`<details class="card" open=${open}><summary><span><b>${title}</b></span><span class="bad wrap">${error.kind}${error.message ? `: ${error.message.split("\n")[0]}` : ""}</span></summary>

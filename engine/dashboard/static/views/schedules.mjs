@@ -60,10 +60,10 @@ export default function Schedules({ query }) {
   noteServerTime(data?.nowMs);
   useEffect(() => { document.title = "Schedules – Streamlane"; }, []);
   if (!data) return trouble ? html`<${Failed} error=${{ title: "Schedules", message: trouble }} />` : html`<${Loading} />`;
-  const all = data.schedules;
-  const wrong = all.filter((each) => each.problem || each.state === "broken");
+  const wrong = data.schedules.filter((each) => each.problem || each.state === "broken");
+  const all = [...wrong, ...data.schedules.filter((each) => !wrong.includes(each))];
   return html`<${Age} at=${at} trouble=${trouble} /><div class="title"><h1>Schedules</h1>
-    <span class="muted">${all.length} in all${wrong.length ? html`, <b class="warn">${wrong.length} need attention</b>` : ""}</span>
+    <span class="muted">${all.length} in all${wrong.length ? html`, <b class="warn">${wrong.length} ${wrong.length === 1 ? "needs" : "need"} attention</b>` : ""}</span>
     ${query.queue && html`<div class="buttons"><span class="muted">of ${query.queue}</span><button type="button" onClick=${() => setQuery({ queue: "" })}>Of all queues</button></div>`}</div>
     ${all.length ? html`<div class="schedules">${all.map((schedule) => html`<${Card} key=${`${schedule.queue}/${schedule.name}`} schedule=${schedule} />`)}</div>`
       : html`<div class="card"><${Empty}><b>Nothing is scheduled.</b> Schedules send jobs by the clock. Declare one in code with <code>registry.schedule</code>, or by
