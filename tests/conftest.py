@@ -42,7 +42,8 @@ if _worker is not None:
     embedded_process._next_port = itertools.count(_first)
 
 
-SLOW_FIRST = ("browser", "integration", "guard", "simulation", "property", "store")
+# The browser and its page stay until the end of the session, so they come late.
+SLOW_FIRST = ("integration", "guard", "simulation", "property", "store", "browser")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

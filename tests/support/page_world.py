@@ -203,7 +203,7 @@ def _is_seeded(page: Page) -> bool:
     )
 
 
-def until(done: Callable[[], bool], limit_s: float = 30.0) -> None:
+def until(done: Callable[[], bool], limit_s: float = 60.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + limit_s
     while not done():

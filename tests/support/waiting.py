@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 PAUSE_S = 0.02
 
 
-async def eventually(condition: Callable[[], Value], what: str, *, limit_s: float = 30.0) -> Value:
+async def eventually(condition: Callable[[], Value], what: str, *, limit_s: float = 60.0) -> Value:
     """
     Return what the condition gives once it is true; it runs in a thread, so it may block.
 
