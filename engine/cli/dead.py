@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from engine.admin import Admin
+from engine.admin.words import many
 from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, filters, json_option, note, queue_argument
 from engine.cli.jobs import print_page, print_story
@@ -126,13 +127,19 @@ def analyse(
     if as_json:
         print_json(analyses)
         return
-    for analysis in analyses:
+    # Of all queues, those that have some; of named ones, each.
+    shown = [each for each in analyses if names or each.matched]
+    for analysis in shown:
         _print_analysis(analysis)
+    if not shown:
+        click.echo(f"no dead letter in {many(len(analyses), 'queue')}")
 
 
 def _print_analysis(analysis: DeadAnalysis) -> None:
     of = f" of {analysis.dead}" if analysis.matched != analysis.dead else ""
-    click.echo(f"{analysis.queue}: {analysis.matched}{of} dead in {len(analysis.groups)} groups")
+    click.echo(
+        f"{analysis.queue}: {analysis.matched}{of} dead in {many(len(analysis.groups), 'group')}"
+    )
     if not analysis.groups:
         return
     rows: list[list[Cell]] = [

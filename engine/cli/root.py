@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import traceback
@@ -56,11 +57,14 @@ class Commands(click.Group):
 
     def get_command(
         self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
+        ctx: click.Context,
         cmd_name: str,
     ) -> click.Command | None:
         """Import one command."""
         if cmd_name not in self.places:
+            close = difflib.get_close_matches(cmd_name, self.places, 1)
+            if close:
+                ctx.fail(f"No such command {cmd_name!r}; did you mean {close[0]!r}?")
             return None
         module, _, name = self.places[cmd_name].partition(":")
         return cast(click.Command, getattr(importlib.import_module(module), name))
@@ -81,6 +85,8 @@ class Commands(click.Group):
 def explain(error: BaseException) -> tuple[str, int]:
     """Turn an error into one line and an exit code."""
     match error:
+        case click.exceptions.NoArgsIsHelpError():
+            return error.format_message(), USAGE
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "python -m engine"
             told = " ".join(error.format_message().split())
@@ -92,7 +98,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         case SettingsError():
             return f"error: {error}", USAGE
         case StoreUnavailable():
-            return f"error: cannot reach the server: {error}", UNREACHABLE
+            where = "ENGINE_REDIS_URL or --redis-url says where it is"
+            return f"error: cannot reach the server: {error} ({where})", UNREACHABLE
     return f"error: {' '.join(str(error).split())}", FAILED
 
 

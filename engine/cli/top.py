@@ -17,6 +17,7 @@ from engine.cli.frame import Frame, json_option, whoami
 from engine.cli.keyboard import keys
 from engine.cli.output import print_json
 from engine.cli.queues import worse
+from engine.cli.top_fit import fitted
 from engine.cli.top_screen import TREND_CELLS, Screen, Seen, draw
 from engine.errors import EngineError
 from schemas.stats import QueueStats
@@ -132,7 +133,7 @@ class _View:
 
     def _refresh(self, live: Live) -> None:
         assert self._seen is not None
-        live.update(draw(self._seen, self._screen), refresh=True)
+        live.update(fitted(self._seen, self._screen, live.console), refresh=True)
 
     async def _wait(self, pressed: asyncio.Queue[str], live: Live) -> bool:
         """Take keys until it is time to look again; tells whether one of them ends it."""

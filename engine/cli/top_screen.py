@@ -23,6 +23,18 @@ LANE_COLOURS = {"critical": "white", "high": "cyan", "normal": "blue", "low": "b
 BAR_CELLS = 16
 TREND_CELLS = 20
 BLOCKS = " ▁▂▃▄▅▆▇█"
+QUEUE_COLUMNS = (
+    ("state", 34),
+    (">oldest", 56),
+    (">waiting", 24),
+    ("by lane", 112),
+    (">run", 64),
+    (">delayed", 76),
+    (">dead", 24),
+    (">done/s", 88),
+    ("trend", 124),
+)
+"""Columns about a queue, and from which width of the window on they are shown."""
 KEYS = "↑↓ queue   Enter details   p pause/resume   space freeze   q quit"
 
 
@@ -75,25 +87,43 @@ class Screen(msgspec.Struct, kw_only=True):
 
 
 def draw(seen: Seen, screen: Screen) -> RenderableType:
-    """Draw one look."""
-    parts: list[RenderableType] = [_head(seen, screen), _figures(seen, screen)]
+    """Draw one look, whatever its size."""
+    parts: list[RenderableType] = [head_of(seen, screen), figures_of(seen, screen)]
     if seen.findings:
-        parts.append(_findings(seen.findings))
-    parts.append(_queues(seen, screen))
+        parts.append(findings_of(seen.findings))
+    parts.append(queues_of(seen, screen, range(len(seen.queues))))
+    parts += details_of(seen, screen) or others_of(seen)
+    return Group(*parts, *foot_of(screen))
+
+
+def details_of(seen: Seen, screen: Screen) -> list[RenderableType]:
+    """Draw the chosen queue's details; nothing where they are not open."""
     chosen = next((each for each in seen.queues if each.queue == screen.chosen), None)
-    if screen.details and chosen is not None:
-        parts += [_lanes(chosen), _types(chosen), _groups(seen.groups)]
-    else:
-        parts += [_engines(seen.engines), _audit(seen)]
-    if screen.interactive:
-        parts.append(Text(screen.told or KEYS, style="bold" if screen.told else "dim"))
-    return Group(*parts)
+    if not screen.details or chosen is None:
+        return []
+    return [_lanes(chosen), _types(chosen), _groups(seen.groups)]
 
 
-def _head(seen: Seen, screen: Screen) -> RenderableType:
+def others_of(seen: Seen) -> list[RenderableType]:
+    """Draw what stands under the queues: engines, and what people changed."""
+    return [_engines(seen.engines), _audit(seen)]
+
+
+def foot_of(screen: Screen) -> list[RenderableType]:
+    """Draw the keys, or what the last one did; nothing where none are read."""
+    if not screen.interactive:
+        return []
+    style = "bold" if screen.told else "dim"
+    return [Text(screen.told or KEYS, style=style, no_wrap=True, overflow="ellipsis")]
+
+
+def head_of(seen: Seen, screen: Screen) -> RenderableType:
+    """Draw when this was, and how the server is."""
     state = "frozen" if screen.frozen else f"every {screen.every_s:g} s"
     line = Text.assemble(
-        ("Streamlane", "bold"), "  ", (clock_time(seen.at_ms), ""), (f"  {state}  ", "dim")
+        *(("Streamlane", "bold"), "  ", (clock_time(seen.at_ms), ""), (f"  {state}  ", "dim")),
+        no_wrap=True,
+        overflow="ellipsis",
     )
     server = seen.server
     used = size(server.memory_bytes)
@@ -105,7 +135,8 @@ def _head(seen: Seen, screen: Screen) -> RenderableType:
     return line
 
 
-def _figures(seen: Seen, screen: Screen) -> RenderableType:
+def figures_of(seen: Seen, screen: Screen) -> RenderableType:
+    """Draw all queues together."""
     queues = seen.queues
     oldest = max(queues, key=lambda each: each.oldest_ms, default=None)
     live = sum(each.live for each in seen.engines)
@@ -122,17 +153,14 @@ def _figures(seen: Seen, screen: Screen) -> RenderableType:
         ("dead", f"{sum(each.dead for each in queues):,}"),
         ("engines", f"{live} of {len(seen.engines)}"),
     ]
-    line = Text()
+    line = Text(no_wrap=True, overflow="ellipsis")
     for name, value in figures:
         line.append(f"{name} ", "dim").append(value, "bold").append("   ")
     return line
 
 
-def _oldest(stats: QueueStats | None) -> str:
-    return f"{span(stats.oldest_ms)} {stats.queue}" if stats and stats.waiting else "-"
-
-
-def _findings(findings: Sequence[Finding]) -> RenderableType:
+def findings_of(findings: Sequence[Finding]) -> RenderableType:
+    """Draw what is wrong."""
     table = Table.grid(padding=(0, 1))
     for finding in findings[:5]:
         kind = "bad" if finding.severity == "error" else "warn"
@@ -145,28 +173,51 @@ def _findings(findings: Sequence[Finding]) -> RenderableType:
     return Panel(table, title="needs attention", title_align="left", border_style=style)
 
 
-def _queues(seen: Seen, screen: Screen) -> RenderableType:
-    table = _table("queue", "state", ">oldest", ">waiting", "by lane", ">run", ">delayed", ">dead")
-    table.add_column("done/s", justify="right")
-    table.add_column("trend", no_wrap=True)
-    for each in seen.queues:
-        state: QueueState = state_of(each.queue, seen.findings)
+def queues_of(
+    seen: Seen, screen: Screen, rows: range, *, width: int = 0, slim: bool = False
+) -> Table:
+    """
+    Draw queues.
+
+    Args:
+        seen: What is known.
+        screen: What a person has chosen.
+        rows: Which of the queues.
+        width: Columns of the window; what matters least is left out where it is narrow. 0 for all.
+        slim: Without lines around the head.
+    """
+    shown = seen.queues[rows.start : rows.stop]
+    some = f" {rows.start + 1}-{rows.stop} of {len(seen.queues)}"
+    names = [name for name, from_width in QUEUE_COLUMNS if not width or width >= from_width]
+    table = _table("queue" + some * (len(shown) < len(seen.queues)), *names)
+    if slim:
+        table.box = None
+    for each in shown:
         rates = screen.rates.get(each.queue, [])
         marked = screen.interactive and each.queue == screen.chosen
+        cells = _cells(each, state_of(each.queue, seen.findings), rates)
         table.add_row(
             Text(("▶ " if marked else "  ") + clean(each.queue), style="bold"),
-            Text(f"{SIGNS[state.kind]} {state.word}", style=COLOURS[state.kind]),
-            span(each.oldest_ms) if each.waiting else "-",
-            f"{each.waiting:,}",
-            lane_bar(each),
-            f"{each.active:,}",
-            f"{each.delayed:,}",
-            Text(f"{each.dead:,}", style="red" if each.dead else "dim"),
-            f"{rates[-1]:,.0f}" if rates else "-",
-            Text(trend(rates), style="cyan"),
+            *(cells[name.lstrip(">")] for name in names),
             style="reverse" if marked else "",
         )
     return table
+
+
+def _cells(
+    stats: QueueStats, state: QueueState, rates: Sequence[float]
+) -> dict[str, RenderableType]:
+    return {
+        "state": Text(f"{SIGNS[state.kind]} {state.word}", style=COLOURS[state.kind]),
+        "oldest": span(stats.oldest_ms) if stats.waiting else "-",
+        "waiting": f"{stats.waiting:,}",
+        "by lane": lane_bar(stats),
+        "run": f"{stats.active:,}",
+        "delayed": f"{stats.delayed:,}",
+        "dead": Text(f"{stats.dead:,}", style="red" if stats.dead else "dim"),
+        "done/s": f"{rates[-1]:,.0f}" if rates else "-",
+        "trend": Text(trend(rates), style="cyan"),
+    }
 
 
 def lane_bar(stats: QueueStats) -> Text:

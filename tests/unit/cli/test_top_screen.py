@@ -11,6 +11,7 @@ from rich.console import Console
 
 from engine.admin.health import queue_findings
 from engine.cli.top import note_rates
+from engine.cli.top_fit import fitted
 from engine.cli.top_screen import BAR_CELLS, Screen, Seen, draw, lane_bar, trend
 from schemas.stats import Audited, DeadGroup, LaneStats
 from tests.support.page import HOSTILE, engine, queue, server
@@ -119,3 +120,25 @@ def test_rates_are_taken_by_the_server_s_clock() -> None:
     note_rates(rates, after, after)
 
     assert rates == {"q": [160.0]}
+
+
+@pytest.mark.parametrize(("width", "height"), [(140, 40), (100, 24), (60, 12), (40, 8), (30, 6)])
+@pytest.mark.parametrize("details", [False, True])
+def test_whatever_the_window_the_chosen_queue_and_the_keys_are_in_it(
+    width: int, height: int, details: bool
+) -> None:
+    queues = [queue(f"q-{number:02}", oldest_ms=120_000) for number in range(50)]
+    findings = queue_findings(queues[0], must=True, backlog_age_ms_max=60_000) * 9
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
+    for chosen in ("q-00", "q-27", "q-49"):
+        screen = Screen(every_s=1, chosen=chosen, details=details)
+
+        told = console.render_lines(
+            fitted(seen(queues=queues, findings=findings), screen, console), pad=False
+        )
+
+        lines = ["".join(part.text for part in line) for line in told]
+        assert len(lines) <= height
+        assert any(f"▶ {chosen[:3]}" in line for line in lines)
+        assert lines[-1].startswith("↑↓ queue")
+        assert lines[0].startswith("Streamlane")
