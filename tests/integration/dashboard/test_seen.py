@@ -221,6 +221,28 @@ async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> N
     assert found.found[0].payload == "x" * DATA_BYTES_MAX
 
 
+async def test_no_route_tells_a_reader_what_is_in_payloads(seen: Seen) -> None:
+    """Each route that lists something on which payloads, or texts looked for in them, hang."""
+    enqueue(seen.queue)
+    seen.queue.bury("d1", job_fields(id="d1", data=DATA.encode(), children=SECRET_CHILDREN))
+    spec = Schedule(type=TYPE, data=msgspec.Raw(DATA.encode()), every_ms=60_000)
+    await seen.admin.schedule_add(QUEUE, "s1", spec)
+    wanted = DeadFilter(text=SECRET, fingerprint="aaaaaaaaaaaa")
+    plan = await seen.admin.plan_operation(QUEUE, "retry", wanted)
+    operation = (await seen.admin.start_operation(plan.id)).record.id
+    paths = [
+        *("/api/audit", "/api/schedules", "/api/operations", "/api/overview", "/api/dead"),
+        *(f"/api/operations/{QUEUE}/{operation}", f"/api/dead/{QUEUE}/aaaaaaaaaaaa"),
+        *(BASE, f"{BASE}/jobs?state=dead", f"{BASE}/jobs/d1", f"{BASE}/jobs/j1"),
+    ]
+
+    shown = {path: json.dumps(await seen.get(path, READER)) for path in paths}
+
+    assert [path for path, text in shown.items() if SECRET in text] == []
+    whole = {path for path in paths if SECRET in json.dumps(await seen.get(path, OPERATOR))}
+    assert whole >= {"/api/audit", "/api/schedules", "/api/operations", f"{BASE}/jobs/d1"}
+
+
 async def test_strange_numbers_in_the_keys_hide_nothing_else(seen: Seen) -> None:
     """Whoever repairs something by hand makes mistakes, and needs the page then."""
     queue, keys = seen.queue, seen.queue.keys
