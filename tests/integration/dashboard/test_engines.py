@@ -96,6 +96,16 @@ async def test_settings_are_shown_of_the_engine_that_answers_alone(site: Open) -
     assert (await got(page, "/api/engines/eng-2"))["settings"] == []
 
 
+async def test_readers_are_told_no_settings(site: Open) -> None:
+    url = Setting(name="ENGINE_REDIS_URL", value="redis://queues.example", meaning="Where …")
+    reader = "the-token-of-a-reader-of-the-page"
+    page = await site(settings=[url], tokens={"rita": f"read:{reader}"})
+
+    for path in ("/api/engines/eng-1", "/api/about"):
+        answer, text = await page.ask(path, headers={"Authorization": f"Bearer {reader}"})
+        assert (answer.status, "queues.example" in text) == (200, False)
+
+
 async def test_about_tells_what_is_sent_also_while_the_server_is_away(site: Open) -> None:
     schema = {"title": "greet", "x-queue": "hall", "x-version": 2, "type": "object"}
     schema |= {"properties": {"name": {"type": "string"}}, "required": ["name"]}

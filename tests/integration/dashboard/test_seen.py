@@ -221,6 +221,16 @@ async def test_what_is_too_large_for_a_page_is_told_by_its_size(seen: Seen) -> N
     assert found.found[0].payload == "x" * DATA_BYTES_MAX
 
 
+@pytest.mark.parametrize("seen", [PAYLOADS_FOR_ADMINS, HIDDEN], indirect=True)
+async def test_no_plan_counts_what_its_maker_may_not_look_for(seen: Seen) -> None:
+    body = {"queue": QUEUE, "filter": {"type": TYPE, "text": SECRET}}
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+
+    answer, text = await seen.page.ask("/api/operations/plan", "POST", json=body, headers=headers)
+
+    assert answer.status == 403, text
+
+
 async def test_no_route_tells_a_reader_what_is_in_payloads(seen: Seen) -> None:
     """Each route that lists something on which payloads, or texts looked for in them, hang."""
     enqueue(seen.queue)

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from engine.dashboard.guard import Guard, is_embedded, is_from_elsewhere
+from engine.dashboard.guard import HEADERS, Guard, is_embedded, is_from_elsewhere
 from engine.tokens import read_tokens
 
 TOKEN = "a-token-of-some-length-ä"
@@ -14,6 +14,31 @@ TOKEN = "a-token-of-some-length-ä"
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_what_answers_carry_stays_as_strict() -> None:
+    """A loosened header looks like any other change, so each is written down here once more."""
+    policy = dict(
+        part.strip().split(" ", 1) for part in HEADERS["Content-Security-Policy"].split(";")
+    )
+
+    assert policy == {
+        "default-src": "'none'",
+        **dict.fromkeys(("script-src", "style-src", "img-src", "connect-src"), "'self'"),
+        **dict.fromkeys(("base-uri", "frame-ancestors", "trusted-types"), "'none'"),
+        "form-action": "'self'",
+        "require-trusted-types-for": "'script'",
+        "report-uri": "/api/csp-report",
+        "report-to": "page",
+    }
+    assert HEADERS.items() >= {
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    }
 
 
 @pytest.mark.parametrize(
