@@ -118,13 +118,16 @@ class Redactor:
                 403, "parts of these jobs are shown to nobody, so name a type without any"
             )
 
-    def check_new(self, data: str) -> None:
+    def check_new(self, caller: Caller, data: str) -> None:
         """
-        Refuse a new payload that holds what stood for the hidden parts of an old one.
+        Refuse a new payload of those who may not see the old one, or that holds what stood for its
+        hidden parts.
 
         Raises:
             Refused: It does.
         """
+        if not caller.may(self._scope):
+            raise Refused(403, f"to edit what is in a job needs {self._scope}")
         if self._rules and MASK in data:
             raise Refused(409, f"the payload holds {MASK}, which only stands for what is hidden")
 

@@ -176,7 +176,7 @@ class _Orders:
 
     async def edit_retry(self, ask: Ask) -> JobOrder:
         verbs, told = self._verbs(ask)
-        self._site.redactor.check_new(ask.body.data)
+        self._site.redactor.check_new(ask.caller, ask.body.data)
         data = ask.body.data.encode("utf-8", "surrogatepass")
         return await verbs.edit_retry(ask.path["id"], data, judge=self._state.judge, **told)
 

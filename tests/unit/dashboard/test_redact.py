@@ -258,9 +258,11 @@ def test_no_filter_by_text_tells_what_is_hidden(
 def test_what_stands_for_the_hidden_is_not_sent_back_as_a_payload() -> None:
     redactor = Redactor("operate", {"send": "to"})
 
-    redactor.check_new(RAW)
+    redactor.check_new(OPERATOR, RAW)
     with pytest.raises(Refused, match="hidden"):
-        redactor.check_new(f'{{"to": "{MASK}"}}')
+        redactor.check_new(OPERATOR, f'{{"to": "{MASK}"}}')
+    with pytest.raises(Refused, match="needs admin"):
+        Redactor("admin", {}).check_new(OPERATOR, RAW)
 
 
 @pytest.mark.parametrize(
