@@ -7,6 +7,7 @@ import sys
 import click
 import msgspec
 
+from engine.admin.words import many
 from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, json_option
 from engine.cli.output import clean, print_json, styled
@@ -63,9 +64,9 @@ def _print_report(report: Health) -> None:
         click.echo(_line(finding))
         click.echo(f"  {clean(finding.action)}")
     if not report.findings:
-        click.echo(f"well: {len(report.queues)} queues")
+        click.echo(f"well: {many(len(report.queues), 'queue')}")
     elif report.healthy:
-        click.echo(f"well enough: {len(report.queues)} queues, warnings only")
+        click.echo(f"well enough: {many(len(report.queues), 'queue')}, warnings only")
 
 
 def _unknown(error: RegistryError) -> Finding:

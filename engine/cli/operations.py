@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from engine.admin import Admin
-from engine.admin.words import span
+from engine.admin.words import many, span
 from engine.cli.completing import queue_names
 from engine.cli.frame import Frame, json_option, queue_argument
 from engine.cli.output import Cell, age, bar, print_json, print_pairs, print_table
@@ -157,6 +157,12 @@ def start(
     return 0
 
 
+def _can(found: Operation, verb: str) -> str:
+    if verb != "undo" or found.record.action == "discard":
+        return verb
+    return f"undo (up to {many(found.undoable, 'job')}, those that have not started)"
+
+
 def _state(found: Operation) -> Cell:
     state = found.record.state
     return (WORDS.get(state, state), STYLES.get(state, ""))
@@ -206,6 +212,6 @@ def _print(found: Operation, as_json: bool) -> None:
             ("left out", "; ".join(unable)),
             ("started", f"{age(record.started_ms)} by {record.who}"),
             ("reason", record.reason),
-            ("can", ", ".join(found.can)),
+            ("can", ", ".join(_can(found, verb) for verb in found.can)),
         ]
     )

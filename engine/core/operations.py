@@ -106,6 +106,15 @@ def lost_jobs(lost: int) -> str:
     return f"{lost} of its jobs were deleted by somebody before they ended"
 
 
+def kept_jobs(keyed: int, others: int) -> str:
+    """Say which jobs an undo has not made dead letters again, and why."""
+    told = [f"{others} that had started"] if others else []
+    if keyed:
+        # Others may be behind them by now, so they are left where they are.
+        told.append(f"{keyed} with an ordering key that had come to their place in its order")
+    return f"not taken back: {'; '.join(told)}" if told else ""
+
+
 def first_state(action: Verb, canary: int) -> OperationState:
     """Return the state in which an operation starts."""
     if action == "discard":

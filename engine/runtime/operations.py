@@ -155,7 +155,7 @@ class OperationDriver:
             case "undoing":
                 if await self._store.operations.take_back(seen, self._token, lease_ms=LEASE_MS):
                     failpoint("O4")
-                    return await self._enter_anew(seen, "undone")
+                    return await self._enter_undone(seen)
                 return STEP_S
         return IDLE_S
 
@@ -248,12 +248,13 @@ class OperationDriver:
         await self._store.operations.change(self._queue, record.id, seen.raw, record)
         return 0.0
 
-    async def _enter_anew(self, seen: Seen, state: OperationState) -> float:
-        """Change the state with the counts as they are now."""
+    async def _enter_undone(self, seen: Seen) -> float:
+        """Come to the end of an undo, with the counts as they are now."""
         again = await self._store.operations.look(self._queue, seen.record.id)
         if again is None or again.raw != seen.raw:
             return STEP_S
-        return await self._enter(again, state)
+        keyed, others = await self._store.operations.kept(again)
+        return await self._enter(again, "undone", why=rules.kept_jobs(keyed, others))
 
     async def _tell(self, seen: Seen) -> float:
         """

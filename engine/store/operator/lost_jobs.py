@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.store.flow_base import SOUGHT_AMONG_MAX
-from engine.store.operator.link import OperatorLink, pairs
+from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, pairs
 from engine.telemetry import OTHER
 from engine.wire.keys import GROUP, QueueKeys
 from engine.wire.packing import unpack
@@ -42,6 +42,21 @@ async def lost_jobs(link: OperatorLink, record: OperationRecord) -> int | None:
         *named,
     )
     return lost if lost >= 0 else None
+
+
+async def kept_jobs(link: OperatorLink, record: OperationRecord) -> tuple[int, int]:
+    """Count jobs of an operation that have not ended: those with an ordering key, and others."""
+    has_key: dict[bytes, bool] = {}
+    key = QueueKeys(record.queue).operation(record.id)
+    cursor = b"0"
+    while True:
+        cursor, flat = await link.one(b"HSCAN", key, cursor, b"COUNT", CHUNK_ENTRIES_MAX)
+        for entry, packed in pairs(flat).items():
+            if not entry.startswith(b":"):
+                has_key[entry] = bool(_dead.decode(unpack(packed)[0]).ticket)
+        if cursor == b"0":
+            keyed = sum(has_key.values())
+            return keyed, len(has_key) - keyed
 
 
 def mark_of(name: str) -> bytes:

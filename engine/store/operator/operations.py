@@ -18,7 +18,7 @@ from engine.store.link import Argument
 from engine.store.operator.dead import DeadLetters, fresh_meta, has_expired, lane_of_dead
 from engine.store.operator.entry import UNABLE, Found
 from engine.store.operator.link import OperatorLink, pairs, time_ms
-from engine.store.operator.lost_jobs import lost_jobs, mark_of
+from engine.store.operator.lost_jobs import kept_jobs, lost_jobs, mark_of
 from engine.wire.codec import META, encode_meta
 from engine.wire.keys import GROUP, READY, QueueKeys
 from engine.wire.packing import pack
@@ -235,6 +235,10 @@ class Operations:
     async def lost(self, seen: Seen) -> int | None:
         """Count jobs that have not ended and are nowhere any more; None if that cannot be told."""
         return await lost_jobs(self._link, seen.record)
+
+    async def kept(self, seen: Seen) -> tuple[int, int]:
+        """Count jobs that have not ended: those with an ordering key, and others."""
+        return await kept_jobs(self._link, seen.record)
 
     async def take_back(self, seen: Seen, token: str, *, lease_ms: int) -> bool:
         """

@@ -152,6 +152,7 @@ async def test_undo_restores_what_has_not_started_exactly(
     assert undone.record.state == "undoing"
     after = await admin.operation(QUEUE, operation.record.id)
     assert (after.record.state, after.moved, after.undone, after.can) == ("undone", 6, 5, [])
+    assert after.record.why == "not taken back: 1 that had started"
     # The first one was with an engine by then, and took its group with it.
     assert sorted(entries(queue)) == sorted(records[1:])
     assert queue.groups() == {k: v for k, v in groups.items() if not k.startswith("c" * 12)}
@@ -159,6 +160,31 @@ async def test_undo_restores_what_has_not_started_exactly(
     assert [audit.what for audit in await admin.audit()] == [
         *("retry-undone", "retry-undo", "retry-start"),
     ]
+
+
+async def test_an_undo_says_which_jobs_it_did_not_take_back(
+    admin: Admin, queue: QueueWriter, engines: Engines
+) -> None:
+    """Goal: a job with a key that came to its place in the order stays there, and is counted."""
+    for number in range(3):
+        ticket = f"{number:015}-{0:010}"
+        queue.bury(f"k{number}", job_fields(key="K"), ticket=ticket, lane="low")
+    queue.bury("plain", lane="low")
+    plan = await admin.plan_operation(QUEUE, "retry", EVERY, rate=10_000)
+    name = (await started(admin, plan)).record.id
+    driver = engines.driver("one")
+    await engines.turn(driver)
+    members = queue.call("ZRANGE", queue.keys.delayed, 0, -1)
+    for member in [member for member in members if b"key" in unpack(member)][:2]:
+        queue.call("ZREM", queue.keys.delayed, member)
+        queue.call("XADD", queue.keys.lane("low:ready"), "*", *unpack(member)[1:])
+
+    await admin.undo_operation(QUEUE, name)
+    await engines.turn(driver)
+
+    after = await admin.operation(QUEUE, name)
+    why = "not taken back: 2 with an ordering key that had come to their place in its order"
+    assert (after.undone, after.record.state, after.record.why) == (2, "undone", why)
 
 
 async def test_an_undone_group_keeps_its_first_and_its_last_death(
