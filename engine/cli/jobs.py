@@ -43,8 +43,9 @@ COLOURS = {
 
 @click.command()
 @queue_argument
+@click.argument("of", required=False, type=click.Choice(STATES), metavar="[STATE]")
 @click.option(
-    "--state", type=click.Choice(STATES), default="waiting", show_default=True, help="Which ones."
+    "--state", type=click.Choice(STATES), help="Which ones, as STATE; waiting if left out."
 )
 @click.option(
     "--type", "job_type", default="", metavar="TYPE", shell_complete=type_names, help="Job type."
@@ -70,7 +71,8 @@ def jobs(
     /,
     *,
     queue: str,
-    state: JobState,
+    of: JobState | None,
+    state: JobState | None,
     job_type: str,
     job_id: str,
     text: str,
@@ -87,9 +89,12 @@ def jobs(
     \b
     Examples:
       python -m engine jobs message-delivery
-      python -m engine jobs message-delivery --state delayed --oldest
-      python -m engine jobs message-delivery --state done --text 5f1c --json
+      python -m engine jobs message-delivery delayed --oldest
+      python -m engine jobs message-delivery done --text 5f1c --json
     """  # noqa: D301 - click reads \b
+    if of and state and of != state:
+        raise click.UsageError(f"one state at a time, not {of} and {state}")
+    wanted = of or state or "waiting"
     query = Query(
         type=job_type,
         id=job_id,
@@ -101,10 +106,10 @@ def jobs(
         cursor=cursor,
     )
     try:
-        page = frame.operate(lambda admin: admin.jobs(queue, state, query), known=False)
+        page = frame.operate(lambda admin: admin.jobs(queue, wanted, query), known=False)
     except NotFound:
         # The app, which takes longer to load, may name a queue that nobody has used yet.
-        page = frame.operate(lambda admin: admin.jobs(queue, state, query))
+        page = frame.operate(lambda admin: admin.jobs(queue, wanted, query))
     if as_json:
         print_json(page)
         return

@@ -154,9 +154,8 @@ def size(count: int) -> str:
 
 def fullness(found: Fullness) -> str:
     """Say what a queue holds and may hold."""
-    jobs = (
-        f"{found.jobs:,} of {found.jobs_max:,} jobs" if found.jobs_max else f"{found.jobs:,} jobs"
-    )
+    held = f"{found.jobs:,} of {found.jobs_max:,}" if found.jobs_max else f"{found.jobs:,}"
+    jobs = f"{held} {'job' if held == '1' else 'jobs'}"
     taken = size(found.bytes)
     taken = f"{taken} of {size(found.bytes_max)}" if found.bytes_max else taken
     if not found.ratio and not (found.jobs_max or found.bytes_max):

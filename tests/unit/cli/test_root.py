@@ -42,3 +42,17 @@ def test_a_server_that_is_away_is_told_with_where_its_address_comes_from() -> No
     assert ran.exit_code == 3
     assert "cannot reach the server" in ran.stderr
     assert "ENGINE_REDIS_URL or --redis-url" in ran.stderr
+
+
+def test_one_state_is_listed_at_a_time() -> None:
+    ran = run("jobs", "orders", "dead", "--state", "done")
+
+    assert ran.exit_code == 2
+    assert "one state at a time, not dead and done" in ran.stderr
+
+
+def test_a_state_that_there_is_not_is_told_those_there_are() -> None:
+    ran = run("jobs", "orders", "nowhere")
+
+    assert ran.exit_code == 2
+    assert "'waiting-children'" in ran.stderr
