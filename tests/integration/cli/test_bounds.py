@@ -25,7 +25,7 @@ def test_bounds_are_set_shown_and_cleared(cli: Cli, queue: QueueWriter) -> None:
     assert f"{QUEUE}: 1 of 4 jobs" in shown
     assert "of 64.0 MiB, 25% full; set live" in shown
     assert "it was set so already" in cli("bounds", QUEUE, "--jobs", "4").stderr
-    assert "1 jobs, " in cli("bounds", QUEUE, "--jobs", "none").stdout
+    assert "1 job, " in cli("bounds", QUEUE, "--jobs", "none").stdout
     assert queue.call("HGET", queue.keys.control, "jobs_max") == b"0"
     assert "no bounds" in cli("bounds", QUEUE, "--clear").stdout
     assert queue.call("HLEN", queue.keys.control) == 0
