@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Value = TypeVar("Value")
-PAUSE_S = 0.02
+PAUSE_S = 0.04
 
 
 async def eventually(condition: Callable[[], Value], what: str, *, limit_s: float = 60.0) -> Value:
