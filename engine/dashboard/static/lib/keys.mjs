@@ -8,7 +8,7 @@ const KEY = "streamlane-keys";
 const WAIT_MS = 1_500;
 const KEYS = [
   ["?", "This help"], ["/", "Find a job, queue or error"], ...PLACES.map(([, name, key]) => [`g ${key}`, name]),
-  ["j, k", "Next and previous row"], ["Enter", "Open the row"], ["x", "Select the row"], [".", "Actions of the row"],
+  ["j, k", "Next and previous row"], ["Enter", "Open the row"], ["x", "Select the row"], ["Shift x", "Select up to the row"], [".", "Actions of the row"],
   ["p", "Pause live values, or go on"], ["t", "Light, dark, or as the system is"], ["z", "UTC, or this browser’s zone"], ["Esc", "Close, or leave the field"],
 ];
 const isOn = () => localStorage.getItem(KEY) !== "off";

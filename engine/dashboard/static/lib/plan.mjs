@@ -89,7 +89,7 @@ export function PlanDialog({ queue, action, filter, title, close }) {
     ${error ? html`<p class="bad">${error.message}</p>` : html`<${Told} plan=${plan} jobs=${jobs} words=${words} />`}
     <div class="filters"><label>Jobs a second<input type="number" required min="0.1" max="10000" step="any" value=${rate} onInput=${(event) => setRate(Number(event.target.value))} /></label>
       ${action === "retry" && html`<label>Canary: jobs that go first<input type="number" min="0" max="10000" value=${canary} onInput=${(event) => setCanary(Number(event.target.value))} /></label>`}
-      <p class="muted">${jobs && rate > 0 ? `takes about ${whole}` : whole}${canary > 0 ? ", after the canary" : ""}</p></div>
+      <p class="muted">${jobs && rate > 0 ? `takes about ${whole.replace(".0 ", " ")}` : whole}${canary > 0 ? ", after the canary" : ""}</p></div>
     ${action === "retry" && html`<p><small>${canary > 0 ? `The first ${canary} go at once; the others follow when these have ended, and none goes if more than one in five dies again. ` : ""}What has not started can be undone.</small></p>`}
     ${plan?.confirm && html`<label><span>Type <b class="mono">${queue}</b> to go on</span><input autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>`}
     <label>Reason, shown in the audit<input maxlength="200" value=${reason} onInput=${(event) => setReason(event.target.value)} /></label>

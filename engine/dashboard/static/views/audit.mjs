@@ -11,11 +11,12 @@ const COLUMNS = [{ name: "When" }, { name: "Who" }, { name: "What" }, { name: "Q
 const shown = (value) => (value && typeof value === "object" ? JSON.stringify(value) : String(value));
 const without = new Set(["id", "entry", "operation"]);
 const plain = new Set(["pause", "resume"]);
+const twice = new Set(["hold", "release"]);
 
 /** What a change was about: links to the job or the operation, then whatever else is told. */
 function About({ entry: { queue, detail, what } }) {
   // Of what is switched, before and after say no more than the word itself.
-  const rest = plain.has(what) ? [] : Object.entries(detail).filter(([name, value]) => !without.has(name) && value !== "" && value != null);
+  const rest = plain.has(what) ? [] : Object.entries(detail).filter(([name, value]) => !without.has(name) && !(twice.has(what) && ["before", "after"].includes(name)) && value !== "" && value != null);
   return html`${detail.id && queue && html`<a class="mono" href=${path("jobs", queue, String(detail.id))}>${detail.id}</a> `}
     ${detail.operation && queue && html`<a href=${path("operations", queue, String(detail.operation))}>operation ${detail.operation}</a> `}
     ${rest.map(([name, value]) => html`<span class="about" key=${name}><span class="muted">${name}</span> <span class="mono">${shown(value)}</span></span>`)}`;
