@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,22 @@ async def test_an_attempt_says_how_it_ended_and_only_failures_are_errors(
     assert (first.status.status_code == StatusCode.ERROR) is failed
     assert [event.name for event in first.events] == (["exception"] if failed else [])
     assert attributes(first).get("error.type") == (type(raised).__name__ if failed else None)
+
+
+async def test_children_carry_the_whole_trace_context_of_their_parent(
+    spans: InMemorySpanExporter,
+) -> None:
+    carried: dict[str, tuple[str, str]] = {}
+
+    async def work(job: Job, payload: dict[str, Any]) -> None:
+        carried[job.id] = (job.traceparent, job.tracestate)
+
+    async with EngineHarness(traced(work)) as engine:
+        children = json.dumps([{"type": "work", "id": "child"}])
+        fields = {"traceparent": PARENT, "tracestate": "a=1"}
+        await engine.until_ended(engine.add("work", id="parent", children=children, **fields))
+
+    assert carried == {"child": (PARENT, "a=1"), "parent": (PARENT, "a=1")}
 
 
 async def test_jobs_without_a_trace_get_one_each(spans: InMemorySpanExporter) -> None:
