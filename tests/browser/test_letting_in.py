@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import OpenTab
+from tests.browser.test_views import broken_rules
 from tests.support.page_world import Page, page_of
 from tests.support.servers import RedisTestServer
 
@@ -42,6 +43,9 @@ async def test_a_token_lets_in_and_its_scope_decides(tab: OpenTab, guarded: Page
     opened.allow("401")
     page = opened.page
 
+    await page.get_by_label("Token").wait_for()
+    assert await broken_rules(page) == []
+    await expect(page.get_by_role("banner")).not_to_contain_text("Live")
     await page.get_by_label("Token").fill("x" * 32)
     await page.get_by_role("button", name="Log in").click()
     await expect(page.locator("#login-error")).not_to_be_empty()
