@@ -111,3 +111,31 @@ async def test_what_was_seen_stays_while_the_server_is_away(
 
     await expect(page.locator(".banner.bad")).to_have_count(0)
     await expect(page.locator("main")).to_contain_text("steering")
+
+
+AS_THE_BROWSER = """async (address) => {
+  const { exact, moment, setZone, zone } = await import(address);
+  const browsers = (ms) => {
+    const at = new Date(ms), timeZone = zone();
+    const day = at.toLocaleDateString("sv-SE", { timeZone });
+    return `${day} ${at.toLocaleTimeString("en-GB", { timeZone })}`;
+  };
+  const counts = [0, 12.6, 999, 1_000, 1_234_567];
+  const wrong = counts.map((value) => [exact(value), Math.round(value).toLocaleString("en-GB")]);
+  for (const name of ["UTC", "local"]) {
+    setZone(name);
+    for (let ms = 1_700_000_000_000; ms < 1_740_000_000_000; ms += 40_321_007) {
+      wrong.push([moment(ms, { day: true }), browsers(ms)]);
+    }
+  }
+  return wrong.filter(([ours, theirs]) => ours !== theirs).slice(0, 5);
+}"""
+"""Over more than a year, so that clocks are changed."""
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/St_Johns"])
+async def test_moments_and_counts_are_written_as_the_browser_would(tab: OpenTab, zone: str) -> None:
+    opened = await tab("/about", timezone_id=zone)
+    (module,) = {each for each in opened.requests if each.endswith("/lib/format.mjs")}
+
+    assert await opened.page.evaluate(AS_THE_BROWSER, module) == []

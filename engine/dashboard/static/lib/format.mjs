@@ -1,9 +1,12 @@
 // Writes numbers, durations and moments for people. The rules are those of the command line.
 
+/** A whole number with its thousands apart; without the browser's tables of languages, which take long to load. */
+export const exact = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
+
 /** A count: exact to 9,999, then three digits and a unit. */
 export function number(value) {
   if (value == null) return "—";
-  if (Math.abs(value) <= 9999) return Math.round(value).toLocaleString("en-GB");
+  if (Math.abs(value) <= 9999) return exact(value);
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (value >= size * 0.9995) {
       const scaled = value / size;
@@ -79,11 +82,11 @@ export const setZone = (name) => localStorage.setItem(KEY, name);
 /** A moment in the chosen zone: the time, with its day where that is not today. */
 export function moment(atMs, { day = false, seconds = true } = {}) {
   if (!atMs) return "—";
-  const timeZone = zone();
-  const at = new Date(atMs);
-  const time = at.toLocaleTimeString("en-GB", { timeZone, hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
-  const date = (each) => each.toLocaleDateString("sv-SE", { timeZone });
-  return day || date(at) !== date(new Date(serverNow())) ? `${date(at)} ${time}` : time;
+  // As copies have it, in the chosen zone; the browser's own tables of languages take long to load.
+  const written = (ms) => new Date(zone() === "UTC" ? ms : ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString();
+  const [date, time] = written(atMs).split("T");
+  const told = time.slice(0, seconds ? 8 : 5);
+  return day || date !== written(serverNow()).split("T")[0] ? `${date} ${told}` : told;
 }
 
 /** A moment as copies have it. */

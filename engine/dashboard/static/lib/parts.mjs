@@ -1,6 +1,6 @@
 // The parts that views are made of.
 import { html, useEffect, useRef, useState } from "./dom.mjs";
-import { ago, iso, moment, number, serverNow, span } from "./format.mjs";
+import { ago, exact, iso, moment, number, serverNow, span } from "./format.mjs";
 import { Sign } from "./icons.mjs";
 
 export { Sign };
@@ -10,7 +10,7 @@ export const State = ({ kind, word }) => html`<span class="state ${kind}"><${Sig
 
 /** A count, exact in its title. */
 export const Count = ({ value, kind = "" }) => html`<span class=${kind}
-  title=${value > 9999 ? value.toLocaleString("en-GB") : undefined}>${number(value)}</span>`;
+  title=${value > 9999 ? exact(value) : undefined}>${number(value)}</span>`;
 
 /** How long ago something was; exact in its title. */
 export const Ago = ({ at }) => (at ? html`<time datetime=${iso(at)} title=${`${moment(at, { day: true })} · ${iso(at)}`}>${ago(at)}</time>` : "—");
@@ -21,7 +21,7 @@ export const Span = ({ ms, kind = "" }) => html`<span class=${kind}>${span(ms)}<
 export function LaneBar({ lanes, width = 94 }) {
   const rows = Object.entries(lanes);
   const total = rows.reduce((sum, [, lane]) => sum + lane.waiting, 0);
-  const told = rows.filter(([, lane]) => lane.waiting).map(([name, lane]) => `${name} ${lane.waiting.toLocaleString("en-GB")}`).join(", ") || "nothing waits";
+  const told = rows.filter(([, lane]) => lane.waiting).map(([name, lane]) => `${name} ${exact(lane.waiting)}`).join(", ") || "nothing waits";
   let at = 0;
   const parts = rows.map(([name, lane]) => {
     const size = total && lane.waiting / total * width;

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../lib/dom.mjs";
 import { may, path, url } from "../lib/api.mjs";
 import { useCalmOrder } from "../lib/calm.mjs";
-import { number } from "../lib/format.mjs";
+import { exact, number } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Age, Ago, Count, Empty, Loading, Spark } from "../lib/parts.mjs";
 import { errorLine, PlanButtons } from "../lib/plan.mjs";
@@ -73,7 +73,7 @@ export default function Dead({ query }) {
   const able = queue && !text && !query.since && data?.matched > 0;
   const why = data?.matched === 0 ? "No dead letter fits." : !queue ? "Choose a queue: an operation works on one." : "Filters by text or time choose groups; open one of them.";
   return html`<${Age} at=${at} trouble=${trouble} />
-    <div class="title"><h1>Dead letters</h1>${data && html`<span class="muted">${data.matched.toLocaleString("en-GB")} in ${number(data.order.length + data.more)} ${data.order.length + data.more === 1 ? "group" : "groups"}${data.dead !== data.matched ? ` of ${data.dead.toLocaleString("en-GB")}` : ""}</span>`}
+    <div class="title"><h1>Dead letters</h1>${data && html`<span class="muted">${exact(data.matched)} in ${number(data.order.length + data.more)} ${data.order.length + data.more === 1 ? "group" : "groups"}${data.dead !== data.matched ? ` of ${exact(data.dead)}` : ""}</span>`}
       <div class="buttons"><${PlanButtons} queue=${queue} filter=${{ type, reason }} title=${`${[type, reason].filter(Boolean).join(", ") || "all dead letters"} of ${queue}`} able=${may("operate") && able} why=${may("operate") ? why : "This needs the scope “operate”."} />
       <a class="button" href="/operations">Operations</a></div></div>
     <${Filters} data=${data} query=${query} />

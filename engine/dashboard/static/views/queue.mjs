@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "../lib/dom.mjs";
 import { Action } from "../lib/actions.mjs";
 import { path } from "../lib/api.mjs";
 import { ChartPlace } from "../lib/chart_place.mjs";
-import { bytes, moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
+import { bytes, exact, moment, noteServerTime, number, percent, rate, span } from "../lib/format.mjs";
 import { useLive } from "../lib/live.mjs";
 import { Menu } from "../lib/menu.mjs";
 import { Age, Count, Empty, Failed, LaneBar, Loading, Span, State, Why } from "../lib/parts.mjs";
@@ -43,9 +43,9 @@ const spread = (each) => ["p50Ms", "p95Ms", "p99Ms"].map((name, at) => html`<td 
 
 function Type({ type, queue }) {
   return html`<tr><th scope="row">${type.type}</th>${spread(type.run)}
-    <td class="num" title=${`${type.done.toLocaleString("en-GB")} ever`}><${Count} value=${type.doneHour} kind=${type.doneHour ? "" : "muted"} /></td>
-    <td class="num ${type.failing ? "warn" : ""}" title=${`${type.retried.toLocaleString("en-GB")} attempts were tried again, ever`}>${percent(type.failing)}</td>
-    <td class="num" title=${`${type.dead.toLocaleString("en-GB")} ever`}><${Count} value=${type.deadHour} kind=${type.deadHour ? "bad" : "muted"} /></td>
+    <td class="num" title=${`${exact(type.done)} ever`}><${Count} value=${type.doneHour} kind=${type.doneHour ? "" : "muted"} /></td>
+    <td class="num ${type.failing ? "warn" : ""}" title=${`${exact(type.retried)} attempts were tried again, ever`}>${percent(type.failing)}</td>
+    <td class="num" title=${`${exact(type.dead)} ever`}><${Count} value=${type.deadHour} kind=${type.deadHour ? "bad" : "muted"} /></td>
     <td class="num"><div class=${type.held ? "buttons end" : "buttons end calm"}>${type.held ? html`<${State} kind="warn" word=${`held, ${number(type.heldJobs)} aside`} /><${Action} ...${release(queue, type.type)} />`
       : html`${type.heldJobs > 0 && html`<small>${number(type.heldJobs)} move back</small>`}<${Action} ...${hold(queue, type.type)} />`}</div></td></tr>
     ${type.held && html`<tr class="under"><td colspan="8" class="wrap muted">${type.heldReason || "No reason was given"}${type.heldBy ? ` — ${type.heldBy}` : ""}${type.heldSinceMs > 1 ? `, since ${moment(type.heldSinceMs)}` : ""}</td></tr>`}`;
