@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from engine.telemetry import Meters
 from engine.wire.codec import META
 from engine.wire.packing import unpack
 from schemas.job import Meta
-from schemas.operations import Operation, Plan
+from schemas.operations import Operation, Plan, Verb
 from schemas.stats import DeadFilter
 from tests.integration.operator.test_dead import HOSTILE
 from tests.support.queue_writer import QUEUE, QueueWriter, job_fields
@@ -351,6 +351,37 @@ async def test_a_plan_is_needed_and_ends(admin: Admin, queue: QueueWriter) -> No
     queue.call("DEL", queue.keys.plan(plan.id.rpartition("/")[2]))
     with pytest.raises(NotFound, match="kept for 5 minutes"):
         await started(admin, plan)
+
+
+@pytest.fixture
+def full_server(queue: QueueWriter) -> Iterator[None]:
+    """Let the server take nothing more, with three dead letters in it."""
+    for number in range(3):
+        queue.bury(f"j{number}")
+    queue.call("CONFIG", "SET", "maxmemory", "1")
+    yield
+    queue.call("CONFIG", "SET", "maxmemory", "0")
+
+
+@pytest.mark.usefixtures("full_server")
+@pytest.mark.parametrize("action", ["retry", "discard"])
+async def test_a_full_server_takes_an_operation(
+    admin: Admin,
+    queue: QueueWriter,
+    engines: Engines,
+    action: Verb,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Goal: dead letters are what one wants to be rid of when memory has run out."""
+    monkeypatch.setattr("engine.core.operations.COMMIT_MS", 0)
+    plan = await admin.plan_operation(QUEUE, action, EVERY, rate=10_000)
+    name = (await started(admin, plan)).record.id
+
+    await engines.turn(engines.driver("one"))
+
+    ended = await admin.operation(QUEUE, name)
+    assert (plan.count, ended.moved, queue.dead()) == (3, 3, [])
+    assert ended.record.state == ("finished" if action == "discard" else "following")
 
 
 async def test_a_count_that_takes_long_is_continued(
