@@ -170,13 +170,15 @@ class FlowKeeper:
         try:
             if PENDING not in task.states:
                 # The last ones had ended before they were known to be sent.
-                await self._store.flow_mark(self._queue, task.flow, ())
+                await self._store.flow_mark(self._queue, task.flow, (), until_ms=task.until_ms)
             for chunk in chunks(self._children(task, PENDING)):
                 sent = [
                     number for part in by_queue(chunk) for number in await self._one(part, task)
                 ]
                 failpoint("F3")
-                closed = await self._store.flow_mark(self._queue, task.flow, sent)
+                closed = await self._store.flow_mark(
+                    self._queue, task.flow, sent, until_ms=task.until_ms
+                )
                 failpoint("F4")
                 if closed in GONE or len(sent) < len(chunk):
                     # Its other children are called back from now on, or the time is over.
@@ -209,7 +211,7 @@ class FlowKeeper:
                     named = [(child.job.marker, child.id) for child in part]
                     await self._store.flow_cancel(part[0].queue, named, who=who, reason=reason)
             failpoint("F7")
-        await self._store.flow_mark(self._queue, task.flow, (), over=True)
+        await self._store.flow_mark(self._queue, task.flow, (), until_ms=task.until_ms, over=True)
 
     def _children(self, task: FlowTask, letters: str) -> Iterable[Child]:
         return children_of(self._queue, task, letters, now_ms=task.until_ms - self._lease_ms)
@@ -218,7 +220,7 @@ class FlowKeeper:
         """Fail a flow whose children cannot be read: no engine judged them."""
         log.error("flow_unreadable", queue=self._queue, flow=task.flow, error=str(error))
         await self._apply(self._queue, task.flow, [ChildNote(0, FAILED, "failed")])
-        await self._store.flow_mark(self._queue, task.flow, (), over=True)
+        await self._store.flow_mark(self._queue, task.flow, (), until_ms=task.until_ms, over=True)
 
     # Children of this queue.
 

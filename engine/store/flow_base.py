@@ -166,9 +166,13 @@ class FlowStore(Protocol):
         """
 
     async def flow_mark(
-        self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
+        self, queue: str, flow: str, sent: Sequence[int], *, until_ms: int, over: bool = False
     ) -> str:
-        """Note which children were sent, or that a closed flow is over; returns how it closed."""
+        """
+        Note which children were sent, or that a closed flow is over; returns how it closed.
+
+        Nothing is noted where another engine has taken the flow since, so not ours at ``until_ms``.
+        """
 
     async def flow_ends(self, queue: str, *, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
         """Read messages of children that ended in this queue, as entry and message."""

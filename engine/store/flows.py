@@ -132,11 +132,16 @@ class FlowVerbs(UpkeepVerbs):
         return found
 
     async def flow_mark(
-        self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
+        self, queue: str, flow: str, sent: Sequence[int], *, until_ms: int, over: bool = False
     ) -> str:
         keys = self.keys_of(queue)
         closed: bytes = await self._upkeep.run(
-            script("flow_mark"), [keys.flow(flow), keys.flows_todo], flow, int(over), *sent
+            script("flow_mark"),
+            [keys.flow(flow), keys.flows_todo],
+            flow,
+            int(over),
+            until_ms,
+            *sent,
         )
         return closed.decode()
 

@@ -69,11 +69,13 @@ class FlowMemory:
         return await self._apply("flow_children", lambda: model.flow_children(places))
 
     async def flow_mark(
-        self, queue: str, flow: str, sent: Sequence[int], *, over: bool = False
+        self, queue: str, flow: str, sent: Sequence[int], *, until_ms: int, over: bool = False
     ) -> str:
         """Note which children were sent."""
         model = self._queue(queue)
-        return await self._apply("flow_mark", lambda: model.flow_mark(flow, sent, over=over))
+        return await self._apply(
+            "flow_mark", lambda: model.flow_mark(flow, sent, until_ms=until_ms, over=over)
+        )
 
     async def flow_ends(self, queue: str, *, after: bytes, count: int) -> list[tuple[bytes, bytes]]:
         """Read messages of children that ended."""

@@ -142,12 +142,14 @@ class FlowsModel(UpkeepModel):
         sent = self.flow_sent.items()
         return {wanted[place]: marker for marker, place in sent if place in wanted}
 
-    def flow_mark(self, flow: str, sent: Sequence[int], *, over: bool) -> str:
+    def flow_mark(self, flow: str, sent: Sequence[int], *, until_ms: int, over: bool) -> str:
         """See :meth:`engine.store.flow_base.FlowStore.flow_mark`."""
         state = self.flow_states.get(flow)
         closed = state.closed if state is not None else ""
         if state is None or (over and closed):
             self._forget_flow(flow)
+            return closed
+        if self.flows_todo.get(flow) != until_ms:
             return closed
         letters = list(state.states)
         for number in sent:

@@ -67,6 +67,7 @@ class Ledger:
         """How a child ended; a robbed one ended when its parent is told so, and not later."""
         if child in self.robbed and child not in self.ends:
             self._end(child, "trimmed")
+        self.seen["told of a deleted one"] += self.was_deleted(child)
         return self.ends.get(child, "")
 
     def _end(self, job_id: str, how: str) -> None:

@@ -134,8 +134,8 @@ async def test_nothing_is_sent_once_another_engine_may_send(rig: Rig, store: Sto
 
 async def test_a_parent_returns_after_its_last_child(rig: Rig, store: Store) -> None:
     await open_flow(rig, store, opened())
-    await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
-    assert await store.flow_mark(QUEUE, FLOW, [0, 1, 2]) == ""
+    (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    assert await store.flow_mark(QUEUE, FLOW, [0, 1, 2], until_ms=task.until_ms) == ""
 
     for _ in range(2):
         assert (await store.flow_apply(QUEUE, FLOW, [note(2, result=b'{"a":1}')])).closed == ""
@@ -160,21 +160,36 @@ async def test_a_child_that_ended_before_it_was_known_to_be_sent_counts(
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert task.states == "pd"
-    await store.flow_mark(QUEUE, FLOW, [0, 1])
+    await store.flow_mark(QUEUE, FLOW, [0, 1], until_ms=task.until_ms)
     assert (await store.flow_apply(QUEUE, FLOW, [note(0)])).closed == "complete"
 
     assert (await family(rig)).results is None
 
 
+async def test_nothing_is_noted_for_an_engine_whose_flow_was_taken_by_another(
+    rig: Rig, store: Store, other: Store
+) -> None:
+    """Goal: the other one may be sending, so no end is noted and then forgotten meanwhile."""
+    await open_flow(rig, store, opened("p"))
+    (late,) = await store.flow_tasks(QUEUE, count=1, lease_ms=0)
+    (task,) = await other.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+
+    assert await store.flow_mark(QUEUE, FLOW, [0], until_ms=late.until_ms) == ""
+    assert await store.flow_apply(QUEUE, FLOW, [note(0)]) == Applied("", frozenset({0}))
+
+    await other.flow_mark(QUEUE, FLOW, [0], until_ms=task.until_ms)
+    assert await store.flow_apply(QUEUE, FLOW, [note(0)]) == Applied("complete")
+
+
 async def test_an_end_is_put_off_while_its_child_may_be_sent_again(rig: Rig, store: Store) -> None:
     await open_flow(rig, store, opened("ppp"))
-    await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
-    await store.flow_mark(QUEUE, FLOW, [2])
+    (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    await store.flow_mark(QUEUE, FLOW, [2], until_ms=task.until_ms)
 
     ends = [note(0), note(2), note(1, "f", "failed")]
     assert await store.flow_apply(QUEUE, FLOW, ends) == Applied("", frozenset({0, 1}))
 
-    await store.flow_mark(QUEUE, FLOW, [0, 1])
+    await store.flow_mark(QUEUE, FLOW, [0, 1], until_ms=task.until_ms)
     assert await store.flow_apply(QUEUE, FLOW, ends) == Applied("failed")
     assert (await family(rig)).states == "dfd"
 
@@ -183,8 +198,8 @@ async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called
     rig: Rig, store: Store
 ) -> None:
     await open_flow(rig, store, opened())
-    await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
-    await store.flow_mark(QUEUE, FLOW, [0, 1, 2])
+    (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    await store.flow_mark(QUEUE, FLOW, [0, 1, 2], until_ms=task.until_ms)
 
     assert (
         await store.flow_apply(QUEUE, FLOW, [note(0, "i"), note(1, "f", "failed")])
@@ -194,7 +209,7 @@ async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called
     assert [each.number for each in (await family(rig)).failures] == [1, 0]
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert (task.closed, task.states) == ("failed", "ifs")
-    assert await store.flow_mark(QUEUE, FLOW, [], over=True) == "failed"
+    assert await store.flow_mark(QUEUE, FLOW, [], until_ms=task.until_ms, over=True) == "failed"
     assert (await store.flow_apply(QUEUE, FLOW, [note(2)])).closed == ""
     assert await store.flow_tasks(QUEUE, count=1, lease_ms=0) == []
     assert len(await rig.stream(KEYS.lane("low"))) == 1
@@ -202,12 +217,12 @@ async def test_a_failed_child_closes_the_flow_and_leaves_the_others_to_be_called
 
 async def test_whoever_sends_is_told_that_the_flow_was_closed(rig: Rig, store: Store) -> None:
     await open_flow(rig, store, opened())
-    await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
-    await store.flow_mark(QUEUE, FLOW, [0])
+    (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
+    await store.flow_mark(QUEUE, FLOW, [0], until_ms=task.until_ms)
     await store.flow_apply(QUEUE, FLOW, [note(0, "f", "failed")])
     assert await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS) == []
 
-    assert await store.flow_mark(QUEUE, FLOW, [1]) == "failed"
+    assert await store.flow_mark(QUEUE, FLOW, [1], until_ms=task.until_ms) == "failed"
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert task.states == "fsp"
@@ -222,10 +237,10 @@ async def test_a_flow_that_goes_on_without_the_others_still_sends_them(
 
     (task,) = await store.flow_tasks(QUEUE, count=1, lease_ms=LEASE_MS)
     assert (task.closed, task.states) == ("continued", "fpp")
-    assert await store.flow_mark(QUEUE, FLOW, [1]) == "continued"
-    assert await store.flow_mark(QUEUE, FLOW, [2]) == "continued"
+    assert await store.flow_mark(QUEUE, FLOW, [1], until_ms=task.until_ms) == "continued"
+    assert await store.flow_mark(QUEUE, FLOW, [2], until_ms=task.until_ms) == "continued"
     assert await store.flow_tasks(QUEUE, count=1, lease_ms=0) == []
-    assert await store.flow_mark(QUEUE, FLOW, [2]) == ""
+    assert await store.flow_mark(QUEUE, FLOW, [2], until_ms=task.until_ms) == ""
 
 
 async def test_a_child_that_was_ignored_may_still_succeed(rig: Rig, store: Store) -> None:
@@ -293,7 +308,7 @@ async def test_results_have_a_bound(rig: Rig, store: Store) -> None:
 
 async def test_what_nobody_knows_changes_nothing(rig: Rig, store: Store) -> None:
     assert (await store.flow_apply(QUEUE, "x/n-1-0", [note(0)])).closed == ""
-    assert await store.flow_mark(QUEUE, "x/n-1-0", [0]) == ""
+    assert await store.flow_mark(QUEUE, "x/n-1-0", [0], until_ms=0) == ""
     await open_flow(rig, store, opened("p"))
     assert (await store.flow_apply(QUEUE, FLOW, [note(7), note(9_999, "f", "failed")])).closed == ""
     assert (await store.gauges(QUEUE, [])).flows == 1
