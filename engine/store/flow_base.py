@@ -171,7 +171,7 @@ class FlowStore(Protocol):
         """
         Note which children were sent, or that a closed flow is over; returns how it closed.
 
-        Nothing is noted where another engine has taken the flow since, so not ours at ``until_ms``.
+        Nothing is noted where another engine has taken the flow, which was ours to ``until_ms``.
         """
 
     async def flow_ends(self, queue: str, *, after: bytes, count: int) -> list[tuple[bytes, bytes]]:

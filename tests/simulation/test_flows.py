@@ -40,7 +40,7 @@ def test_parents_finish(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     applied, between any two calls of the store; somebody deletes entries of children, and engines
     look for these all the time. Replay a run with SIM_SEED=<seed>.
     """
-    monkeypatch.setattr(flow_sweep, "PASS_MS", 100)
+    monkeypatch.setattr(flow_sweep, "PASS_MS", 500)
     world = World(seed)
 
     world.run()
