@@ -18,6 +18,9 @@ FLOW_WHO = "flow "
 SOUGHT_AMONG_MAX = 5_000
 """Jobs of a queue, in all places, among which children are sought; with more, none is."""
 
+SOUGHT_BYTES_MAX = 16 * 1_048_576
+"""Memory that those jobs may take, about: one script goes through them all."""
+
 
 class Opened(msgspec.Struct, frozen=True):
     """
@@ -159,7 +162,8 @@ class FlowStore(Protocol):
         Find children that are nowhere in their queue any more, and leave messages to their parents.
 
         A child that may live is never found: not one that an engine has, nor one that goes from
-        place to place meanwhile; with over :data:`SOUGHT_AMONG_MAX` jobs none is looked for.
+        place to place meanwhile; with over :data:`SOUGHT_AMONG_MAX` jobs, or
+        :data:`SOUGHT_BYTES_MAX` of them, none is looked for.
 
         Returns:
             The markers of those whose parents are told now.

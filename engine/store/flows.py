@@ -10,6 +10,7 @@ import msgspec
 from engine.store.flow_base import (
     FLOW_WHO,
     SOUGHT_AMONG_MAX,
+    SOUGHT_BYTES_MAX,
     Applied,
     ChildJob,
     ChildNote,
@@ -108,7 +109,7 @@ class FlowVerbs(UpkeepVerbs):
         names = [keys.flow_sent, keys.flow_ends, keys.flows, *places]
         flat = [part for each in children for part in (each.marker, each.id, each.message)]
         told: list[int] = await self._upkeep.run(
-            script("flow_lost"), names, GROUP, SOUGHT_AMONG_MAX, *flat
+            script("flow_lost"), names, GROUP, SOUGHT_AMONG_MAX, SOUGHT_BYTES_MAX, *flat
         )
         return [children[at].marker for at in told]
 

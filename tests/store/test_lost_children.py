@@ -14,7 +14,7 @@ from engine.testing import flows_model
 from engine.wire.packing import pack
 from tests.support.gates import admit, leave, question
 from tests.support.jobs import fields, packed, settlement
-from tests.support.rigs import KEYS, QUEUE, Rig
+from tests.support.rigs import KEYS, QUEUE, MemoryRig, Rig
 
 CHILD = SoughtChild(f"{QUEUE}/p/n-1-0/0", "p.0", "pack", b"its end")
 BODY = fields(id="p.0")
@@ -159,6 +159,20 @@ async def test_nobody_is_sought_among_too_many(
 
     assert await store.flow_lost(QUEUE, [CHILD]) == []
     await rig.delete("low", extra)
+    assert await store.flow_lost(QUEUE, [CHILD]) == [CHILD.marker]
+
+
+async def test_nobody_is_sought_among_large_jobs(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(rig, MemoryRig):
+        pytest.skip("the model keeps no count of bytes")
+    monkeypatch.setattr(flows, "SOUGHT_BYTES_MAX", 100_000)
+    await rig.delete("normal", await send(rig, store))
+    large = await rig.add("low", fields(data=b"x" * 200_000))
+
+    assert await store.flow_lost(QUEUE, [CHILD]) == []
+    await rig.delete("low", large)
     assert await store.flow_lost(QUEUE, [CHILD]) == [CHILD.marker]
 
 

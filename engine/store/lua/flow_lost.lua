@@ -12,12 +12,13 @@
 -- KEYS[17…]  held        streams of the held types that the children have or may count as
 -- ARGV[1]    group
 -- ARGV[2]    jobs_max    most jobs to look at
--- ARGV[3…]   for each: child of a flow, its job id, its message
+-- ARGV[3]    bytes_max   about how many bytes they may take
+-- ARGV[4…]   for each: child of a flow, its job id, its message
 --
 -- Returns the places in the list, from 0, of those whose parents were told; none of them where there
 -- is too much to look at, or where some engine has an entry that was deleted, whosever it was.
 local wanted, is_any = {}, false
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   local lives = false
   local place = redis.call('HGET', KEYS[1], ARGV[i])
   local lane, entry = string.match(place or '', '^(%d)/(.+)$')
@@ -36,7 +37,7 @@ end
 
 -- As engine/wire/packing.py writes the field `id`, wherever it stands in a packed job.
 local ID = '\219\0\0\0\2id\219'
-if not places.walk(4, ARGV[1], ARGV[2], function(text)
+if not places.walk(4, ARGV[1], ARGV[2], ARGV[3], function(text)
   wanted[text] = nil
   local _, at = string.find(text, ID, 1, true)
   while at do
@@ -49,13 +50,13 @@ end) then
 end
 
 local told = {}
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   if wanted[ARGV[i + 1]] then
     -- HDEL comes first: a server that is out of memory lets a script go on once it has written.
     redis.call('HDEL', KEYS[1], '')
     redis.call('HSET', KEYS[1], ARGV[i], 'lost')
     redis.call('XADD', KEYS[2], '*', 'job', ARGV[i + 2])
-    told[#told + 1] = i / 3 - 1
+    told[#told + 1] = (i - 4) / 3
   end
 end
 return told

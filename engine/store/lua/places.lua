@@ -10,17 +10,20 @@ local places = {}
 
 -- Calls `look` with each packed job and each field of the others, from the keys `first` on: the
 -- delayed set, the parked jobs of four lanes, the lanes, their streams of jobs that were let through,
--- streams of held types. Returns whether all have been looked at; not so with more than `most` jobs,
--- or where some engine has an entry that was deleted, whosever it was.
-function places.walk(first, group, most, look)
-  local left = tonumber(most)
+-- streams of held types. Returns whether all have been looked at; not so with more than `most` jobs, or
+-- in about more than `bytes`, or where some engine has an entry that was deleted, whosever it was.
+function places.walk(first, group, most, bytes, look)
+  local left, room = tonumber(most), tonumber(bytes)
   for number = first, first + 4 do
     left = left - redis.call('ZCARD', KEYS[number])
   end
   for number = first + 5, #KEYS do
     left = left - redis.call('XLEN', KEYS[number])
   end
-  if left < 0 then
+  for number = first, #KEYS do
+    room = room - (redis.call('MEMORY', 'USAGE', KEYS[number], 'SAMPLES', 50) or 0)
+  end
+  if left < 0 or room < 0 then
     return false
   end
   for number = first, first + 4 do

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.store.flow_base import SOUGHT_AMONG_MAX
+from engine.store.flow_base import SOUGHT_AMONG_MAX, SOUGHT_BYTES_MAX
 from engine.store.operator.link import CHUNK_ENTRIES_MAX, OperatorLink, pairs
 from engine.telemetry import OTHER
 from engine.wire.keys import GROUP, QueueKeys
@@ -38,7 +38,7 @@ async def lost_jobs(link: OperatorLink, record: OperationRecord) -> int | None:
     lost: int = await link.script(
         "operation_lost",
         [counts, keys.flows, *keys.places(types)],
-        *(GROUP, SOUGHT_AMONG_MAX, mark_of(record.id)),
+        *(GROUP, SOUGHT_AMONG_MAX, SOUGHT_BYTES_MAX, mark_of(record.id)),
         *named,
     )
     return lost if lost >= 0 else None
