@@ -91,7 +91,11 @@ async def test_a_session_ends_when_its_token_is_removed_and_follows_its_scope(
     assert (await opened.ask("/api/me", headers=browser))[0].status == 401
 
 
-@pytest.mark.parametrize("text", ["", "# nobody\n", "alice\n", f"alice=root:{ALICE}\n", None])
+@pytest.mark.parametrize(
+    "text",
+    ["", "# nobody\n", "alice\n", f"alice=root:{ALICE}\n", None],
+    ids=["empty", "nobody", "no token", "no such scope", "no file"],
+)
 async def test_what_holds_no_tokens_changes_none_and_the_page_says_so(
     text: str | None, site: Open, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
