@@ -18,6 +18,8 @@ STATIC = ROOT / "engine" / "dashboard" / "static"
 MODULES = sorted(path.relative_to(STATIC) for path in STATIC.rglob("*.mjs"))
 FIRST_BYTES_MAX = 140_000
 FIRST_REQUESTS_MAX = 34
+SHIFT_MAX = 0.01
+"""A tenth of what counts as good; a value that changes meanwhile may move what stands beside it."""
 LATER = re.compile(r"chart|/vendor/uplot\.|/api/series")
 
 
@@ -46,7 +48,7 @@ async def test_the_first_load_is_small(tab: OpenTab) -> None:
 async def test_nothing_moves_while_a_view_loads(tab: OpenTab, path: str) -> None:
     opened = await tab(path)
 
-    assert await opened.shift() == 0
+    assert await opened.shift() < SHIFT_MAX
 
 
 async def test_every_module_can_be_loaded(tab: OpenTab) -> None:
