@@ -201,6 +201,8 @@ class HttpServer:
                 response.force_close()
             return response
         except web.HTTPException as error:
+            if error.status == 404 and _is_read_by_a_person(request):
+                return self._nowhere(request)
             response = problem(Refused(error.status, error.reason.lower()))
             allowed = error.headers.get(hdrs.ALLOW)
             if allowed:
@@ -231,6 +233,12 @@ class HttpServer:
             return self._assets.shell(view, request)
 
         return answer
+
+    def _nowhere(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the page, which says that there is nothing and leads back."""
+        response = self._assets.shell("overview", request)
+        response.set_status(404)
+        return response
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         return self._assets.file(request)
@@ -269,6 +277,10 @@ class HttpServer:
                 if not connection.busy and now - connection.since_s > SILENT_S_MAX:
                     connection.force_close()
             await self._state.clock.sleep(TICK_S)
+
+
+def _is_read_by_a_person(request: web.Request) -> bool:
+    return request.method == "GET" and "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 class _Connection(web.RequestHandler):

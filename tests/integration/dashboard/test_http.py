@@ -62,6 +62,19 @@ async def test_everything_else_is_refused_with_the_same_headers(
         assert answer.headers.getall(name) == [value]
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/queues/", "/static/0000/page.css"])
+async def test_who_reads_pages_is_told_by_the_page_that_there_is_nothing(
+    path: str, site: Open
+) -> None:
+    accept = {"Accept": "text/html,application/xhtml+xml"}
+    answer, text = await (await site()).ask(path, headers=accept)
+
+    assert (answer.status, answer.content_type) == (404, "text/html")
+    assert 'id="page"' in text
+    for name, value in HEADERS.items():
+        assert answer.headers.getall(name) == [value]
+
+
 async def test_head_is_answered_without_a_body(site: Open) -> None:
     answer, text = await (await site()).ask("/metrics", "HEAD")
 
